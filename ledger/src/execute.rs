@@ -1,0 +1,381 @@
+//! Executes finalized cuts in order: which batches, which transactions, which roots.
+//!
+//! A cut commits the batches up to its tips. Each lane, in the rotation of the height, has its
+//! committed batches executed by sequence, as long as they fit its quota of bytes, but at least one
+//! when any is pending. What does not fit stays committed and is executed by the next cuts.
+//!
+//! The quota of a lane starts at the genesis parameter. After a cut that executed something of the
+//! lane it is halved, but never below one batch, when more than a quarter of those bytes paid
+//! nothing (stale, forked, expired, ahead); otherwise it is doubled up to the parameter.
+
+use std::borrow::Borrow;
+use std::collections::VecDeque;
+
+use crate::batch::Batch;
+use crate::block::{Cut, Tip, Tips, rotation};
+use crate::codec::{count_u32, index, length_u64};
+use crate::digest::{Digest, Height, PublicKey};
+use crate::genesis::Genesis;
+use crate::history::{History, HistoryRecord};
+use crate::limits::{BATCH_BODY_BYTES_MAX, EXECUTION_LAG_MAX};
+use crate::outcome::{self, Outcome};
+use crate::reject::Reject;
+use crate::state::{Lane, State};
+
+/// What one cut executed of one lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExecutedLane {
+    /// The lane.
+    pub lane: u32,
+    /// The sequence of the first batch.
+    pub first: u64,
+    /// The sequence of the last batch.
+    pub last: u64,
+    /// How many transactions they had.
+    pub transactions: u64,
+    /// How many bytes their bodies had.
+    pub bytes: u64,
+    /// How many of these bytes paid nothing.
+    pub unpaid_bytes: u64,
+}
+
+/// What executing one cut did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Executed {
+    /// The height.
+    pub height: Height,
+    /// What the history keeps of it.
+    pub record: HistoryRecord,
+    /// Id and outcome in the order of execution.
+    pub outcomes: Vec<(Digest, Outcome)>,
+    /// The accounts that changed, ascending, each once.
+    pub changed: Vec<PublicKey>,
+    /// The history root after this height.
+    pub history_root: Digest,
+    /// What was executed of each lane, in the order of execution; lanes with nothing are left out.
+    pub lanes: Vec<ExecutedLane>,
+}
+
+impl Executed {
+    /// Writes the outcome list that is stored for the height.
+    pub fn encode_outcomes(&self) -> Vec<u8> {
+        outcome::encode_outcomes(
+            self.height,
+            &self.record.cut,
+            &self.history_root,
+            &self.outcomes,
+        )
+    }
+}
+
+/// Everything that a validator knows after it executed a height.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    network: Digest,
+    epoch: u64,
+    state: State,
+    history: History,
+    height: Height,
+    cut_digest: Digest,
+    state_root: Digest,
+    /// History and state root after each of the last heights; the last is that of `height`.
+    roots: VecDeque<(Digest, Digest)>,
+}
+
+/// Heights whose roots are kept: a cut declares one at most the lag behind its own.
+const ROOTS_MAX: u64 = EXECUTION_LAG_MAX + 1;
+
+impl Chain {
+    /// Starts at the genesis block.
+    pub fn genesis(genesis: &Genesis) -> Self {
+        let cut = Cut::genesis(genesis);
+        Self {
+            network: cut.network,
+            epoch: cut.epoch,
+            state: State::genesis(genesis),
+            history: History::new(),
+            height: cut.height,
+            cut_digest: cut.digest(),
+            state_root: cut.state_root,
+            roots: VecDeque::from([(cut.history_root, cut.state_root)]),
+        }
+    }
+
+    /// Returns the genesis digest.
+    pub fn network(&self) -> Digest {
+        self.network
+    }
+
+    /// Returns the last executed height.
+    pub fn height(&self) -> Height {
+        self.height
+    }
+
+    /// Returns the digest of the last executed cut.
+    pub fn cut_digest(&self) -> Digest {
+        self.cut_digest
+    }
+
+    /// Returns accounts and lanes.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Returns the newest committed batch of every lane.
+    pub fn tips(&self) -> Tips {
+        self.state.committed()
+    }
+
+    /// Returns the newest executed batch of every lane.
+    pub fn executed_tips(&self) -> Tips {
+        self.state.executed()
+    }
+
+    /// Returns whether a lane has committed batches that are still to be executed, so that cuts are
+    /// needed even when no lane advances.
+    pub fn has_backlog(&self) -> bool {
+        self.state
+            .lanes()
+            .iter()
+            .any(|lane| lane.executed != lane.committed)
+    }
+
+    /// Returns the history root after the last executed height.
+    pub fn history_root(&self) -> Digest {
+        self.history.root()
+    }
+
+    /// Returns the state root of the last checkpoint height at or below the last executed height.
+    pub fn state_root(&self) -> Digest {
+        self.state_root
+    }
+
+    /// Returns the history and state root to declare for `height`, or none when it is not executed
+    /// yet or too long ago.
+    pub fn roots_at(&self, height: Height) -> Option<(Digest, Digest)> {
+        let ago = usize::try_from(self.height.0.checked_sub(height.0)?).ok()?;
+        let place = self.roots.len().checked_sub(1)?.checked_sub(ago)?;
+        self.roots.get(place).copied()
+    }
+
+    /// Executes the next cut.
+    ///
+    /// `cut` was checked and finalized, `cut_digest` is its digest, and `batches` holds for every lane
+    /// the batches after the executed tip up to the tip that is committed with this cut, without a
+    /// gap, every signature in them checked. On an error nothing has changed.
+    ///
+    /// Errors: [`Reject::WrongNetwork`], [`Reject::WrongEpoch`], [`Reject::WrongHeight`],
+    /// [`Reject::WrongParent`], [`Reject::UnknownValidator`], [`Reject::TipNotAdvanced`],
+    /// [`Reject::BatchMissing`], [`Reject::BatchUnlinked`].
+    pub fn execute<'a, B: Borrow<Batch<'a>>>(
+        &mut self,
+        cut: &Cut,
+        cut_digest: &Digest,
+        batches: &[Vec<B>],
+    ) -> Result<Executed, Reject> {
+        assert_eq!(
+            batches.len(),
+            self.state.lanes.len(),
+            "one list for each lane"
+        );
+        self.check_cut(cut)?;
+        let committed = self.tips().after(cut)?;
+        for ((lane, tip), batches) in (0..).zip(&committed.0).zip(batches) {
+            self.check_batches(lane, tip, batches)?;
+        }
+        for (lane, tip) in self.state.lanes.iter_mut().zip(committed.0) {
+            lane.committed = tip;
+        }
+        let mut run = Run::default();
+        for lane in rotation(cut.height, count_u32(batches.len())) {
+            run.lane(&mut self.state, lane, &batches[index(lane)], cut.height);
+        }
+        Ok(self.finish(cut.height, *cut_digest, run))
+    }
+
+    fn check_cut(&self, cut: &Cut) -> Result<(), Reject> {
+        if cut.network != self.network {
+            return Err(Reject::WrongNetwork);
+        }
+        if cut.epoch != self.epoch {
+            return Err(Reject::WrongEpoch);
+        }
+        if cut.height != self.height.next() {
+            return Err(Reject::WrongHeight);
+        }
+        if cut.parent != self.cut_digest {
+            return Err(Reject::WrongParent);
+        }
+        Ok(())
+    }
+
+    /// Checks that the batches reach from the executed tip to `committed`, link by link.
+    fn check_batches<'a, B: Borrow<Batch<'a>>>(
+        &self,
+        lane: u32,
+        committed: &Tip,
+        batches: &[B],
+    ) -> Result<(), Reject> {
+        let mut tip = self.state.lanes[index(lane)].executed;
+        if length_u64(batches.len()) != committed.sequence - tip.sequence {
+            return Err(Reject::BatchMissing);
+        }
+        for batch in batches {
+            tip = next_tip(&tip, self.network, self.epoch, lane, batch.borrow())?;
+        }
+        if tip == *committed {
+            Ok(())
+        } else {
+            Err(Reject::BatchUnlinked)
+        }
+    }
+
+    fn finish(&mut self, height: Height, cut: Digest, run: Run) -> Executed {
+        let outcomes_root = outcome::outcomes_root(&run.outcomes);
+        let record = HistoryRecord {
+            height,
+            cut,
+            outcomes_root,
+        };
+        self.history.append(&record.leaf());
+        self.height = height;
+        self.cut_digest = cut;
+        if height
+            .0
+            .is_multiple_of(self.state.parameters().checkpoint_interval)
+        {
+            self.state_root = self.state.root();
+        }
+        let history_root = self.history.root();
+        self.roots.push_back((history_root, self.state_root));
+        if length_u64(self.roots.len()) > ROOTS_MAX {
+            self.roots.pop_front();
+        }
+        let Run {
+            outcomes,
+            mut changed,
+            lanes,
+        } = run;
+        changed.sort_unstable();
+        changed.dedup();
+        Executed {
+            height,
+            record,
+            outcomes,
+            changed,
+            history_root,
+            lanes,
+        }
+    }
+}
+
+/// Checks that a batch is the next one of its lane; returns the tip after it.
+///
+/// Errors: [`Reject::BatchUnlinked`].
+pub(crate) fn next_tip(
+    tip: &Tip,
+    network: Digest,
+    epoch: u64,
+    lane: u32,
+    batch: &Batch<'_>,
+) -> Result<Tip, Reject> {
+    let header = batch.header();
+    let expected = (network, epoch, lane, tip.sequence + 1, tip.digest);
+    let found = (
+        header.network,
+        header.epoch,
+        header.lane,
+        header.sequence,
+        header.previous,
+    );
+    if found != expected {
+        return Err(Reject::BatchUnlinked);
+    }
+    Ok(Tip {
+        sequence: header.sequence,
+        digest: batch.digest(),
+    })
+}
+
+/// What has been executed of a cut so far.
+#[derive(Default)]
+struct Run {
+    outcomes: Vec<(Digest, Outcome)>,
+    changed: Vec<PublicKey>,
+    lanes: Vec<ExecutedLane>,
+}
+
+impl Run {
+    /// Executes what fits of one lane and adjusts its quota.
+    fn lane<'a, B: Borrow<Batch<'a>>>(
+        &mut self,
+        state: &mut State,
+        lane: u32,
+        batches: &[B],
+        height: Height,
+    ) {
+        let Lane {
+            executed,
+            quota_bytes,
+            ..
+        } = state.lanes[index(lane)];
+        let mut done = ExecutedLane {
+            lane,
+            first: executed.sequence + 1,
+            last: executed.sequence,
+            transactions: 0,
+            bytes: 0,
+            unpaid_bytes: 0,
+        };
+        for batch in batches {
+            let batch = batch.borrow();
+            let bytes = length_u64(batch.body().len());
+            if done.bytes > 0 && done.bytes + bytes > quota_bytes {
+                break;
+            }
+            done.bytes += bytes;
+            done.unpaid_bytes += self.batch(state, batch, height);
+            done.transactions += length_u64(batch.count());
+            done.last = batch.header().sequence;
+            state.lanes[index(lane)].executed = Tip {
+                sequence: done.last,
+                digest: batch.digest(),
+            };
+        }
+        if done.bytes > 0 {
+            let most = state.parameters().lane_quota_bytes;
+            state.lanes[index(lane)].quota_bytes = next_quota(quota_bytes, most, &done);
+            self.lanes.push(done);
+        }
+    }
+
+    /// Executes one batch; returns how many bytes paid nothing.
+    fn batch(&mut self, state: &mut State, batch: &Batch<'_>, height: Height) -> u64 {
+        let mut unpaid_bytes = 0;
+        self.outcomes.reserve(batch.count());
+        for (transaction, id) in batch.transactions().zip(batch.ids()) {
+            let outcome = state.apply(&transaction, id, height);
+            self.outcomes.push((*id, outcome));
+            if outcome.pays() {
+                self.changed.push(transaction.author());
+            } else {
+                unpaid_bytes += length_u64(transaction.bytes().len());
+            }
+            if let (Outcome::Applied, Some(transfer)) = (outcome, transaction.transfer()) {
+                self.changed.push(transfer.to);
+            }
+        }
+        unpaid_bytes
+    }
+}
+
+fn next_quota(quota_bytes: u64, most: u64, done: &ExecutedLane) -> u64 {
+    if done.unpaid_bytes * 4 > done.bytes {
+        (quota_bytes / 2).max(length_u64(BATCH_BODY_BYTES_MAX))
+    } else {
+        (quota_bytes * 2).min(most)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! Accounts, fees and the rules by which a transaction changes them.
+//!
+//! The order of the rules is part of the format, since every validator must give the same answer:
+//!
+//! 1. `valid_until` below the height: *expired*. It comes first because it needs no account: anyone
+//!    who has the transaction and the height can tell. So a late copy of an applied transaction is
+//!    expired, not stale.
+//! 2. The author has no account: *ahead*, since a transfer may still create it.
+//! 3. The sequence is below the expected one: *stale*; above it: *ahead*.
+//! 4. The link is not the author's head: *forked*.
+//! 5. The sequence is consumed. The fee is burned, at most the whole balance; a balance below the fee:
+//!    *failed*.
+//! 6. A transfer needs its amount, and the deposit, which is burned, when it creates the receiver's
+//!    account. What cannot be paid: *failed*. Everything else: *applied*.
+//!
+//! The sum of all balances and of what was burned never changes.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use crate::block::{Tip, Tips};
+use crate::codec::length_u64;
+use crate::digest::{Digest, Height, PublicKey, domain};
+use crate::genesis::{Genesis, Parameters};
+use crate::outcome::Outcome;
+use crate::transaction::{Transaction, Transfer};
+
+/// Bytes that are hashed at once: many blocks of the hash function run side by side.
+const ROOT_BUFFER_BYTES: usize = 64 * 1024;
+
+/// What an author has and where its chain stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// What it can spend.
+    pub balance: u64,
+    /// The sequence that is due next.
+    pub sequence: u64,
+    /// The id of the last transaction that consumed a sequence; zero before the first.
+    pub head: Digest,
+}
+
+/// Where a lane stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// The newest batch that was executed.
+    pub executed: Tip,
+    /// The newest batch that a finalized block has committed.
+    pub committed: Tip,
+    /// Bytes that the next block executes of it at most.
+    pub quota_bytes: u64,
+}
+
+/// All that decides what the next transaction does.
+#[derive(Clone, Debug)]
+pub struct State {
+    parameters: Parameters,
+    // Ordered, so that the root needs no sorting and no key can be ground into a slow bucket.
+    accounts: BTreeMap<PublicKey, Account>,
+    pub(crate) lanes: Vec<Lane>,
+    burned: u64,
+}
+
+impl State {
+    /// Returns the state before the first block.
+    pub fn genesis(genesis: &Genesis) -> Self {
+        let lane = Lane {
+            executed: Tip::EMPTY,
+            committed: Tip::EMPTY,
+            quota_bytes: genesis.parameters().lane_quota_bytes,
+        };
+        let accounts = genesis.accounts().iter().map(|account| {
+            (
+                account.key,
+                Account {
+                    balance: account.balance,
+                    ..Account::default()
+                },
+            )
+        });
+        Self {
+            parameters: *genesis.parameters(),
+            accounts: accounts.collect(),
+            lanes: vec![lane; genesis.set().len()],
+            burned: 0,
+        }
+    }
+
+    /// Returns the account of this key.
+    pub fn account(&self, key: &PublicKey) -> Option<&Account> {
+        self.accounts.get(key)
+    }
+
+    /// Returns all accounts by ascending key.
+    pub fn accounts(&self) -> impl ExactSizeIterator<Item = (&PublicKey, &Account)> {
+        self.accounts.iter()
+    }
+
+    /// Returns where every lane stands.
+    pub fn lanes(&self) -> &[Lane] {
+        &self.lanes
+    }
+
+    /// Returns the parameters of the network.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Returns the sum of all fees and deposits so far.
+    pub fn burned(&self) -> u64 {
+        self.burned
+    }
+
+    /// Returns the newest committed batch of every lane.
+    pub(crate) fn committed(&self) -> Tips {
+        Tips(self.lanes.iter().map(|lane| lane.committed).collect())
+    }
+
+    /// Returns the newest executed batch of every lane.
+    pub(crate) fn executed(&self) -> Tips {
+        Tips(self.lanes.iter().map(|lane| lane.executed).collect())
+    }
+
+    /// Executes one transaction at a height; the signature was checked before.
+    pub fn apply(&mut self, transaction: &Transaction<'_>, id: &Digest, height: Height) -> Outcome {
+        if transaction.valid_until() < height {
+            return Outcome::Expired;
+        }
+        let author = transaction.author();
+        let Some(account) = self.accounts.get_mut(&author) else {
+            return Outcome::Ahead;
+        };
+        match transaction.sequence().cmp(&account.sequence) {
+            Ordering::Less => return Outcome::Stale,
+            Ordering::Greater => return Outcome::Ahead,
+            Ordering::Equal => {}
+        }
+        if transaction.previous() != account.head {
+            return Outcome::Forked;
+        }
+        account.sequence = account
+            .sequence
+            .checked_add(1)
+            .expect("no author makes 2^64 transactions");
+        account.head = *id;
+        let fee = self.parameters.fee(transaction.bytes().len());
+        let paid = fee.min(account.balance);
+        account.balance -= paid;
+        self.burned += paid;
+        if paid < fee {
+            return Outcome::Failed;
+        }
+        match transaction.transfer() {
+            None => Outcome::Applied,
+            Some(transfer) => self.transfer(&author, &transfer),
+        }
+    }
+
+    fn transfer(&mut self, author: &PublicKey, transfer: &Transfer) -> Outcome {
+        let is_new = !self.accounts.contains_key(&transfer.to);
+        let deposit = if is_new {
+            self.parameters.account_deposit
+        } else {
+            0
+        };
+        let account = self
+            .accounts
+            .get_mut(author)
+            .expect("the author has paid a fee");
+        let rest = transfer
+            .amount
+            .checked_add(deposit)
+            .and_then(|needed| account.balance.checked_sub(needed));
+        let Some(rest) = rest else {
+            return Outcome::Failed;
+        };
+        account.balance = rest;
+        self.burned += deposit;
+        let receiver = self.accounts.entry(transfer.to).or_default();
+        receiver.balance = receiver
+            .balance
+            .checked_add(transfer.amount)
+            .expect("all balances together fit 64 bits since genesis");
+        Outcome::Applied
+    }
+
+    /// Computes the digest over the accounts by ascending key, the lanes and what was burned.
+    ///
+    /// Shape: accounts u64, then key 32, balance u64, sequence u64, head 32 each; lanes u64, then
+    /// executed sequence u64 and digest 32, committed sequence u64 and digest 32, quota u64 each;
+    /// burned u64.
+    pub fn root(&self) -> Digest {
+        let mut hasher = domain::STATE.hasher();
+        let mut buffer = Vec::with_capacity(ROOT_BUFFER_BYTES + 128);
+        buffer.extend_from_slice(&length_u64(self.accounts.len()).to_le_bytes());
+        for (key, account) in &self.accounts {
+            buffer.extend_from_slice(&key.0);
+            buffer.extend_from_slice(&account.balance.to_le_bytes());
+            buffer.extend_from_slice(&account.sequence.to_le_bytes());
+            buffer.extend_from_slice(&account.head.0);
+            if buffer.len() >= ROOT_BUFFER_BYTES {
+                hasher.update(&buffer);
+                buffer.clear();
+            }
+        }
+        buffer.extend_from_slice(&length_u64(self.lanes.len()).to_le_bytes());
+        for lane in &self.lanes {
+            for tip in [&lane.executed, &lane.committed] {
+                buffer.extend_from_slice(&tip.sequence.to_le_bytes());
+                buffer.extend_from_slice(&tip.digest.0);
+            }
+            buffer.extend_from_slice(&lane.quota_bytes.to_le_bytes());
+        }
+        buffer.extend_from_slice(&self.burned.to_le_bytes());
+        hasher.update(&buffer);
+        Digest(*hasher.finalize().as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests;

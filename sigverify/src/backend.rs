@@ -1,0 +1,169 @@
+//! THE gate: what a backend must do, which ones can run here, and the one choice at start.
+
+mod portable;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::coefficients::Coefficients;
+use crate::keys::Keys;
+use crate::{Error, Item, Verdict};
+
+/// The arithmetic of the rule on one chunk of items, for one set of CPU features.
+///
+/// A value of the type is a token: only its own `detect` makes one, so holding it proves that the
+/// CPU has the features. What a backend finds is fixed by the oracle; the split policy and the
+/// order of steps are the batch's.
+pub(crate) trait Backend: Copy + Send + Sync {
+    /// The items of a chunk that passed the byte checks, decoded, in the order of the chunk.
+    type Decoded;
+
+    /// Decodes and hashes every item; writes the indexes of those that are admitted, ascending, to
+    /// `admitted`.
+    ///
+    /// Shape: entry `n` of the result belongs to `items[admitted[n]]`; `admitted` arrives empty.
+    /// What is not admitted is invalid by the rule's first three points.
+    fn decode(self, items: &[Item<'_>], keys: &Keys, admitted: &mut Vec<usize>) -> Self::Decoded;
+
+    /// Says whether one random linear combination of the entries in `range` is the identity after
+    /// times 8.
+    ///
+    /// True for certain when all are valid; true with a probability of at most 2^-128 when one is
+    /// not.
+    fn hold_together(
+        self,
+        decoded: &Self::Decoded,
+        range: Range<usize>,
+        coefficients: &mut Coefficients,
+    ) -> bool;
+
+    /// Judges each entry in `range` by itself: `verdicts[n]` answers entry `range.start + n`.
+    fn hold_alone(self, decoded: &Self::Decoded, range: Range<usize>, verdicts: &mut [Verdict]);
+
+    /// Puts the keys of valid entries into the cache; `verdicts[n]` answers entry `n`.
+    fn remember(self, decoded: &Self::Decoded, verdicts: &[Verdict], keys: &Keys);
+}
+
+/// Work that is written once for all backends and compiled for each.
+pub(crate) trait Job {
+    /// What the work gives back.
+    type Output;
+
+    /// Does all of it with one backend.
+    fn run<B: Backend>(self, backend: B) -> Self::Output;
+}
+
+/// A backend that this machine can run: one token of any kind.
+#[derive(Clone, Copy)]
+pub(crate) enum Detected {
+    /// curve25519-dalek, everywhere.
+    Portable(portable::Backend),
+}
+
+impl Detected {
+    /// Runs a whole job with the chosen backend; the one place where code for other CPU features is
+    /// entered.
+    pub(crate) fn with_best<J: Job>(self, job: J) -> J::Output {
+        match self {
+            Self::Portable(backend) => job.run(backend),
+        }
+    }
+}
+
+/// A backend of this build, whether or not this machine can run it.
+struct Candidate {
+    name: &'static str,
+    /// The token, or what the machine lacks.
+    detect: fn() -> Result<Detected, &'static str>,
+}
+
+/// All backends of this build, the fastest first. The last one runs everywhere.
+const CANDIDATES: [Candidate; 1] = [Candidate {
+    name: "portable",
+    detect: || Ok(Detected::Portable(portable::Backend::detect())),
+}];
+
+/// Which backend runs and why: a line for the log at start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The backend's name, as it can be asked for.
+    pub name: &'static str,
+    /// Why this one: asked for, or what the faster ones lack here.
+    pub reason: String,
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} ({})", self.name, self.reason)
+    }
+}
+
+/// Chooses the backend asked for by name, otherwise the fastest that this machine can run.
+///
+/// Errors: [`Error::BackendUnknown`], [`Error::BackendUnavailable`]; both only for a name that was
+/// asked for.
+pub(crate) fn choose(forced: Option<&str>) -> Result<(Detected, Choice), Error> {
+    choose_from(&CANDIDATES, forced)
+}
+
+/// [`choose`] over any list whose last entry runs everywhere.
+fn choose_from(
+    candidates: &[Candidate],
+    forced: Option<&str>,
+) -> Result<(Detected, Choice), Error> {
+    match forced {
+        Some(name) => choose_forced(candidates, name),
+        None => Ok(choose_fastest(candidates)),
+    }
+}
+
+fn choose_forced(candidates: &[Candidate], name: &str) -> Result<(Detected, Choice), Error> {
+    let Some(candidate) = candidates.iter().find(|candidate| candidate.name == name) else {
+        let known: Vec<_> = candidates.iter().map(|candidate| candidate.name).collect();
+        return Err(Error::BackendUnknown {
+            name: name.to_owned(),
+            known: known.join(", "),
+        });
+    };
+    match (candidate.detect)() {
+        Ok(detected) => Ok((
+            detected,
+            Choice {
+                name: candidate.name,
+                reason: "asked for by name".to_owned(),
+            },
+        )),
+        Err(lack) => Err(Error::BackendUnavailable {
+            name: name.to_owned(),
+            reason: lack.to_owned(),
+        }),
+    }
+}
+
+fn choose_fastest(candidates: &[Candidate]) -> (Detected, Choice) {
+    let mut lacks = Vec::new();
+    for candidate in candidates {
+        match (candidate.detect)() {
+            Ok(detected) => {
+                let reason = if !lacks.is_empty() {
+                    lacks.join("; ")
+                } else if candidates.len() == 1 {
+                    "the only backend of this build".to_owned()
+                } else {
+                    "the fastest of this build".to_owned()
+                };
+                return (
+                    detected,
+                    Choice {
+                        name: candidate.name,
+                        reason,
+                    },
+                );
+            }
+            Err(lack) => lacks.push(format!("no {}: {lack}", candidate.name)),
+        }
+    }
+    unreachable!("the last backend runs everywhere");
+}

@@ -1,0 +1,158 @@
+//! Everything a reader needs: the index, the durable segments, the records not yet durable.
+
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::frame::Kind;
+use crate::index::Index;
+use crate::record::{Place, Record, RecordHeader};
+use crate::segment::{Found, Segment};
+use crate::writer::Durable;
+
+/// What can be read, and where it is.
+#[derive(Default)]
+pub(crate) struct Catalog {
+    pub(crate) index: Index,
+    /// Segment `n` at index `n`.
+    pub(crate) segments: Vec<Arc<Segment>>,
+    /// Records that are not durable yet, by (segment, offset): read from memory.
+    pub(crate) pending: BTreeMap<(u64, u64), Arc<Record>>,
+}
+
+/// Where the bytes of a place are.
+pub(crate) enum Located {
+    Memory(Arc<Record>),
+    Disk(Arc<Segment>),
+}
+
+/// The next records of an iteration.
+pub(crate) enum Next {
+    Memory(Vec<(Place, Arc<Record>)>),
+    Disk(Arc<Segment>, u64, u64),
+    End,
+}
+
+impl Catalog {
+    /// Turns a group that has become durable from memory to disk; `settled` takes its records.
+    pub(crate) fn publish(&mut self, group: &Durable, settled: &mut Vec<Arc<Record>>) {
+        if let Some(segment) = &group.opens {
+            assert_eq!(group.segment, self.segments.len() as u64, "segments open in order");
+            self.segments.push(Arc::clone(segment));
+        }
+        let segment = self.segments.last().expect("a segment opens before its groups");
+        assert_eq!(segment.number(), group.segment, "groups go to the newest segment");
+        segment.push(group.offset, group.bytes);
+        if group.kind == Kind::Seal {
+            segment.seal();
+        }
+        let end = (group.segment, group.offset + group.bytes);
+        while let Some(first) = self.pending.first_entry()
+            && *first.key() < end
+        {
+            settled.push(first.remove());
+        }
+    }
+
+    /// Finds the bytes of a place; the caller reads them after it has let go of the catalog.
+    pub(crate) fn locate(&self, place: Place) -> Result<Located, Error> {
+        if let Some(record) = self.pending.get(&(place.segment, place.offset)) {
+            return Ok(Located::Memory(Arc::clone(record)));
+        }
+        let Place { segment, offset, bytes } = place;
+        let found = usize::try_from(segment).ok().and_then(|at| self.segments.get(at));
+        match found {
+            Some(found) => Ok(Located::Disk(Arc::clone(found))),
+            None => Err(Error::NoRecord { segment, offset, bytes }),
+        }
+    }
+
+    /// The first group of records, or else all pending records, from a position on.
+    fn next(&self, (mut segment, mut offset): (u64, u64)) -> Next {
+        while let Some(found) = usize::try_from(segment).ok().and_then(|at| self.segments.get(at)) {
+            if let Some((offset, bytes)) = found.group_from(offset) {
+                return Next::Disk(Arc::clone(found), offset, bytes);
+            }
+            if (segment + 1) >= self.segments.len() as u64 {
+                break;
+            }
+            (segment, offset) = (segment + 1, 0);
+        }
+        let pending = self.pending.range((segment, offset)..);
+        let records: Vec<_> = pending
+            .map(|(&(segment, offset), record)| {
+                let bytes = u32::try_from(record.body.size()).expect("segments are below 4 GiB");
+                (Place { segment, offset, bytes }, Arc::clone(record))
+            })
+            .collect();
+        if records.is_empty() { Next::End } else { Next::Memory(records) }
+    }
+}
+
+impl Located {
+    /// Reads the body, checked.
+    pub(crate) fn read(&self, place: Place) -> Result<Vec<u8>, Error> {
+        match self {
+            Self::Memory(record) if record.body.size() as u64 == u64::from(place.bytes) => {
+                Ok(record.body.bytes().to_vec())
+            }
+            Self::Memory(_) => {
+                let Place { segment, offset, bytes } = place;
+                Err(Error::NoRecord { segment, offset, bytes })
+            }
+            Self::Disk(segment) => segment.read(place),
+        }
+    }
+}
+
+/// Walks all records in order, a group at a time.
+pub(crate) struct Walk {
+    left: u64,
+    at: (u64, u64),
+    ready: VecDeque<Found>,
+}
+
+impl Walk {
+    /// Begins at the first record and ends after so many.
+    pub(crate) fn new(records: u64) -> Self {
+        Self { left: records, at: (0, 0), ready: VecDeque::new() }
+    }
+
+    /// The next record, with a look into the catalog where one is needed.
+    pub(crate) fn next(
+        &mut self,
+        mut look: impl FnMut(&mut dyn FnMut(&Catalog)),
+    ) -> Option<Result<Found, Error>> {
+        if self.left == 0 {
+            return None;
+        }
+        while self.ready.is_empty() {
+            let mut next = Next::End;
+            look(&mut |catalog| next = catalog.next(self.at));
+            match next {
+                Next::Memory(records) => {
+                    let (last, _) = records.last().expect("pending records are not empty");
+                    self.at = (last.segment, last.offset + 1);
+                    self.ready.extend(records.iter().map(|(place, record)| {
+                        (*place, record.header(), record.body.bytes().to_vec())
+                    }));
+                }
+                Next::Disk(segment, offset, bytes) => {
+                    self.at = (segment.number(), offset + bytes);
+                    match segment.records(offset, bytes) {
+                        Ok(found) => self.ready.extend(found),
+                        Err(error) => {
+                            self.left = 0;
+                            return Some(Err(error));
+                        }
+                    }
+                }
+                Next::End => unreachable!("records that were counted are in a segment or pending"),
+            }
+        }
+        self.left -= 1;
+        let found: (Place, RecordHeader, Vec<u8>) = self.ready.pop_front().expect("not empty");
+        Some(Ok(found))
+    }
+}

@@ -1,0 +1,81 @@
+//! From key and height to place, in memory, rebuilt from record headers at every opening.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::frame::has_height;
+use crate::record::{Place, RecordHeader};
+
+/// Finds records by kind and key, and by kind and height; the newest of equals wins.
+///
+/// Units: a record with a key costs 64 bytes and one control byte per slot of a table that is
+/// filled between 7/16 and 7/8, 74 to 149 bytes; one with a height costs 40 bytes in tree nodes
+/// that are at least half full, 40 to 80 bytes. A record with neither costs nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    keys: HashMap<(u8, [u8; 32]), Place>,
+    heights: BTreeMap<(u8, u64), Place>,
+}
+
+// The figures of the doc above.
+const _: () = assert!(size_of::<((u8, [u8; 32]), Place)>() == 64);
+const _: () = assert!(size_of::<((u8, u64), Place)>() == 40);
+
+impl Index {
+    /// Enters a record under its key and height, where it has them.
+    pub(crate) fn insert(&mut self, header: &RecordHeader, place: Place) {
+        if header.key != [0; 32] {
+            self.keys.insert((header.kind, header.key), place);
+        }
+        if has_height(header) {
+            self.heights.insert((header.kind, header.height), place);
+        }
+    }
+
+    pub(crate) fn find(&self, kind: u8, key: &[u8; 32]) -> Option<Place> {
+        self.keys.get(&(kind, *key)).copied()
+    }
+
+    pub(crate) fn at_height(&self, kind: u8, height: u64) -> Option<Place> {
+        self.heights.get(&(kind, height)).copied()
+    }
+
+    pub(crate) fn last_height(&self, kind: u8) -> Option<u64> {
+        let range = (kind, 0)..=(kind, u64::MAX);
+        self.heights.range(range).next_back().map(|((_, height), _)| *height)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(offset: u64) -> Place {
+        Place { segment: 1, offset, bytes: 3 }
+    }
+
+    #[test]
+    fn newest_wins_and_kinds_are_apart() {
+        let mut index = Index::default();
+        let header = RecordHeader { kind: 1, height: 5, key: [9; 32] };
+        index.insert(&header, place(8));
+        index.insert(&header, place(16));
+        index.insert(&RecordHeader { height: 4, ..header }, place(24));
+        index.insert(&RecordHeader { kind: 2, height: 70, key: [8; 32] }, place(32));
+        assert_eq!(index.find(1, &[9; 32]), Some(place(24)));
+        assert_eq!(index.at_height(1, 5), Some(place(16)));
+        assert_eq!(index.last_height(1), Some(5));
+        assert_eq!(index.find(2, &[9; 32]), None);
+        assert_eq!(index.last_height(0), None);
+        assert_eq!(index.last_height(3), None);
+    }
+
+    #[test]
+    fn absent_key_and_height_are_not_entered() {
+        let mut index = Index::default();
+        let header = RecordHeader { kind: 1, height: crate::NO_HEIGHT, key: [0; 32] };
+        index.insert(&header, place(8));
+        assert_eq!(index.find(1, &[0; 32]), None);
+        assert_eq!(index.at_height(1, crate::NO_HEIGHT), None);
+        assert!(index.keys.is_empty() && index.heights.is_empty());
+    }
+}

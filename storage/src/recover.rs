@@ -1,0 +1,424 @@
+//! Reads a store from its first byte to its last: every hash and link, the torn tail, the damage.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::catalog::Catalog;
+use crate::disk::{Disk, Source, Write};
+use crate::error::{Damage, Error};
+use crate::frame::{self, ALIGN, Entry, HEADER_BYTES, Header, Kind, Records, index};
+use crate::segment::Segment;
+
+/// What opening a store found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// The records that are there.
+    pub records: u64,
+    /// The bytes of all groups that are there, padding included.
+    pub bytes: u64,
+    /// The groups that are there, those without records included.
+    pub groups: u64,
+    /// The segments that are there, a spare one not counted.
+    pub segments: u64,
+    /// The unfinished write after the last group, if there is one; a store that is opened for
+    /// writing has cut it.
+    pub cut: Option<Cut>,
+    /// Whether the store was closed in good order, or is new.
+    pub clean: bool,
+}
+
+/// An unfinished write at the end of a store: bytes that were never acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The newest segment's number.
+    pub segment: u64,
+    /// The first byte after the last whole group.
+    pub offset: u64,
+    /// From there to the end of the last 4 KiB that is not zero.
+    pub bytes: u64,
+}
+
+/// The end of the log, from which a writer goes on.
+#[derive(Debug, Default)]
+pub(crate) struct End {
+    pub(crate) segment: u64,
+    /// The size of that segment's file; `None` where it does not exist.
+    pub(crate) segment_bytes: Option<u64>,
+    pub(crate) offset: u64,
+    /// What the newest group of the segment knew to be durable below it.
+    durable: u64,
+    pub(crate) epoch: u64,
+    pub(crate) previous: [u8; 32],
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) sealed: bool,
+    /// (segment, from, to): bytes that may have been read from the page cache alone.
+    unsettled: Option<(u64, u64, u64)>,
+}
+
+/// A store that was read through.
+pub(crate) struct Scanned {
+    pub(crate) catalog: Catalog,
+    pub(crate) recovery: Recovery,
+    pub(crate) end: End,
+    pub(crate) network: Option<[u8; 32]>,
+}
+
+/// Reads and checks everything, and changes nothing.
+///
+/// Shape: `segments` as (number, bytes), ascending.
+/// Errors: damage with its place; another network; the machine's.
+pub(crate) fn scan(
+    segments: &[(u64, u64)],
+    network: Option<[u8; 32]>,
+    mut open: impl FnMut(u64) -> io::Result<Arc<dyn Source>>,
+) -> Result<Scanned, Error> {
+    let mut scan = Scan {
+        network,
+        catalog: Catalog::default(),
+        recovery: Recovery { clean: true, ..Recovery::default() },
+        end: End::default(),
+        broken_off: None,
+    };
+    for (expected, (number, bytes)) in (0..).zip(segments) {
+        if *number != expected {
+            return Err(corrupt(expected, 0, Damage::Missing));
+        }
+        let source = open(*number).map_err(|source| failed(*number, 0, "open", source))?;
+        scan.segment(*number, *bytes, source)?;
+    }
+    let recovery = scan.recovery;
+    Ok(Scanned { catalog: scan.catalog, recovery, end: scan.end, network: scan.network })
+}
+
+/// Makes what a scan found durable: the torn tail is zeroed, and what only the page cache may
+/// hold is written again.
+///
+/// After a failed sync the kernel may keep pages and call them clean: reading them back proves
+/// nothing about the medium, writing them again does.
+pub(crate) fn settle(disk: &mut dyn Disk, scanned: &Scanned) -> Result<(), Error> {
+    let mut repair = Repair { disk, ticket: 0 };
+    if let Some(cut) = scanned.recovery.cut {
+        repair.zero(cut.segment, cut.offset, cut.offset + cut.bytes)?;
+    }
+    match scanned.end.unsettled {
+        Some((segment, from, to)) => repair.rewrite(segment, from, to),
+        None => Ok(()),
+    }
+}
+
+struct Scan {
+    network: Option<[u8; 32]>,
+    catalog: Catalog,
+    recovery: Recovery,
+    end: End,
+    /// Where a segment ended without a seal: nothing may follow in later segments.
+    broken_off: Option<(u64, u64, Damage)>,
+}
+
+impl Scan {
+    fn segment(&mut self, number: u64, bytes: u64, source: Arc<dyn Source>) -> Result<(), Error> {
+        if !bytes.is_multiple_of(ALIGN) || bytes == 0 || bytes > u64::from(u32::MAX) {
+            return Err(corrupt(number, 0, Damage::Size));
+        }
+        let file = File { number, bytes, source: &*source };
+        if let Some((segment, offset, what)) = self.broken_off {
+            return match file.last_used(0)? {
+                None => Ok(()),
+                Some(_) => Err(corrupt(segment, offset, what)),
+            };
+        }
+        self.end = End {
+            segment: number,
+            segment_bytes: Some(bytes),
+            previous: self.end.previous,
+            unsettled: self.end.unsettled,
+            ..End::default()
+        };
+        let mut segment = None;
+        let mut buffer = Vec::new();
+        while !self.end.sealed && self.end.offset < bytes {
+            let offset = self.end.offset;
+            let header = match file.group(offset, &mut buffer)? {
+                Ok(header) => header,
+                Err(what) => return self.tail(&file, what),
+            };
+            self.follows(&file, &header)?;
+            let segment = segment.get_or_insert_with(|| {
+                let source = Arc::clone(&source);
+                Arc::new(Segment::new(number, header.epoch, header.network, source))
+            });
+            if header.kind == Kind::Open {
+                self.catalog.segments.push(Arc::clone(segment));
+                self.recovery.segments += 1;
+            }
+            self.take(&header, &buffer, segment)?;
+        }
+        if !self.end.sealed {
+            // Room for the seal is always kept: a segment never fills up without one.
+            return Err(corrupt(number, self.end.offset.min(bytes - ALIGN), Damage::Unsealed));
+        }
+        match file.last_used(self.end.offset)? {
+            None => Ok(()),
+            Some(_) => Err(corrupt(number, self.end.offset, Damage::Unused)),
+        }
+    }
+
+    /// Checks a group whose hash is right against everything before it.
+    fn follows(&mut self, file: &File<'_>, header: &Header) -> Result<(), Error> {
+        let offset = self.end.offset;
+        let expected = *self.network.get_or_insert(header.network);
+        if header.network != expected {
+            let (segment, found) = (file.number, header.network);
+            return Err(Error::OtherNetwork { segment, offset, found, expected });
+        }
+        let fail = |what| Err(corrupt(file.number, offset, what));
+        if header.segment_bytes != file.bytes {
+            return fail(Damage::Size);
+        }
+        let own_epoch = offset == 0 || header.epoch == self.end.epoch;
+        if header.segment != file.number || header.offset != offset || !own_epoch {
+            return fail(Damage::Misplaced);
+        }
+        if (offset == 0) != (header.kind == Kind::Open) {
+            return fail(Damage::Kind);
+        }
+        if header.previous != self.end.previous {
+            return fail(Damage::Link);
+        }
+        if header.durable < self.end.durable || header.durable > offset {
+            return fail(Damage::Link);
+        }
+        if header.first_record != self.recovery.records {
+            return fail(Damage::Numbers);
+        }
+        Ok(())
+    }
+
+    /// Enters a group that was checked.
+    fn take(&mut self, header: &Header, group: &[u8], segment: &Segment) -> Result<(), Error> {
+        let offset = header.offset;
+        let fail = |what| corrupt(header.segment, offset, what);
+        match header.kind {
+            Kind::Open => self.end.epoch = header.epoch,
+            Kind::Records => {}
+            Kind::Seal => {
+                let mut expected = Vec::new();
+                frame::encode_index(&self.end.entries, &mut expected);
+                let found = &group[index(HEADER_BYTES)..index(HEADER_BYTES + header.payload_bytes)];
+                if found != expected {
+                    return Err(fail(Damage::Index));
+                }
+                self.end.entries = Vec::new();
+                self.end.sealed = true;
+            }
+            Kind::Close => {}
+        }
+        if header.kind == Kind::Records {
+            let mut count = 0;
+            for record in Records::new(header, group) {
+                let (at, record, body) = record.map_err(fail)?;
+                let bytes = u32::try_from(body.len()).expect("read from a field of 32 bits");
+                let entry = Entry { header: record, offset: offset + at, bytes };
+                self.catalog.index.insert(&record, entry.place(header.segment));
+                self.end.entries.push(entry);
+                count += 1;
+            }
+            if count != header.count {
+                return Err(fail(Damage::Numbers));
+            }
+        } else if header.count != 0 || (header.kind != Kind::Seal && header.payload_bytes != 0) {
+            return Err(fail(Damage::Length));
+        }
+        segment.push(offset, header.group_bytes());
+        if header.kind == Kind::Seal {
+            segment.seal();
+        }
+        self.recovery.records += u64::from(header.count);
+        self.recovery.bytes += header.group_bytes();
+        self.recovery.groups += 1;
+        self.recovery.clean = header.kind == Kind::Close;
+        self.end.previous = frame::trailer(header, group);
+        self.end.durable = header.durable;
+        self.end.offset = offset + header.group_bytes();
+        self.end.unsettled = Some((header.segment, header.durable, self.end.offset));
+        Ok(())
+    }
+
+    /// Judges what follows the last group: nothing, an unfinished write, or damage.
+    ///
+    /// A later group that was begun when these bytes were already durable proves damage. Groups
+    /// that were in flight together may have reached the medium in any order: without such a proof
+    /// the bytes were never acknowledged.
+    fn tail(&mut self, file: &File<'_>, what: Damage) -> Result<(), Error> {
+        let offset = self.end.offset;
+        let last = file.last_used(offset)?;
+        if let Some(last) = last {
+            self.recovery.clean = false;
+            let bytes = last - offset;
+            // The opening group is durable before anything else is written to its segment.
+            if offset == 0 && last > ALIGN {
+                return Err(corrupt(file.number, 0, what));
+            }
+            let mut at = offset + ALIGN;
+            let mut buffer = Vec::new();
+            while offset > 0 && at < last {
+                if let Some(durable) = self.durable_of(file, at, &mut buffer)?
+                    && durable > offset
+                {
+                    return Err(corrupt(file.number, offset, what));
+                }
+                at += ALIGN;
+            }
+            self.recovery.cut = Some(Cut { segment: file.number, offset, bytes });
+        }
+        let what = if last.is_some() { what } else { Damage::Unsealed };
+        self.broken_off = Some((file.number, offset, what));
+        Ok(())
+    }
+
+    /// What a later group of this segment knew to be durable, if there is one at this place.
+    fn durable_of(
+        &self,
+        file: &File<'_>,
+        at: u64,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Option<u64>, Error> {
+        // The epoch is asked for before the hash: whoever fills records with the likeness of
+        // groups does not know it.
+        let own = |header: &Header| {
+            header.segment == file.number
+                && header.segment_bytes == file.bytes
+                && header.offset == at
+                && header.epoch == self.end.epoch
+                && Some(header.network) == self.network
+        };
+        match file.header(at, buffer)? {
+            Ok(header) if own(&header) => {
+                let valid = file.group(at, buffer)?.is_ok();
+                Ok(valid.then_some(header.durable))
+            }
+            Ok(_) | Err(_) => Ok(None),
+        }
+    }
+}
+
+/// One segment's file under the scan.
+struct File<'a> {
+    number: u64,
+    bytes: u64,
+    source: &'a dyn Source,
+}
+
+impl File<'_> {
+    /// The header at an offset, or why there is none.
+    fn header(&self, at: u64, buffer: &mut Vec<u8>) -> Result<Result<Header, Damage>, Error> {
+        buffer.resize(index(ALIGN), 0);
+        self.read(at, buffer)?;
+        Ok(Header::decode(buffer))
+    }
+
+    /// The group at an offset, its hash checked, left in the buffer; or why there is none.
+    fn group(&self, at: u64, buffer: &mut Vec<u8>) -> Result<Result<Header, Damage>, Error> {
+        let header = match self.header(at, buffer)? {
+            Ok(header) => header,
+            Err(what) => return Ok(Err(what)),
+        };
+        if header.group_bytes() > self.bytes - at {
+            return Ok(Err(Damage::Length));
+        }
+        buffer.resize(index(header.group_bytes()), 0);
+        let first = index(ALIGN);
+        self.read(at + ALIGN, &mut buffer[first..])?;
+        Ok(frame::check(&header, buffer).map(|_| header))
+    }
+
+    /// The end of the last page that is not zero, from an offset on.
+    fn last_used(&self, from: u64) -> Result<Option<u64>, Error> {
+        let mut last = None;
+        let mut buffer = vec![0; index(SCAN_BYTES)];
+        let mut at = from;
+        while at < self.bytes {
+            let chunk = &mut buffer[..index(SCAN_BYTES.min(self.bytes - at))];
+            self.read(at, chunk)?;
+            if !frame::is_zero(chunk) {
+                let pages = chunk.chunks(index(ALIGN));
+                let used = pages.enumerate().filter(|(_, page)| !frame::is_zero(page)).last();
+                last = used.map(|(page, _)| at + (page as u64 + 1) * ALIGN);
+            }
+            at += chunk.len() as u64;
+        }
+        Ok(last)
+    }
+
+    fn read(&self, at: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        self.source.read(at, buffer).map_err(|source| failed(self.number, at, "read", source))
+    }
+}
+
+/// 1 MiB: large enough for the device, small enough for the cache.
+const SCAN_BYTES: u64 = 1 << 20;
+
+struct Repair<'a> {
+    disk: &'a mut dyn Disk,
+    ticket: u64,
+}
+
+impl Repair<'_> {
+    /// Zeroes the pieces of a range that are not zero.
+    fn zero(&mut self, segment: u64, from: u64, to: u64) -> Result<(), Error> {
+        self.each(segment, from, to, |piece| !frame::is_zero(piece), |piece| piece.fill(0))
+    }
+
+    /// Writes a range again as it reads now.
+    fn rewrite(&mut self, segment: u64, from: u64, to: u64) -> Result<(), Error> {
+        self.each(segment, from, to, |_| true, |_| {})
+    }
+
+    /// Writes each piece of a range that is wanted, changed.
+    fn each(
+        &mut self,
+        segment: u64,
+        from: u64,
+        to: u64,
+        wanted: impl Fn(&[u8]) -> bool,
+        change: impl Fn(&mut [u8]),
+    ) -> Result<(), Error> {
+        let source =
+            self.disk.open(segment).map_err(|error| failed(segment, from, "open", error))?;
+        let mut at = from;
+        while at < to {
+            let mut piece = vec![0; index(SCAN_BYTES.min(to - at))];
+            source.read(at, &mut piece).map_err(|error| failed(segment, at, "read", error))?;
+            let bytes = piece.len() as u64;
+            if wanted(&piece) {
+                change(&mut piece);
+                self.write(segment, at, piece)?;
+            }
+            at += bytes;
+        }
+        Ok(())
+    }
+
+    /// Writes and waits until it is durable: tails are short.
+    fn write(&mut self, segment: u64, offset: u64, bytes: Vec<u8>) -> Result<(), Error> {
+        self.ticket += 1;
+        self.disk.submit(Write { ticket: self.ticket, segment, offset, bytes });
+        let mut done = Vec::new();
+        while done.is_empty() {
+            self.disk.complete(&mut done);
+        }
+        let completion = done.pop().expect("one write was submitted");
+        completion.result.map_err(|error| failed(segment, offset, "write", error))
+    }
+}
+
+fn corrupt(segment: u64, offset: u64, what: Damage) -> Error {
+    Error::Corrupt { segment, offset, what }
+}
+
+fn failed(segment: u64, offset: u64, action: &'static str, source: io::Error) -> Error {
+    Error::Disk { segment, offset, action, source: Arc::new(source) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! Read-only memory map of a sealed segment; bad media is an error, not a signal.
+#![expect(unsafe_code, reason = "mapping a file is unsafe: its bytes are memory that others own")]
+
+use std::fs::File;
+use std::io;
+
+use memmap2::{Advice, Mmap, MmapOptions};
+
+use crate::frame::index;
+
+/// A map of one sealed segment, or of a file that is complete and no longer written.
+#[derive(Debug)]
+pub struct Map {
+    map: Mmap,
+}
+
+impl Map {
+    /// Maps a whole file, without touching its pages.
+    pub(crate) fn new(file: &File) -> io::Result<Self> {
+        // SAFETY: sealed segments are never written or truncated again by the process that holds
+        // the folder's lock, and the store maps no other files; whoever changes them from outside
+        // breaks the store's terms.
+        let map = unsafe { MmapOptions::new().map(file) }?;
+        Ok(Self { map })
+    }
+
+    /// The bytes of a range, after the kernel has brought every page of it into memory.
+    ///
+    /// Errors: the medium's, and [`io::ErrorKind::UnexpectedEof`] past the end;
+    /// [`io::ErrorKind::InvalidInput`] on kernels before 5.14, which cannot say beforehand whether
+    /// a page is readable.
+    pub(crate) fn bytes(&self, offset: u64, bytes: u64) -> io::Result<&[u8]> {
+        let begin = index(offset);
+        let end = begin + index(bytes);
+        let range = self.map.get(begin..end).ok_or(io::ErrorKind::UnexpectedEof)?;
+        if !range.is_empty() {
+            // At each access, since a page may have been evicted after an earlier one.
+            self.map.advise_range(Advice::PopulateRead, begin, range.len())?;
+        }
+        Ok(range)
+    }
+}

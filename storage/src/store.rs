@@ -1,0 +1,293 @@
+//! The handle of a store: open, append, wait, find, read, close.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, RwLockReadGuard, mpsc};
+use std::thread::{self, JoinHandle, ThreadId};
+
+use crate::catalog::{Catalog, Walk};
+use crate::disk::{self, Disk};
+use crate::error::Error;
+use crate::log::{Done, Log, Stats};
+use crate::options::{Choice, Options};
+use crate::plan::{Begin, Plan};
+use crate::record::{Place, Record, RecordHeader, Ticket};
+use crate::recover::{self, Recovery};
+use crate::writer::{Settings, Writer};
+
+/// An open store; a cheap handle that any thread may clone and use.
+///
+/// When the last handle goes without [`close`](Store::close), what was appended is still written,
+/// but the store is not marked as closed in good order.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    log: Arc<Log>,
+    mode: Mode,
+}
+
+/// Who runs the writer.
+enum Mode {
+    /// A thread of its own.
+    Thread(Mutex<Option<JoinHandle<()>>>, ThreadId),
+    /// Whoever calls.
+    Inline(Mutex<Option<Writer>>),
+}
+
+impl Store {
+    /// Opens the store in a folder, making both if need be, and checks every byte of it.
+    ///
+    /// Errors: [`Error::Locked`] when another process has it open, [`Error::OtherNetwork`],
+    /// [`Error::Corrupt`] with the place of the damage, [`Error::Options`], [`Error::Backend`]
+    /// when io_uring was demanded and does not run, and the machine's.
+    pub fn open(directory: &Path, options: &Options) -> Result<(Self, Recovery), Error> {
+        options.check()?;
+        let (send, receive) = mpsc::sync_channel(1);
+        let folder = directory.to_owned();
+        let settings = options.clone();
+        // Recovery runs there too: a ring serves only the thread that has enabled it.
+        let run = move || {
+            let opened = disk::open(&folder, &settings)
+                .map_err(|reason| Error::Backend { backend: "io_uring", reason })
+                .and_then(|disk| start(disk, &settings, true));
+            match opened {
+                Ok((log, mut writer, recovery)) => {
+                    // The receiver waits below.
+                    let _ = send.send(Ok((Arc::clone(&log), recovery)));
+                    log.run(&mut writer);
+                }
+                Err(error) => drop(send.send(Err(error))),
+            }
+        };
+        let failed = |source| Error::Folder {
+            path: directory.to_owned(),
+            action: "start the storage thread for",
+            source: Arc::new(source),
+        };
+        let thread =
+            thread::Builder::new().name("storage".to_owned()).spawn(run).map_err(failed)?;
+        let opened = receive.recv().unwrap_or_else(|_| {
+            Err(failed(io::Error::other("the storage thread ended while it opened the store")))
+        });
+        let (log, recovery) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                // It ends by itself; afterwards the folder's lock is free again.
+                let _ = thread.join();
+                return Err(error);
+            }
+        };
+        let id = thread.thread().id();
+        let mode = Mode::Thread(Mutex::new(Some(thread)), id);
+        Ok((Self { inner: Arc::new(Inner { log, mode }) }, recovery))
+    }
+
+    /// Opens the store on a given disk without any thread: an append has written and synced when
+    /// it returns, and callbacks run before it returns.
+    ///
+    /// Errors: those of [`open`](Store::open).
+    pub fn open_inline(disk: Box<dyn Disk>, options: &Options) -> Result<(Self, Recovery), Error> {
+        options.check()?;
+        let (log, writer, recovery) = start(disk, options, false)?;
+        let mode = Mode::Inline(Mutex::new(Some(writer)));
+        Ok((Self { inner: Arc::new(Inner { log, mode }) }, recovery))
+    }
+
+    /// Appends records and returns before they are durable; they can be found and read at once.
+    ///
+    /// Shape: the records of one call stay in order, and in one group when they fit into one:
+    /// then a crash keeps all or none of them, otherwise a prefix. `done` is called once they are
+    /// durable, or with the error when they never will be, on the storage thread and in the order
+    /// of the calls; it must be quick, and may append but not wait. Appending none is allowed:
+    /// `done` then follows everything before.
+    /// Errors: [`Error::Poisoned`] after a failed write or sync, [`Error::Closed`],
+    /// [`Error::TooLarge`]; nothing was appended and `done` is dropped. An inline store returns
+    /// [`Error::Poisoned`] also for the failure of this very call; then `done` was called with it.
+    pub fn append(&self, records: Vec<Record>, done: Option<Done>) -> Result<Ticket, Error> {
+        let log = &self.inner.log;
+        match &self.inner.mode {
+            Mode::Thread(_, id) => {
+                // A callback that waited for room would wait for itself.
+                let may_wait = thread::current().id() != *id;
+                log.append(records, done, may_wait)
+            }
+            Mode::Inline(writer) => {
+                let ticket = log.append(records, done, false)?;
+                drain(log, writer);
+                log.poisoned()?;
+                Ok(ticket)
+            }
+        }
+    }
+
+    /// Waits until everything up to a ticket is durable.
+    ///
+    /// Errors: [`Error::Poisoned`] when it never will be.
+    pub fn wait(&self, ticket: Ticket) -> Result<(), Error> {
+        if let Mode::Thread(_, id) = &self.inner.mode {
+            assert!(thread::current().id() != *id, "a callback cannot wait for its own thread");
+        }
+        self.inner.log.wait(ticket)
+    }
+
+    /// The number of records that are durable; it only grows.
+    pub fn durable(&self) -> u64 {
+        self.inner.log.durable()
+    }
+
+    /// The newest record with this kind and key.
+    pub fn find(&self, kind: u8, key: &[u8; 32]) -> Option<Place> {
+        self.catalog().index.find(kind, key)
+    }
+
+    /// The newest record with this kind and height.
+    pub fn at_height(&self, kind: u8, height: u64) -> Option<Place> {
+        self.catalog().index.at_height(kind, height)
+    }
+
+    /// The greatest height of this kind.
+    pub fn last_height(&self, kind: u8) -> Option<u64> {
+        self.catalog().index.last_height(kind)
+    }
+
+    /// The body of the record at a place that this store gave.
+    ///
+    /// Checked against its group's hash at the group's first reading in this process; before it is
+    /// durable it comes from memory.
+    ///
+    /// Errors: [`Error::Corrupt`], [`Error::NoRecord`], and the machine's.
+    pub fn read(&self, place: Place) -> Result<Vec<u8>, Error> {
+        let located = self.catalog().locate(place)?;
+        located.read(place)
+    }
+
+    /// Every record, from the first to the last at the time of this call, in order.
+    ///
+    /// Shape: place, header and body; ends after an error. Each group is checked as it is read.
+    pub fn records(
+        &self,
+    ) -> impl Iterator<Item = Result<(Place, RecordHeader, Vec<u8>), Error>> + Send + 'static {
+        let store = self.clone();
+        let mut walk = Walk::new(store.inner.log.records());
+        std::iter::from_fn(move || walk.next(|with| with(&store.catalog())))
+    }
+
+    /// The way to the disk that runs.
+    pub fn backend(&self) -> Choice {
+        self.inner.log.choice.clone()
+    }
+
+    /// What was written since the store was opened.
+    pub fn stats(&self) -> Stats {
+        self.inner.log.stats()
+    }
+
+    /// Writes everything, marks the store as closed in good order, and ends its thread.
+    ///
+    /// Other handles get [`Error::Closed`] from then on, but may still read.
+    ///
+    /// Errors: [`Error::Poisoned`]; [`Error::Closed`] when it was closed before.
+    pub fn close(self) -> Result<(), Error> {
+        self.inner.log.end(true)?;
+        self.inner.finish();
+        self.inner.log.poisoned()
+    }
+
+    fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {
+        self.inner.log.catalog.read().expect("no holder of the catalog panics")
+    }
+}
+
+impl Inner {
+    /// Waits until the writer has ended and its disk is closed.
+    fn finish(&self) {
+        match &self.mode {
+            Mode::Thread(handle, id) => {
+                let handle = handle.lock().expect("no holder of the handle panics").take();
+                if let Some(handle) = handle
+                    && thread::current().id() != *id
+                {
+                    // Its panic, if any, was reported there, and the waiters were told.
+                    let _ = handle.join();
+                }
+            }
+            Mode::Inline(writer) => {
+                drain(&self.log, writer);
+                writer.lock().expect("no holder of the writer panics").take();
+            }
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // An error says that the store was closed before.
+        if self.log.end(false).is_ok() {
+            self.finish();
+        }
+    }
+}
+
+/// Writes what an inline store has, then calls back without any lock held.
+fn drain(log: &Log, writer: &Mutex<Option<Writer>>) {
+    let calls = match &mut *writer.lock().expect("no holder of the writer panics") {
+        Some(writer) => log.drain(writer),
+        None => Vec::new(),
+    };
+    for (done, result) in calls {
+        done(result);
+    }
+}
+
+/// Locks, checks and settles what is there, and makes the first segment where there is none.
+fn start(
+    mut disk: Box<dyn Disk>,
+    options: &Options,
+    timed: bool,
+) -> Result<(Arc<Log>, Writer, Recovery), Error> {
+    let path = disk.path();
+    let failed = |action| {
+        let path = path.clone();
+        move |source| Error::Folder { path, action, source: Arc::new(source) }
+    };
+    disk.lock().map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => Error::Locked { path: path.clone() },
+        _ => failed("lock")(error),
+    })?;
+    let segments = disk.segments().map_err(failed("list"))?;
+    let scanned = recover::scan(&segments, Some(options.network), |number| disk.open(number))?;
+    recover::settle(&mut *disk, &scanned)?;
+    let recovery = scanned.recovery.clone();
+    let end = scanned.end;
+    let settings = Settings {
+        network: options.network,
+        segment_bytes_next: options.segment_bytes,
+        groups_in_flight: options.groups_in_flight,
+        timed,
+    };
+    let (choice, waker) = (disk.choice(), disk.waker());
+    let mut writer = Writer::new(disk, &settings, &end);
+    let begin = Begin {
+        segment: end.segment,
+        segment_bytes: end.segment_bytes.filter(|_| end.offset > 0),
+        offset: end.offset,
+        records: recovery.records,
+        entries: end.entries,
+        closed: recovery.clean && recovery.groups > 0,
+        sealed: end.sealed,
+    };
+    let plan = Plan::new(options, begin);
+    let log = Log::new(plan, scanned.catalog, choice, waker, options.queue_bytes_max);
+    // Nobody has a handle yet, so there are no callbacks.
+    log.drain(&mut writer);
+    log.poisoned()?;
+    Ok((Arc::new(log), writer, recovery))
+}
+
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,360 @@
+//! Admission: which client transactions are worth a signature check, and who waits for what.
+//!
+//! Cheapest check first: form, network, expiry, author, link, funds, then the signature. Only the
+//! next link after an author's pending head is admitted; everything else is refused with the link
+//! that is expected. The pending head moves when the signature has been checked, never before, so
+//! that nobody can hold another's account up with a forged link.
+//!
+//! A plain state machine: [`Core::sift`] collects what to check, [`Core::settle`] takes verdicts.
+
+use crate::{
+    execute::Done,
+    handle::{AccountView, Answer, Expected, Reply, Request},
+    held::SignedMessages,
+    refusal::Refusal,
+};
+use ledger::{Account, Digest, Height, Kind, Parameters, PublicKey, Reject, Transaction};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+/// Links of one author that may be under way at once.
+pub const PENDING_LINKS_MAX: usize = 16;
+/// Transactions that clients wait for, at most; beyond it the oldest wait is forgotten.
+pub const WAITS_MAX: usize = 1 << 19;
+/// A client is told to come back after this time when a queue is full, in milliseconds.
+const RETRY_MS: u32 = 50;
+/// A pending link that was not executed in this time is forgotten, so that it can be sent again.
+const PENDING_NS: u64 = 10_000_000_000;
+/// Clients that wait for one transaction, at most.
+const WAITERS_MAX: usize = 8;
+
+/// An author as admission sees it.
+struct Author {
+    account: Account,
+    /// Ids of the links under way after the executed head, oldest first.
+    pending: VecDeque<Digest>,
+    /// What they may cost.
+    pending_cost: u64,
+    /// When the newest of them was admitted.
+    since: u64,
+}
+
+impl Author {
+    const fn new(account: Account) -> Self {
+        Self { account, pending: VecDeque::new(), pending_cost: 0, since: 0 }
+    }
+
+    fn expected(&self) -> Expected {
+        let sequence = self.account.sequence + self.pending.len() as u64;
+        Expected { sequence, previous: *self.pending.back().unwrap_or(&self.account.head) }
+    }
+}
+
+/// A transaction whose signature is to be checked.
+pub struct Candidate {
+    bytes: Vec<u8>,
+    id: Digest,
+    author: PublicKey,
+    reply: Reply,
+}
+
+/// A transaction on its way into a batch.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The whole transaction.
+    pub bytes: Vec<u8>,
+    /// Its id.
+    pub id: Digest,
+}
+
+/// The state machine.
+pub struct Core {
+    network: Digest,
+    parameters: Parameters,
+    height: Height,
+    authors: HashMap<PublicKey, Author>,
+    waits: HashMap<Digest, Vec<Reply>>,
+    waits_order: VecDeque<Digest>,
+    waiting_bytes: Arc<AtomicUsize>,
+    waiting_bytes_max: usize,
+    refused: Vec<(Refusal, u64)>,
+}
+
+impl Core {
+    /// Starts from executed accounts.
+    pub fn new(
+        network: Digest,
+        parameters: Parameters,
+        height: Height,
+        accounts: impl Iterator<Item = (PublicKey, Account)>,
+        waiting_bytes: Arc<AtomicUsize>,
+        waiting_bytes_max: usize,
+    ) -> Self {
+        Self {
+            network,
+            parameters,
+            height,
+            authors: accounts.map(|(key, account)| (key, Author::new(account))).collect(),
+            waits: HashMap::new(),
+            waits_order: VecDeque::new(),
+            waiting_bytes,
+            waiting_bytes_max,
+            refused: Vec::new(),
+        }
+    }
+
+    /// Refuses what can be refused cheaply and adds the rest to `messages`.
+    ///
+    /// Shape: `messages` gets one entry for each candidate, in order.
+    pub fn sift(
+        &mut self,
+        now: u64,
+        requests: Vec<Request>,
+        messages: &mut SignedMessages,
+    ) -> Vec<Candidate> {
+        let mut candidates: Vec<Candidate> = Vec::new();
+        // Links that stand in this round, before their signatures are checked.
+        let mut ahead: HashMap<PublicKey, Vec<Digest>> = HashMap::new();
+        let mut room =
+            self.waiting_bytes_max.saturating_sub(self.waiting_bytes.load(Ordering::Relaxed));
+        for request in requests {
+            let (bytes, reply) = match request {
+                Request::Submit(submission) => (submission.bytes, submission.reply),
+                Request::Watch { id, reply } => {
+                    self.wait(id, reply);
+                    continue;
+                }
+            };
+            match self.check(now, &bytes, &ahead, room) {
+                Ok(Checked::Candidate(id, author)) => {
+                    room -= bytes.len().min(room);
+                    let transaction =
+                        Transaction::decode(&bytes).expect("it was decoded a moment ago");
+                    messages.push(
+                        *transaction.author_bytes(),
+                        ledger::signing_message(&id),
+                        *transaction.signature_bytes(),
+                    );
+                    ahead.entry(author).or_default().push(id);
+                    candidates.push(Candidate { bytes, id, author, reply });
+                }
+                Ok(Checked::Known(id)) => {
+                    reply.send(Answer::Accepted { id });
+                    self.wait(id, reply);
+                }
+                Err((id, refusal, expected)) => self.refuse(&reply, id, refusal, expected),
+            }
+        }
+        candidates
+    }
+
+    /// Admits the candidates whose signature holds and whose link still fits.
+    ///
+    /// Shape: `verdicts[i]` judges `candidates[i]`; answers the admitted transactions in order.
+    pub fn settle(
+        &mut self,
+        now: u64,
+        candidates: Vec<Candidate>,
+        verdicts: &[bool],
+    ) -> Vec<Admitted> {
+        assert_eq!(candidates.len(), verdicts.len(), "one verdict for every candidate");
+        let mut admitted = Vec::with_capacity(candidates.len());
+        let mut bytes = 0;
+        for (candidate, valid) in candidates.into_iter().zip(verdicts) {
+            let Candidate { bytes: transaction, id, author, reply } = candidate;
+            if !valid {
+                self.refuse(&reply, id, Refusal::InvalidSignature, None);
+                continue;
+            }
+            let view = Transaction::decode(&transaction).expect("a candidate decodes");
+            let (sequence, previous) = (view.sequence(), view.previous());
+            let cost = cost(&self.parameters, &view);
+            let author = self.authors.get_mut(&author).expect("a candidate's author is known");
+            let expected = author.expected();
+            if expected.sequence != sequence || expected.previous != previous {
+                self.refuse(&reply, id, Refusal::Ahead, Some(expected));
+                continue;
+            }
+            author.pending.push_back(id);
+            author.pending_cost = author.pending_cost.saturating_add(cost);
+            author.since = now;
+            bytes += transaction.len();
+            admitted.push(Admitted { bytes: transaction, id });
+            reply.send(Answer::Accepted { id });
+            self.wait(id, reply);
+        }
+        self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        admitted
+    }
+
+    /// A height is final and durable: moves accounts and tells those who wait.
+    pub fn executed(&mut self, done: &Done) {
+        self.height = done.height;
+        for (key, account) in &done.accounts {
+            match self.authors.get_mut(key) {
+                Some(author) => author.advance(*account),
+                None => {
+                    self.authors.insert(*key, Author::new(*account));
+                }
+            }
+        }
+        for (id, outcome) in &done.outcomes {
+            if !outcome.is_final() {
+                continue;
+            }
+            for reply in self.waits.remove(id).unwrap_or_default() {
+                reply.send(Answer::Final { id: *id, height: done.height, outcome: *outcome });
+            }
+        }
+    }
+
+    /// The account as executed, and the link that is expected next.
+    pub fn account(&self, key: &PublicKey) -> Option<AccountView> {
+        let author = self.authors.get(key)?;
+        let expected = author.expected();
+        Some(AccountView {
+            balance: author.account.balance,
+            sequence: author.account.sequence,
+            head: author.account.head,
+            pending_sequence: expected.sequence,
+            pending_head: expected.previous,
+        })
+    }
+
+    /// Refusals since the last call, by reason.
+    pub fn take_refused(&mut self) -> Vec<(Refusal, u64)> {
+        std::mem::take(&mut self.refused)
+    }
+
+    /// Someone wants to know when `id` is final.
+    pub fn wait(&mut self, id: Digest, reply: Reply) {
+        if !reply.wants_final() {
+            return;
+        }
+        let replies = self.waits.entry(id).or_default();
+        if replies.is_empty() {
+            self.waits_order.push_back(id);
+        }
+        if replies.len() < WAITERS_MAX {
+            replies.push(reply);
+        }
+        while self.waits.len() > WAITS_MAX {
+            let Some(oldest) = self.waits_order.pop_front() else { break };
+            self.waits.remove(&oldest);
+        }
+        // Most waits end before they are the oldest: drop the ends that are answered already.
+        while self.waits_order.front().is_some_and(|id| !self.waits.contains_key(id)) {
+            self.waits_order.pop_front();
+        }
+    }
+
+    fn refuse(&mut self, reply: &Reply, id: Digest, refusal: Refusal, expected: Option<Expected>) {
+        match self.refused.iter_mut().find(|(known, _)| *known == refusal) {
+            Some((_, count)) => *count += 1,
+            None => self.refused.push((refusal, 1)),
+        }
+        let retry_ms = if refusal.retryable() { RETRY_MS } else { 0 };
+        reply.send(Answer::Refused { id, refusal, expected, retry_ms });
+    }
+
+    fn check(
+        &mut self,
+        now: u64,
+        bytes: &[u8],
+        ahead: &HashMap<PublicKey, Vec<Digest>>,
+        room: usize,
+    ) -> Result<Checked, (Digest, Refusal, Option<Expected>)> {
+        let early = |refusal| (Digest::ZERO, refusal, None);
+        let transaction = Transaction::decode(bytes).map_err(|reject| match reject {
+            Reject::TooLong => early(Refusal::TooLarge),
+            _ => early(Refusal::Malformed),
+        })?;
+        if transaction.network_hint() != self.network.hint() {
+            return Err(early(Refusal::WrongNetwork));
+        }
+        let id = transaction.id(&self.network);
+        let refuse = |refusal, expected| Err((id, refusal, expected));
+        if transaction.valid_until() <= self.height {
+            return refuse(Refusal::Expired, None);
+        }
+        let key = transaction.author();
+        let Some(author) = self.authors.get_mut(&key) else {
+            return refuse(Refusal::UnknownAuthor, None);
+        };
+        if !author.pending.is_empty() && now > author.since + PENDING_NS {
+            author.pending.clear();
+            author.pending_cost = 0;
+        }
+        if author.pending.contains(&id) {
+            return Ok(Checked::Known(id));
+        }
+        let mut expected = author.expected();
+        let round: &[Digest] = ahead.get(&key).map_or(&[], Vec::as_slice);
+        if let Some(newest) = round.last() {
+            expected.sequence += round.len() as u64;
+            expected.previous = *newest;
+        }
+        if transaction.sequence() < author.account.sequence {
+            return refuse(Refusal::Stale, Some(expected));
+        }
+        if transaction.sequence() != expected.sequence {
+            let stale = transaction.sequence() < expected.sequence;
+            let refusal = if stale { Refusal::Forked } else { Refusal::Ahead };
+            return refuse(refusal, Some(expected));
+        }
+        if transaction.previous() != expected.previous {
+            return refuse(Refusal::Forked, Some(expected));
+        }
+        if author.pending.len() + round.len() >= PENDING_LINKS_MAX {
+            return refuse(Refusal::Busy, Some(expected));
+        }
+        let cost = cost(&self.parameters, &transaction).saturating_add(author.pending_cost);
+        if author.account.balance < cost {
+            return refuse(Refusal::Unfunded, Some(expected));
+        }
+        if bytes.len() > room {
+            return refuse(Refusal::LaneFull, Some(expected));
+        }
+        Ok(Checked::Candidate(id, key))
+    }
+}
+
+impl Author {
+    fn advance(&mut self, account: Account) {
+        if account.sequence != self.account.sequence {
+            // What was executed is the head of ours, or another link came first: then ours failed.
+            match self.pending.iter().position(|id| *id == account.head) {
+                Some(position) => drop(self.pending.drain(..=position)),
+                None => self.pending.clear(),
+            }
+            if self.pending.is_empty() {
+                self.pending_cost = 0;
+            }
+        }
+        self.account = account;
+    }
+}
+
+enum Checked {
+    /// Worth a signature check.
+    Candidate(Digest, PublicKey),
+    /// Admitted before: the same bytes came again.
+    Known(Digest),
+}
+
+/// What a transaction takes from its author's balance at least.
+fn cost(parameters: &Parameters, transaction: &Transaction<'_>) -> u64 {
+    let fee = parameters.fee(transaction.bytes().len());
+    match transaction.kind() {
+        Kind::Record => fee,
+        Kind::Transfer => fee.saturating_add(transaction.transfer().map_or(0, |t| t.amount)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

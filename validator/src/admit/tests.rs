@@ -1,0 +1,248 @@
+//! Admission against what clients may send: every refusal, chains within a round, and forgeries.
+
+use super::*;
+use crate::{handle::Submission, held::SignedMessages};
+use ed25519_dalek::{Signer as _, SigningKey};
+use ledger::{Draft, Outcome, Signature, Transfer};
+use tokio::sync::mpsc;
+
+const NETWORK: Digest = Digest([3; 32]);
+const BALANCE: u64 = 100_000;
+
+fn author(number: u8) -> (SigningKey, PublicKey) {
+    let key = SigningKey::from_bytes(&[number; 32]);
+    let public = PublicKey(key.verifying_key().to_bytes());
+    (key, public)
+}
+
+fn core() -> Core {
+    let account = Account { balance: BALANCE, sequence: 0, head: Digest::ZERO };
+    let poor = Account { balance: 5, ..account };
+    let accounts = [(author(1).1, account), (author(2).1, account), (author(3).1, poor)];
+    let room = Arc::new(AtomicUsize::new(0));
+    let accounts = accounts.into_iter();
+    Core::new(NETWORK, Parameters::default(), Height(10), accounts, room, 10_000)
+}
+
+struct Link {
+    author: u8,
+    sequence: u64,
+    previous: Digest,
+    valid_until: u64,
+    network: Digest,
+    body: Vec<u8>,
+    kind: Kind,
+}
+
+fn link(author: u8, sequence: u64, previous: Digest) -> Link {
+    let body = b"record".to_vec();
+    let network = NETWORK;
+    Link { author, sequence, previous, valid_until: 1_000, network, body, kind: Kind::Record }
+}
+
+impl Link {
+    fn sign(&self) -> (Vec<u8>, Digest) {
+        let (key, public) = author(self.author);
+        let draft = Draft {
+            kind: self.kind,
+            author: public,
+            sequence: self.sequence,
+            previous: self.previous,
+            valid_until: Height(self.valid_until),
+            body: &self.body,
+        };
+        draft.sign(&self.network, |m: &[u8; 47]| Signature(key.sign(m).to_bytes())).unwrap()
+    }
+}
+
+struct Client(mpsc::Receiver<Answer>);
+
+impl Client {
+    fn next(&mut self) -> Option<Answer> {
+        self.0.try_recv().ok()
+    }
+}
+
+fn request(bytes: Vec<u8>) -> (Request, Client) {
+    let (reply, answers) = Reply::http(true);
+    (Request::Submit(Submission::new(bytes, reply)), Client(answers))
+}
+
+/// One round in which every signature is judged by whether its last byte is even: a stand-in that
+/// lets a test forge.
+fn round(core: &mut Core, now: u64, all: Vec<Vec<u8>>, valid: impl Fn(usize) -> bool) -> (Vec<Digest>, Vec<Answer>) {
+    let (requests, mut clients): (Vec<_>, Vec<_>) = all.into_iter().map(request).unzip();
+    let mut messages = SignedMessages::default();
+    let candidates = core.sift(now, requests, &mut messages);
+    assert_eq!(candidates.len(), messages.len());
+    let verdicts: Vec<bool> = (0..candidates.len()).map(valid).collect();
+    let admitted = core.settle(now, candidates, &verdicts);
+    let answers = clients.iter_mut().map(|client| client.next().expect("one answer at once"));
+    let answers = answers.collect();
+    (admitted.into_iter().map(|admitted| admitted.id).collect(), answers)
+}
+
+fn refusal(core: &mut Core, bytes: Vec<u8>) -> (Refusal, Option<Expected>) {
+    let (admitted, answers) = round(core, 0, vec![bytes], |_| true);
+    assert!(admitted.is_empty());
+    match answers[0] {
+        Answer::Refused { refusal, expected, .. } => (refusal, expected),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn every_cheap_refusal_has_its_reason() {
+    let mut core = core();
+    let first = Some(Expected { sequence: 0, previous: Digest::ZERO });
+    let good = link(1, 0, Digest::ZERO);
+    let cases = [
+        (vec![1, 2, 3], Refusal::Malformed, None),
+        (Link { network: Digest([9; 32]), ..link(1, 0, Digest::ZERO) }.sign().0, Refusal::WrongNetwork, None),
+        (Link { valid_until: 10, ..link(1, 0, Digest::ZERO) }.sign().0, Refusal::Expired, None),
+        (link(7, 0, Digest::ZERO).sign().0, Refusal::UnknownAuthor, None),
+        (link(3, 0, Digest::ZERO).sign().0, Refusal::Unfunded, first),
+        (link(1, 1, Digest::ZERO).sign().0, Refusal::Ahead, first),
+        (link(1, 0, Digest([1; 32])).sign().0, Refusal::Forked, first),
+        (Link { body: vec![0; 20_000], ..good }.sign().0, Refusal::LaneFull, first),
+    ];
+    for (bytes, reason, expected) in cases {
+        assert_eq!(refusal(&mut core, bytes), (reason, expected));
+    }
+    let refused: u64 = core.take_refused().iter().map(|(_, count)| count).sum();
+    assert_eq!(refused, 8);
+    assert!(core.take_refused().is_empty());
+}
+
+#[test]
+fn a_transfer_must_be_covered_whole() {
+    let mut core = core();
+    let transfer = |amount| {
+        let body = Transfer { to: author(2).1, amount }.encode().to_vec();
+        Link { kind: Kind::Transfer, body, ..link(1, 0, Digest::ZERO) }.sign().0
+    };
+    assert_eq!(refusal(&mut core, transfer(BALANCE)).0, Refusal::Unfunded);
+    let (admitted, _) = round(&mut core, 0, vec![transfer(BALANCE / 2)], |_| true);
+    assert_eq!(admitted.len(), 1);
+}
+
+#[test]
+fn links_of_one_round_build_on_each_other() {
+    let mut core = core();
+    let (first, a) = link(1, 0, Digest::ZERO).sign();
+    let (second, b) = link(1, 1, a).sign();
+    let (third, _) = link(1, 2, Digest([8; 32])).sign();
+    let (admitted, answers) = round(&mut core, 0, vec![first, second, third], |_| true);
+    assert_eq!(admitted, [a, b]);
+    assert!(matches!(answers[2], Answer::Refused { refusal: Refusal::Forked, .. }));
+    let view = core.account(&author(1).1).unwrap();
+    assert_eq!((view.sequence, view.pending_sequence, view.pending_head), (0, 2, b));
+}
+
+#[test]
+fn a_forged_link_moves_nothing_and_drags_down_only_what_builds_on_it() {
+    let mut core = core();
+    let (forged, a) = link(1, 0, Digest::ZERO).sign();
+    let (after, _) = link(1, 1, a).sign();
+    let (other, b) = link(2, 0, Digest::ZERO).sign();
+    let (admitted, answers) = round(&mut core, 0, vec![forged, after, other], |index| index != 0);
+    assert_eq!(admitted, [b]);
+    assert!(matches!(answers[0], Answer::Refused { refusal: Refusal::InvalidSignature, .. }));
+    assert!(matches!(answers[1], Answer::Refused { refusal: Refusal::Ahead, .. }));
+    let honest = Link { body: b"honest".to_vec(), ..link(1, 0, Digest::ZERO) }.sign();
+    let (admitted, _) = round(&mut core, 0, vec![honest.0], |_| true);
+    assert_eq!(admitted, [honest.1]);
+}
+
+#[test]
+fn the_same_bytes_again_are_accepted_and_not_admitted_twice() {
+    let mut core = core();
+    let (bytes, id) = link(1, 0, Digest::ZERO).sign();
+    assert_eq!(round(&mut core, 0, vec![bytes.clone()], |_| true).0, [id]);
+    let (admitted, answers) = round(&mut core, 1, vec![bytes], |_| true);
+    assert!(admitted.is_empty());
+    assert_eq!(answers, [Answer::Accepted { id }]);
+}
+
+#[test]
+fn pending_links_are_limited_and_forgotten_in_time() {
+    let mut core = core();
+    let mut previous = Digest::ZERO;
+    for sequence in 0..PENDING_LINKS_MAX as u64 {
+        let (bytes, id) = link(1, sequence, previous).sign();
+        assert_eq!(round(&mut core, 0, vec![bytes], |_| true).0, [id]);
+        previous = id;
+    }
+    let (more, _) = link(1, PENDING_LINKS_MAX as u64, previous).sign();
+    assert_eq!(refusal(&mut core, more).0, Refusal::Busy);
+    let (again, id) = Link { body: b"later".to_vec(), ..link(1, 0, Digest::ZERO) }.sign();
+    let (admitted, _) = round(&mut core, PENDING_NS + 1, vec![again], |_| true);
+    assert_eq!(admitted, [id]);
+}
+
+fn done(height: u64, outcomes: Vec<(Digest, Outcome)>, accounts: Vec<(PublicKey, Account)>) -> Done {
+    let history_root = Digest::ZERO;
+    Done { height: Height(height), time_ms: 0, outcomes, accounts, history_root, token: 0 }
+}
+
+#[test]
+fn execution_moves_accounts_and_tells_who_waits() {
+    let mut core = core();
+    let (first, a) = link(1, 0, Digest::ZERO).sign();
+    let (second, b) = link(1, 1, a).sign();
+    let (request, mut client) = request(first);
+    let candidates = core.sift(0, vec![request], &mut SignedMessages::default());
+    core.settle(0, candidates, &[true]);
+    round(&mut core, 0, vec![second.clone()], |_| true);
+    let key = author(1).1;
+    let account = Account { balance: 90_000, sequence: 1, head: a };
+    core.executed(&done(11, vec![(a, Outcome::Applied)], vec![(key, account)]));
+    assert_eq!(client.next(), Some(Answer::Accepted { id: a }));
+    let told = Answer::Final { id: a, height: Height(11), outcome: Outcome::Applied };
+    assert_eq!(client.next(), Some(told));
+    let view = core.account(&key).unwrap();
+    assert_eq!((view.sequence, view.pending_sequence, view.pending_head), (1, 2, b));
+    // Another validator executed another link: what was pending here came to nothing.
+    let account = Account { balance: 80_000, sequence: 2, head: Digest([7; 32]) };
+    core.executed(&done(12, vec![], vec![(key, account)]));
+    let view = core.account(&key).unwrap();
+    assert_eq!((view.pending_sequence, view.pending_head), (2, Digest([7; 32])));
+    assert_eq!(refusal(&mut core, second).0, Refusal::Stale);
+}
+
+#[test]
+fn a_new_account_can_send_as_soon_as_it_exists() {
+    let mut core = core();
+    let (bytes, id) = link(7, 0, Digest::ZERO).sign();
+    assert_eq!(refusal(&mut core, bytes.clone()).0, Refusal::UnknownAuthor);
+    let account = Account { balance: BALANCE, sequence: 0, head: Digest::ZERO };
+    core.executed(&done(11, vec![], vec![(author(7).1, account)]));
+    assert_eq!(round(&mut core, 0, vec![bytes], |_| true).0, [id]);
+}
+
+#[test]
+fn an_outcome_that_is_not_final_tells_nobody() {
+    let mut core = core();
+    let (request, mut client) = request(link(1, 0, Digest::ZERO).sign().0);
+    let id = link(1, 0, Digest::ZERO).sign().1;
+    let candidates = core.sift(0, vec![request], &mut SignedMessages::default());
+    core.settle(0, candidates, &[true]);
+    client.next();
+    core.executed(&done(11, vec![(id, Outcome::Ahead)], vec![]));
+    assert_eq!(client.next(), None);
+    core.executed(&done(12, vec![(id, Outcome::Applied)], vec![]));
+    assert!(matches!(client.next(), Some(Answer::Final { .. })));
+}
+
+#[test]
+fn waits_are_bounded() {
+    let mut core = core();
+    let (reply, _answers) = Reply::http(true);
+    for number in 0..WAITS_MAX as u64 + 10 {
+        let mut id = [0; 32];
+        id[..8].copy_from_slice(&number.to_le_bytes());
+        core.wait(Digest(id), reply.clone());
+    }
+    assert_eq!(core.waits.len(), WAITS_MAX);
+    assert_eq!(core.waits_order.len(), WAITS_MAX);
+}

@@ -1,0 +1,127 @@
+//! The validator's HTTP interface as functions: the same documents that the server writes.
+
+use super::http::{self, Http, Response, Url};
+use crate::api::Problem;
+use crate::api::document::{Account, FINAL, Readiness, Submitted, Transaction};
+use crate::handle::Status;
+use crate::refusal::Refusal;
+use ledger::{Digest, PublicKey};
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No response arrived.
+    #[error(transparent)]
+    Http(#[from] http::Error),
+    /// The validator refused; the document says why.
+    #[error("{url}: {}", describe(problem))]
+    Problem {
+        /// Which validator.
+        url: Url,
+        /// Its reason.
+        problem: Box<Problem>,
+    },
+    /// The response is not the document that was asked for.
+    #[error("{url}: status {status}, and not the document that was asked for")]
+    Unexpected {
+        /// Which validator.
+        url: Url,
+        /// The status of the response.
+        status: u16,
+    },
+}
+
+fn describe(problem: &Problem) -> String {
+    use crate::command::terminal::printable;
+    format!("{} ({})", printable(&problem.detail), printable(&problem.code))
+}
+
+impl Error {
+    /// Returns the reason of a refused transaction.
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Problem { problem, .. } => Refusal::from_name(&problem.code),
+            Self::Http(_) | Self::Unexpected { .. } => None,
+        }
+    }
+}
+
+/// A client of one validator's HTTP interface.
+#[derive(Debug)]
+pub struct Api {
+    http: Http,
+}
+
+impl Api {
+    /// Prepares a client; every call ends within `timeout`.
+    pub const fn new(url: Url, timeout: Duration) -> Self {
+        Self { http: Http::new(url, timeout) }
+    }
+
+    /// Returns the address.
+    pub const fn url(&self) -> &Url {
+        self.http.url()
+    }
+
+    /// Asks for the state of the validator.
+    ///
+    /// Errors: every [`Error`].
+    pub fn status(&mut self) -> Result<Status, Error> {
+        let response = self.http.get("/status")?;
+        self.document(&response, &[200])
+    }
+
+    /// Asks whether the validator keeps up and takes part, and if not why.
+    ///
+    /// Errors: every [`Error`].
+    pub fn readiness(&mut self) -> Result<Readiness, Error> {
+        let response = self.http.get("/readyz")?;
+        self.document(&response, &[200, 503])
+    }
+
+    /// Asks for an account; none when there is none.
+    ///
+    /// Errors: every [`Error`].
+    pub fn account(&mut self, key: &PublicKey) -> Result<Option<Account>, Error> {
+        let response = self.http.get(&format!("/account/{key}"))?;
+        if response.status == 404 {
+            return Ok(None);
+        }
+        self.document(&response, &[200]).map(Some)
+    }
+
+    /// Hands in a transaction and waits a while until it is final; the answer says whether it is.
+    ///
+    /// Errors: every [`Error`].
+    pub fn submit(&mut self, transaction: &[u8]) -> Result<Submitted, Error> {
+        let response = self.http.post("/transaction?wait=final", transaction)?;
+        self.document(&response, &[200, 202])
+    }
+
+    /// Asks where a transaction was executed.
+    ///
+    /// Errors: every [`Error`].
+    pub fn transaction(&mut self, id: &Digest) -> Result<Option<Transaction>, Error> {
+        let response = self.http.get(&format!("/transaction/{id}"))?;
+        if response.status == 404 {
+            return Ok(None);
+        }
+        let found: Transaction = self.document(&response, &[200])?;
+        Ok(Some(found).filter(|found| found.status == FINAL))
+    }
+
+    fn document<T: DeserializeOwned>(&self, response: &Response, good: &[u16]) -> Result<T, Error> {
+        let Response { status, body } = response;
+        let url = || self.http.url().clone();
+        if good.contains(status) {
+            return serde_json::from_slice(body)
+                .map_err(|_| Error::Unexpected { url: url(), status: *status });
+        }
+        Err(match serde_json::from_slice(body) {
+            Ok(problem) => Error::Problem { url: url(), problem: Box::new(problem) },
+            Err(_) => Error::Unexpected { url: url(), status: *status },
+        })
+    }
+}

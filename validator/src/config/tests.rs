@@ -1,0 +1,234 @@
+//! Checks of the configuration: layers, errors with their place, identity and data folder.
+
+use super::*;
+use crate::command::Code;
+use crate::key::Secret;
+use layers::{Origin, Value};
+use ledger::Genesis;
+use proptest::prelude::*;
+
+fn load(text: &str, environment: &[(&str, &str)], flags: &Flags) -> Result<Loaded, Exit> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.toml");
+    std::fs::write(&file, text).unwrap();
+    let find = |name: &str| {
+        let found = environment.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| value.to_string())
+    };
+    Config::load_with(&file, &find, flags)
+}
+
+fn refusal(text: &str) -> String {
+    let exit = load(text, &[], &[]).unwrap_err();
+    assert_eq!(exit.code(), Code::Config);
+    assert!(!exit.message().contains('\n'), "one line: {exit}");
+    exit.message().split_once(": ").unwrap().1.to_string()
+}
+
+#[test]
+fn the_default_text_reads_back_as_the_default() {
+    let text = schema::default_text();
+    let loaded = load(&text, &[], &[]).unwrap();
+    let empty = load("", &[], &[]).unwrap();
+    for key in &schema::KEYS {
+        assert_eq!(loaded.layers.entry(key.dotted).value, empty.layers.entry(key.dotted).value);
+        assert!(matches!(loaded.layers.entry(key.dotted).origin, Origin::File(_)), "{}", key.dotted);
+        assert_eq!(empty.layers.entry(key.dotted).origin, Origin::Default);
+    }
+    assert_eq!(Config::default_in(Path::new("/x")).data, Path::new("/x/data"));
+    assert_eq!(Config::default_in(Path::new("")).consensus.view_timeout_ms, 1_000);
+}
+
+#[test]
+fn flags_stand_above_the_environment_that_above_the_file_that_above_the_default() {
+    let text = "[storage]\nbackend = \"portable\"\n[consensus]\nheartbeat_ms = 300\n\
+                view_timeout_ms = 700\n";
+    let environment =
+        [("ALTHING_STORAGE_BACKEND", "io_uring"), ("ALTHING_CONSENSUS_HEARTBEAT_MS", "200")];
+    let flags = [("storage.backend", "auto".to_string()), ("net.xdp", "eth7".to_string())];
+    let loaded = load(text, &environment, &flags).unwrap();
+    assert_eq!(loaded.config.storage.backend, StorageBackend::Auto);
+    assert_eq!(loaded.config.consensus.heartbeat_ms, 200);
+    assert_eq!(loaded.config.consensus.view_timeout_ms, 700);
+    assert_eq!(loaded.config.consensus.batch_delay_ms, 25);
+    assert_eq!(loaded.config.net.xdp.as_deref(), Some("eth7"));
+    let origin = |dotted| loaded.layers.entry(dotted).origin.to_string();
+    assert_eq!(origin("storage.backend"), "flag");
+    assert_eq!(origin("consensus.heartbeat_ms"), "$ALTHING_CONSENSUS_HEARTBEAT_MS");
+    assert_eq!(origin("consensus.view_timeout_ms"), "line 5");
+    assert_eq!(origin("consensus.batch_delay_ms"), "default");
+    assert_eq!(loaded.layers.entry("net.xdp").value, Value::Text("eth7".into()));
+}
+
+#[test]
+fn paths_are_relative_to_the_file() {
+    let loaded = load("data = \"/abs\"\nkey = \"../k\"\n", &[], &[]).unwrap();
+    assert_eq!(loaded.config.data, Path::new("/abs"));
+    assert!(loaded.config.key.ends_with("../k") && loaded.config.key.is_absolute());
+    assert!(loaded.config.ledger_folder().ends_with("abs/ledger"));
+    assert!(loaded.config.consensus_folder().ends_with("abs/consensus"));
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line_and_the_likely_one() {
+    let cases = [
+        ("genesys = \"x\"\n", "line 1: unknown key genesys; did you mean genesis?"),
+        (
+            "\n[consensus]\nview_timeout = 5\n",
+            "line 3: unknown key consensus.view_timeout; did you mean view_timeout_ms?",
+        ),
+        ("[lisen]\nudp = \"x\"\n", "line 2: unknown table [lisen]; did you mean [listen]?"),
+        ("[lisen]\n", "line 1: unknown table [lisen]; did you mean [listen]?"),
+        ("[log]\nhttp = \"x\"\n", "line 2: unknown key log.http; did you mean listen.http?"),
+        (
+            "[log]\nqqqqqqq = 1\n",
+            "line 2: unknown key log.qqqqqqq; `validator config default` shows all",
+        ),
+        ("[[peers]]\nkeys = \"x\"\n", "line 1: unknown key peers.keys; did you mean key?"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(refusal(text), expected);
+    }
+}
+
+#[test]
+fn a_wrong_value_is_named_with_what_it_must_be() {
+    let cases = [
+        (
+            "[consensus]\nview_timeout_ms = 1\n",
+            "line 2: consensus.view_timeout_ms must be a whole number from 50 to 60000, found 1",
+        ),
+        (
+            "[consensus]\nview_timeout_ms = \"fast\"\n",
+            "line 2: consensus.view_timeout_ms must be a whole number from 50 to 60000, found a text",
+        ),
+        (
+            "[consensus]\nview_timeout_ms = -5\n",
+            "line 2: consensus.view_timeout_ms must be a whole number from 50 to 60000, found -5",
+        ),
+        (
+            "[listen]\nudp = \"localhost\"\n",
+            "line 2: listen.udp must be an address such as \"127.0.0.1:4000\", found \"localhost\"",
+        ),
+        (
+            "[storage]\nbackend = \"iouring\"\n",
+            "line 2: storage.backend must be one of auto, io_uring, portable, found \"iouring\"; \
+             did you mean \"io_uring\"?",
+        ),
+        (
+            "[storage]\nsegment_bytes = 100000000\n",
+            "line 2: storage.segment_bytes must be a multiple of 4096 from 8388608 to 4294963200, \
+             found 100000000",
+        ),
+        ("data = 5\n", "line 1: data must be a path, found a number"),
+        ("data = \"\"\n", "line 1: data must be a path, found an empty text"),
+        ("log = true\n", "line 1: unknown key log; `validator config default` shows all"),
+        ("peers = 5\n", "line 1: peers are written as [[peers]], each with key, consensus and lanes"),
+        (
+            "[[peers]]\nkey = \"x\"\n",
+            "line 1: the entry at line 1 lacks one of key, consensus, lanes",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(refusal(text), expected);
+    }
+    assert!(refusal("a = = 1\n").starts_with("line 1: "));
+    let wrong = [("ALTHING_SIGVERIFY_THREADS", "many")];
+    let exit = load("", &wrong, &[]).unwrap_err();
+    assert!(exit.message().contains("ALTHING_SIGVERIFY_THREADS must be a whole number"), "{exit}");
+}
+
+#[test]
+fn values_that_contradict_each_other_are_refused() {
+    assert!(refusal("[consensus]\nheartbeat_ms = 1000\n").contains("must be below"));
+    assert!(refusal("[consensus]\nbatch_delay_ms = 1000\n").contains("must be below"));
+    let same = refusal("[listen]\ntcp = \"127.0.0.1:9\"\nhttp = \"127.0.0.1:9\"\n");
+    assert_eq!(same, "listen.tcp and listen.http are both 127.0.0.1:9");
+    let key = "ab".repeat(32);
+    let peer = format!(
+        "[[peers]]\nkey = \"{key}\"\nconsensus = \"127.0.0.1:1\"\nlanes = \"127.0.0.1:2\"\n"
+    );
+    assert_eq!(load(&peer, &[], &[]).unwrap().config.peers.len(), 1);
+    assert!(refusal(&peer.repeat(2)).contains("two [[peers]] entries"));
+    let bad = peer.replace("127.0.0.1:2", "nowhere");
+    assert!(refusal(&bad).starts_with("line 1: peers.lanes must be an address"));
+    assert!(refusal(&peer.replace("abab", "zz")).starts_with("line 1: peers.key is not a key"));
+}
+
+#[test]
+fn a_missing_or_huge_file_is_one_line() {
+    let exit = Config::load(Path::new("/nowhere/config.toml"), &[]).unwrap_err();
+    assert!(exit.message().starts_with("config /nowhere/config.toml: cannot be opened"), "{exit}");
+    assert!(refusal(&"#".repeat(2 << 20)).contains("is longer than"));
+}
+
+/// A network of two validators in a folder; the config is of the first.
+fn network(folder: &Path, name: &str) -> (Config, Genesis, Vec<Secret>) {
+    let mut secrets: Vec<Secret> = (0..2).map(|_| Secret::generate().unwrap()).collect();
+    secrets.sort_by_key(Secret::public);
+    let keys = secrets.iter().map(Secret::public).collect();
+    let genesis =
+        Genesis::new(name.into(), keys, Vec::new(), ledger::Parameters::default(), &|_| true).unwrap();
+    let mut config = Config::default_in(folder);
+    std::fs::write(&config.genesis, genesis.to_json()).unwrap();
+    let _ = std::fs::remove_file(&config.key);
+    secrets[0].create(&config.key).unwrap();
+    config.peers = vec![Peer {
+        key: secrets[1].public(),
+        consensus: "127.0.0.1:1".parse().unwrap(),
+        lanes: "127.0.0.1:2".parse().unwrap(),
+    }];
+    (config, genesis, secrets)
+}
+
+#[test]
+fn key_genesis_and_peers_must_belong_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, genesis, secrets) = network(folder.path(), "one");
+    let identity = config.identity().unwrap();
+    assert_eq!(identity.index, 0);
+    assert_eq!(identity.genesis.digest(), genesis.digest());
+    assert_eq!(identity.secret.public(), secrets[0].public());
+
+    let lonely = Config { peers: Vec::new(), ..config.clone() };
+    assert!(lonely.identity().unwrap_err().message().contains("has no [[peers]] entry"));
+    let mut stranger = config.clone();
+    stranger.peers[0].key = PublicKey([9; 32]);
+    assert!(stranger.identity().unwrap_err().message().contains("is not a validator of genesis"));
+    std::fs::remove_file(&config.key).unwrap();
+    Secret::generate().unwrap().create(&config.key).unwrap();
+    let exit = config.identity().unwrap_err();
+    assert!(exit.message().contains("is not a validator of genesis"), "{exit}");
+    std::fs::write(&config.genesis, "{}").unwrap();
+    let exit = config.identity().unwrap_err();
+    assert!(exit.message().starts_with("genesis "), "{exit}");
+    assert_eq!(exit.code(), Code::Config);
+}
+
+#[test]
+fn a_data_folder_stays_with_its_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, genesis, _) = network(folder.path(), "one");
+    assert_eq!(identity::network_of(&config.data), Ok(None));
+    config.adopt_data_folder(&genesis).unwrap();
+    config.adopt_data_folder(&genesis).unwrap();
+    assert_eq!(identity::network_of(&config.data), Ok(Some(genesis.digest())));
+    let (_, other, _) = network(folder.path(), "two");
+    let exit = config.adopt_data_folder(&other).unwrap_err();
+    assert_eq!(exit.code(), Code::Config);
+    assert!(exit.message().contains("belongs to network"), "{exit}");
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "\\PC{0,200}") {
+        let _ = Layers::read(&text, &|_| None, &[]);
+    }
+
+    #[test]
+    fn no_toml_like_text_makes_the_reader_panic(
+        text in "(\\[{0,2}(peers|listen|log|x)\\]{0,2}\n|(key|udp|genesis|x) = (1|-1|1.5|\"a\"|\\[\\]|\\{\\}|0x1F|true)\n){0,12}"
+    ) {
+        let _ = Layers::read(&text, &|_| None, &[]);
+    }
+}

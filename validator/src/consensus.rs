@@ -1,0 +1,72 @@
+//! Consensus: the engine's callbacks and its configuration; no agreement algorithm of our own.
+//!
+//! The engine is commonware's simplex with marshal in front of it. It orders [`Block`]s, which
+//! are cut blocks: for each lane that advanced, its newest certified batch. [`Application`] builds
+//! and checks them; [`engine::start`] wires the actors over any runtime and any network, so that
+//! the same code runs over sockets and in a simulation.
+
+pub mod application;
+pub mod block;
+pub mod engine;
+
+use crate::execute::Progress;
+use ledger::{AvailabilityCertificate, Height, limits::EXECUTION_LAG_MAX};
+use std::{collections::VecDeque, sync::Arc};
+use tokio::sync::watch;
+
+pub use application::Application;
+pub use block::Block;
+
+/// Executed heights whose roots are kept for checking what a leader declares: a block may declare
+/// any of the last 64, and the block itself may be that far ahead again.
+const PROGRESS_MAX: usize = 2 * EXECUTION_LAG_MAX as usize;
+
+/// Roots and tips of the newest executed heights, oldest first; never empty.
+pub type Recent = VecDeque<Progress>;
+
+/// What the lane and execute stages tell consensus: the newest certificates, the newest roots.
+#[derive(Clone)]
+pub struct Board {
+    certificates: watch::Sender<Vec<Option<Arc<AvailabilityCertificate>>>>,
+    progress: watch::Sender<Recent>,
+}
+
+impl Board {
+    /// Starts with what recovery executed last, for `lanes` lanes.
+    pub fn new(lanes: usize, progress: Progress) -> Self {
+        Self {
+            certificates: watch::Sender::new(vec![None; lanes]),
+            progress: watch::Sender::new(VecDeque::from([progress])),
+        }
+    }
+
+    /// A lane has a newer certificate.
+    pub fn certified(&self, certificate: Arc<AvailabilityCertificate>) {
+        let lane = certificate.lane as usize;
+        self.certificates.send_modify(|certificates| certificates[lane] = Some(certificate));
+    }
+
+    /// A height was executed.
+    pub fn executed(&self, progress: Progress) {
+        self.progress.send_modify(|recent| {
+            recent.push_back(progress);
+            if recent.len() > PROGRESS_MAX {
+                recent.pop_front();
+            }
+        });
+    }
+
+    /// The newest executed height.
+    pub fn height(&self) -> Height {
+        newest(&self.progress.borrow()).height
+    }
+
+    fn watch(&self) -> (watch::Receiver<Vec<Option<Arc<AvailabilityCertificate>>>>, watch::Receiver<Recent>) {
+        (self.certificates.subscribe(), self.progress.subscribe())
+    }
+}
+
+/// The newest executed height.
+pub(crate) fn newest(recent: &Recent) -> &Progress {
+    recent.back().expect("the board starts with one entry and drops only older ones")
+}

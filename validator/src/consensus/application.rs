@@ -1,0 +1,269 @@
+//! Builds cut blocks when leading, checks those of other leaders.
+//!
+//! A leader proposes at once when a lane advanced, when batches wait for execution, or when an
+//! executed height with content has to be declared; otherwise it waits for a heartbeat, so that an
+//! idle network is quiet. A check needs certificates and tips, never batch bodies, and waits while
+//! the executed height that a block declares has not been executed here: data that is merely late
+//! is no reason to vote no.
+
+use super::{Block, Board, Recent, block::Digest, newest};
+use crate::execute::Progress;
+use commonware_consensus::{
+    Viewable,
+    marshal::ancestry::Ancestry,
+    simplex::{scheme::ed25519::Scheme, types::Context},
+};
+use commonware_cryptography::{Digested, Digestible, ed25519::PublicKey};
+use commonware_runtime::Clock;
+use futures::StreamExt as _;
+use ledger::{
+    AvailabilityCertificate, Cut, Height, Signatures, Tip, Tips, ValidatorSet, View,
+    limits::{CUT_BYTES_MAX, CUT_HEADER_BYTES, EXECUTION_LAG_MAX},
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, UNIX_EPOCH},
+};
+
+/// Ancestors walked to find known tips, at most: beyond it this validator is catching up and waits
+/// until execution has come closer.
+const WALK_MAX: u64 = 128;
+/// Blocks whose tips are remembered.
+const TIPS_MAX: usize = 512;
+
+/// What the callbacks need.
+#[derive(Clone)]
+pub struct Application {
+    network: ledger::Digest,
+    epoch: u64,
+    set: Arc<ValidatorSet>,
+    signatures: Arc<dyn Signatures>,
+    board: Board,
+    heartbeat: Duration,
+    /// Tips after blocks that were checked or built here, by height and digest.
+    tips: Arc<Mutex<BTreeMap<(Height, ledger::Digest), Tips>>>,
+}
+
+impl Application {
+    /// Takes what the callbacks need; `heartbeat` is how long an idle leader waits.
+    pub fn new(
+        network: ledger::Digest,
+        epoch: u64,
+        set: Arc<ValidatorSet>,
+        signatures: Arc<dyn Signatures>,
+        board: Board,
+        heartbeat: Duration,
+    ) -> Self {
+        Self { network, epoch, set, signatures, board, heartbeat, tips: Arc::default() }
+    }
+
+    fn known_tips(&self, block: &Block) -> Option<Tips> {
+        let key = (block.cut().height, block.cut_digest());
+        let known = self.tips.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tips) = known.get(&key) {
+            return Some(tips.clone());
+        }
+        drop(known);
+        let recent = self.board.progress.borrow();
+        let same = |progress: &&Progress| (progress.height, progress.digest) == key;
+        recent.iter().rev().find(same).map(|progress| progress.tips.clone())
+    }
+
+    fn remember(&self, block: &Block, tips: Tips) {
+        let mut known = self.tips.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert((block.cut().height, block.cut_digest()), tips);
+        if known.len() > TIPS_MAX {
+            known.pop_first();
+        }
+    }
+
+    /// Cumulative tips after `block`; `ancestry` yields its parent next.
+    async fn tips_after(&self, block: &Block, ancestry: impl Ancestry<Block>) -> Option<Tips> {
+        let (_, mut progress) = self.board.watch();
+        let height = block.cut().height.get();
+        let near = |recent: &Recent| height <= newest(recent).height.get() + WALK_MAX;
+        progress.wait_for(near).await.ok()?;
+
+        let mut ancestry = ancestry;
+        let mut above = Vec::new();
+        let mut oldest = block.clone();
+        let mut tips = loop {
+            if let Some(tips) = self.known_tips(&oldest) {
+                break tips;
+            }
+            above.push(oldest);
+            if above.len() > 2 * WALK_MAX as usize {
+                return None;
+            }
+            oldest = ancestry.next().await?.inner().clone();
+        };
+        for block in above.into_iter().rev() {
+            tips = advance(tips, block.cut());
+            self.remember(&block, tips.clone());
+        }
+        Some(tips)
+    }
+
+    /// A cut on `parent`, or nothing while none is worth a view.
+    fn build(&self, parent: &Block, tips: &Tips, view: View, now_ms: u64, force: bool) -> Option<Cut> {
+        let before = parent.cut();
+        let height = before.height.next();
+        let recent = self.board.progress.borrow();
+        let known = newest(&recent);
+        if known.height > before.height {
+            return None;
+        }
+        let (executed, history_root, state_root) = if known.height >= before.executed {
+            (known.height, known.history_root, known.state_root)
+        } else {
+            (before.executed, before.history_root, before.state_root)
+        };
+        if height.get() - executed.get() > EXECUTION_LAG_MAX {
+            return None;
+        }
+        let lanes = self.lanes(height, tips);
+        let declare = before.executed < known.content && known.content <= executed;
+        if lanes.is_empty() && !declare && !known.backlog && !force {
+            return None;
+        }
+        Some(Cut {
+            network: self.network,
+            epoch: self.epoch,
+            height,
+            view,
+            parent: parent.cut_digest(),
+            time_ms: now_ms.max(before.time_ms),
+            executed,
+            history_root,
+            state_root,
+            next_set: ledger::Digest::ZERO,
+            lanes,
+        })
+    }
+
+    /// Certificates above the tips, in the order that the height sets, as many as fit.
+    fn lanes(&self, height: Height, tips: &Tips) -> Vec<AvailabilityCertificate> {
+        let certificates = self.board.certificates.borrow();
+        let count = certificates.len();
+        let first = usize::try_from(height.get() % count as u64).expect("less than the count");
+        let mut bytes = CUT_HEADER_BYTES;
+        let mut lanes = Vec::new();
+        for index in (first..count).chain(0..first) {
+            let Some(certificate) = &certificates[index] else { continue };
+            if certificate.sequence <= tips.0[index].sequence {
+                continue;
+            }
+            bytes += certificate.encoded_bytes();
+            if bytes > CUT_BYTES_MAX {
+                break;
+            }
+            lanes.push((**certificate).clone());
+        }
+        lanes
+    }
+
+    /// Whether the declared roots are those executed here; nothing while that is not known.
+    fn roots_match(cut: &Cut, recent: &Recent) -> Option<bool> {
+        if newest(recent).height < cut.executed {
+            return None;
+        }
+        let same = |progress: &&Progress| progress.height == cut.executed;
+        let known = recent.iter().find(same)?;
+        Some(known.history_root == cut.history_root && known.state_root == cut.state_root)
+    }
+}
+
+impl<E: Clock> commonware_consensus::Application<E> for Application {
+    type SigningScheme = Scheme;
+    type Context = Context<Digest, PublicKey>;
+    type Block = Block;
+    type Input = ();
+
+    async fn propose(
+        &mut self,
+        (runtime, context): (E, Self::Context),
+        mut ancestry: impl Ancestry<Block>,
+        (): (),
+    ) -> Option<Digested<Block>> {
+        let parent = ancestry.next().await?.inner().clone();
+        let tips = self.tips_after(&parent, ancestry).await?;
+        let view = View(context.view().get());
+        let deadline = runtime.current() + self.heartbeat;
+        let (mut certificates, mut progress) = self.board.watch();
+        loop {
+            certificates.mark_unchanged();
+            progress.mark_unchanged();
+            let now = runtime.current();
+            let now_ms = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+            let now_ms = u64::try_from(now_ms).unwrap_or(u64::MAX);
+            if let Some(cut) = self.build(&parent, &tips, view, now_ms, now >= deadline) {
+                let block = Block::new(cut);
+                let after = advance(tips, block.cut());
+                self.remember(&block, after);
+                let digest = block.digest();
+                return Some(Digested::precomputed(block, digest));
+            }
+            commonware_macros::select! {
+                changed = certificates.changed() => changed.ok()?,
+                changed = progress.changed() => changed.ok()?,
+                _ = runtime.sleep_until(deadline) => {
+                    if runtime.current() >= deadline + self.heartbeat {
+                        return None;
+                    }
+                    // Only execution that lags too far keeps a due leader from proposing.
+                    if now >= deadline {
+                        progress.changed().await.ok()?;
+                    }
+                },
+            }
+        }
+    }
+
+    async fn verify(
+        &mut self,
+        (_, context): (E, Self::Context),
+        mut ancestry: impl Ancestry<Block>,
+    ) -> bool {
+        let (Some(block), Some(parent)) = (ancestry.next().await, ancestry.next().await) else {
+            return std::future::pending().await;
+        };
+        let (block, parent) = (block.inner().clone(), parent.inner().clone());
+        let cut = block.cut();
+        if cut.network != self.network
+            || cut.epoch != self.epoch
+            || cut.view.get() != context.view().get()
+        {
+            return false;
+        }
+        let Some(tips) = self.tips_after(&parent, ancestry).await else {
+            return std::future::pending().await;
+        };
+        let digest = parent.cut_digest();
+        let checked = cut.check(parent.cut(), &digest, &tips, &self.set, &*self.signatures);
+        let Ok(after) = checked else { return false };
+        let (_, mut progress) = self.board.watch();
+        let matches = loop {
+            let known = Self::roots_match(cut, &progress.borrow_and_update());
+            if let Some(matches) = known {
+                break matches;
+            }
+            if progress.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        };
+        if matches {
+            self.remember(&block, after);
+        }
+        matches
+    }
+}
+
+/// Tips after a cut whose certificates were checked.
+fn advance(mut tips: Tips, cut: &Cut) -> Tips {
+    for certificate in &cut.lanes {
+        tips.0[certificate.lane as usize] =
+            Tip { sequence: certificate.sequence, digest: certificate.digest };
+    }
+    tips
+}

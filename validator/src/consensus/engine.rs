@@ -1,0 +1,359 @@
+//! Wires simplex, marshal, block broadcast and backfill over one runtime and one network.
+
+use super::{Application, Block, block::Digest};
+use commonware_broadcast::buffered;
+use commonware_consensus::{
+    Reporter, Reporters,
+    marshal::{
+        self, Start, Update,
+        core::Actor as Marshal,
+        resolver::p2p as resolver,
+        standard::{Inline, Standard},
+    },
+    simplex::{
+        self, Floor, ForwardPolicy, SkipBudget, SkipPolicy,
+        elector::RoundRobin,
+        scheme::ed25519::Scheme,
+        types::{Activity, Finalization},
+    },
+    types::{Epoch, FixedEpocher, Height, View, ViewDelta},
+};
+use commonware_cryptography::{
+    Digested, Digestible as _, Sha256, Signer as _,
+    certificate::{self, ConstantProvider},
+    ed25519::{PrivateKey, PublicKey},
+};
+use commonware_p2p::{Blocker, Provider, Receiver, Sender};
+use commonware_parallel::Sequential;
+use commonware_runtime::{
+    Clock, Handle, Metrics, Spawner, Storage, buffer::paged::CacheRef,
+};
+use commonware_storage::{archive::prunable, translator::EightCap};
+use commonware_utils::{
+    NZDuration, NZU16, NZU64, NZUsize, acknowledgement::Exact, ordered::Set,
+};
+use rand_core::CryptoRng;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::sync::mpsc;
+
+/// Delivered blocks that execution has not acknowledged, at most: marshal waits beyond it.
+pub const PENDING_ACKS_MAX: usize = 64;
+/// Finalized heights that marshal keeps on its own below the newest executed one, so that peers
+/// that were away can fetch the blocks from us.
+const MARSHAL_HEIGHTS: u64 = 1 << 20;
+/// Messages in a mailbox between actors.
+const MAILBOX: usize = 1_024;
+/// Buffers of the engine's journals, in bytes.
+const BUFFER_BYTES: usize = 1 << 20;
+/// Blocks of one sender that wait for their votes.
+const BROADCAST_BLOCKS: usize = 32;
+
+/// Both ends of a channel of the consensus network.
+pub type Channel<S, R> = (S, R);
+
+/// The channels of the consensus network, each with a quota of its own.
+pub struct Channels<S, R> {
+    /// Votes.
+    pub votes: Channel<S, R>,
+    /// Certificates.
+    pub certificates: Channel<S, R>,
+    /// Certificates of views that were missed.
+    pub resolver: Channel<S, R>,
+    /// Finalized blocks that were missed.
+    pub backfill: Channel<S, R>,
+    /// Blocks as they are proposed.
+    pub blocks: Channel<S, R>,
+}
+
+/// What the engine is started with.
+pub struct Setup<P, B, D> {
+    /// The validator's key.
+    pub signer: PrivateKey,
+    /// The validators' keys, in order.
+    pub validators: Set<PublicKey>,
+    /// Namespace of votes and certificates.
+    pub namespace: Vec<u8>,
+    /// The genesis cut.
+    pub genesis: Block,
+    /// Builds and checks blocks.
+    pub application: Application,
+    /// Who is a peer.
+    pub provider: P,
+    /// Blocks a peer that sends provably bad data.
+    pub blocker: B,
+    /// Gets finalized blocks in order.
+    pub deliver: D,
+    /// Observes views, for the status page and stuck views.
+    pub observer: Observer,
+    /// Prefix of every file of the engine.
+    pub partition: String,
+    /// How long a view waits for its leader.
+    pub view_timeout: Duration,
+}
+
+/// A finalized block on its way to the stages.
+pub struct Delivery {
+    /// The block.
+    pub block: Block,
+    /// Its own certificate, if marshal has one.
+    pub finalization: Option<Finalization<Scheme, Digest>>,
+    /// To be acknowledged when the block is durable here.
+    pub acknowledgement: Exact,
+}
+
+/// Takes finalized blocks, in order, perhaps more than once.
+pub trait Deliver: Send + 'static {
+    /// Called for each block; must not wait.
+    fn deliver(&mut self, delivery: Delivery);
+}
+
+/// Newest view seen and votes missed, shared with the status page.
+#[derive(Clone, Default)]
+pub struct Observer {
+    state: Arc<Mutex<Observed>>,
+}
+
+/// What an observer has seen.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Newest view with a notarization, nullification or finalization.
+    pub view: u64,
+    /// Newest view in which each validator was seen to vote, by its place in the set.
+    pub votes: Vec<u64>,
+    /// Views that ended without a block.
+    pub nullified: u64,
+    /// Contradicting votes seen.
+    pub equivocations: u64,
+}
+
+impl Observer {
+    /// What was seen so far.
+    pub fn observed(&self) -> Observed {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Observed {
+    fn vote(&mut self, signer: u32, view: View) {
+        let signer = signer as usize;
+        if self.votes.len() <= signer {
+            self.votes.resize(signer + 1, 0);
+        }
+        self.votes[signer] = self.votes[signer].max(view.get());
+    }
+}
+
+impl Reporter for Observer {
+    type Activity = Activity<Scheme, Digest>;
+
+    fn report(&mut self, activity: Self::Activity) -> commonware_actor::Feedback {
+        use commonware_consensus::Viewable as _;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match &activity {
+            Activity::Notarization(_) | Activity::Certification(_) | Activity::Finalization(_) => {
+                state.view = state.view.max(activity.view().get());
+            }
+            Activity::Nullification(_) => {
+                state.view = state.view.max(activity.view().get());
+                state.nullified += 1;
+            }
+            Activity::ConflictingNotarize(_)
+            | Activity::ConflictingFinalize(_)
+            | Activity::NullifyFinalize(_) => state.equivocations += 1,
+            Activity::Notarize(vote) => state.vote(vote.attestation.signer.get(), vote.view()),
+            Activity::Nullify(vote) => state.vote(vote.attestation.signer.get(), vote.view()),
+            Activity::Finalize(vote) => state.vote(vote.attestation.signer.get(), vote.view()),
+        }
+        commonware_actor::Feedback::Ok
+    }
+}
+
+/// Passes marshal's updates into a task that adds the certificate.
+#[derive(Clone)]
+struct Updates(mpsc::Sender<(Digested<Block>, Exact)>);
+
+impl Reporter for Updates {
+    type Activity = Update<Block>;
+
+    fn report(&mut self, activity: Self::Activity) -> commonware_actor::Feedback {
+        if let Update::Block(block, acknowledgement) = activity
+            && self.0.try_send((block, acknowledgement)).is_err()
+        {
+            // Room for every unacknowledged block is reserved: only a stopped task is left.
+            return commonware_actor::Feedback::Closed;
+        }
+        commonware_actor::Feedback::Ok
+    }
+}
+
+/// Largest payload of the consensus network for `validators` validators, in bytes.
+pub fn payload_bytes_max(validators: u32) -> usize {
+    simplex::max_payload_size::<Scheme, Digest>(validators)
+        .max(marshal::max_payload_size::<Standard<Block>, Scheme>(validators, &()))
+}
+
+/// Starts the engine; the handle ends when the engine does.
+pub async fn start<E, S, R, P, B, D>(
+    context: E,
+    setup: Setup<P, B, D>,
+    channels: Channels<S, R>,
+) -> Handle<()>
+where
+    E: Clock + CryptoRng + Spawner + Storage + Metrics,
+    S: Sender<PublicKey = PublicKey>,
+    R: Receiver<PublicKey = PublicKey>,
+    P: Provider<PublicKey = PublicKey>,
+    B: Blocker<PublicKey = PublicKey>,
+    D: Deliver,
+{
+    let public_key = setup.signer.public_key();
+    let scheme = Scheme::signer(&setup.namespace, setup.validators.clone(), setup.signer)
+        .expect("the key was found in the set");
+    // 4,096 pages of 4 KiB: the newest of every journal.
+    let page_cache = CacheRef::new(NZU16!(4_096), NZUsize!(4_096));
+    let epocher = FixedEpocher::new(NZU64!(u64::MAX / 4));
+
+    let backfill = resolver::init(
+        context.child("backfill"),
+        resolver::Config {
+            public_key: public_key.clone(),
+            peer_provider: setup.provider.clone(),
+            blocker: setup.blocker.clone(),
+            mailbox_size: NZUsize!(MAILBOX),
+            fetch_timeout: NZDuration!(Duration::from_secs(1)),
+            fetch_retry_delay: Duration::from_millis(100),
+            priority_requests: false,
+            priority_responses: false,
+        },
+        channels.backfill,
+    );
+    let (broadcast, buffer) = buffered::Engine::new(
+        context.child("broadcast"),
+        buffered::Config {
+            public_key,
+            mailbox_size: NZUsize!(MAILBOX),
+            deque_size: BROADCAST_BLOCKS,
+            priority: true,
+            codec_config: (),
+            peer_provider: setup.provider,
+            strategy: Sequential,
+        },
+    );
+    broadcast.start(channels.blocks);
+
+    let finalizations = prunable::Archive::init(
+        context.child("finalizations"),
+        archive(
+            &setup.partition,
+            "finalizations",
+            page_cache.clone(),
+            <Scheme as certificate::Verifier>::certificate_codec_config_unbounded(),
+        ),
+    )
+    .await
+    .expect("the engine's folder can be read and written");
+    let blocks = prunable::Archive::init(
+        context.child("blocks"),
+        archive(&setup.partition, "blocks", page_cache.clone(), ()),
+    )
+    .await
+    .expect("the engine's folder can be read and written");
+    let genesis_digest = setup.genesis.digest();
+    let (actor, mailbox, _) = Marshal::init(
+        context.child("marshal"),
+        finalizations,
+        blocks,
+        marshal::Config {
+            provider: ConstantProvider::<Scheme, Epoch>::new(scheme.clone()),
+            epocher: epocher.clone(),
+            start: Start::Genesis(Digested::precomputed(setup.genesis, genesis_digest)),
+            partition_prefix: format!("{}-marshal", setup.partition),
+            mailbox_size: NZUsize!(MAILBOX),
+            view_retention: ViewDelta::new(32),
+            prunable_items_per_section: NZU64!(4_096),
+            page_cache: page_cache.clone(),
+            replay_buffer: NZUsize!(BUFFER_BYTES),
+            key_write_buffer: NZUsize!(BUFFER_BYTES),
+            value_write_buffer: NZUsize!(BUFFER_BYTES),
+            block_codec_config: (),
+            max_repair: NZUsize!(64),
+            max_pending_acks: NZUsize!(PENDING_ACKS_MAX),
+            strategy: Sequential,
+        },
+    )
+    .await;
+    let (updates, mut delivered) = mpsc::channel(2 * PENDING_ACKS_MAX);
+    actor.start(Updates(updates), buffer, backfill);
+
+    let mut deliver = setup.deliver;
+    let certificates = mailbox.clone();
+    context.child("deliver").spawn(move |_| async move {
+        while let Some((block, acknowledgement)) = delivered.recv().await {
+            let height = Height::new(block.inner().cut().height.get());
+            let finalization = certificates.get_finalization(height).await;
+            if let Some(old) = height.get().checked_sub(MARSHAL_HEIGHTS) {
+                certificates.prune(Height::new(old));
+            }
+            let block = block.inner().clone();
+            deliver.deliver(Delivery { block, finalization, acknowledgement });
+        }
+    });
+
+    let inline = Inline::new(context.child("inline"), setup.application, mailbox, epocher);
+    let engine = simplex::Engine::new(
+        context.child("simplex"),
+        simplex::Config {
+            scheme,
+            elector: RoundRobin::<Sha256>::default(),
+            blocker: setup.blocker,
+            automaton: inline.clone(),
+            relay: inline.clone(),
+            reporter: Reporters::from((inline, setup.observer)),
+            partition: format!("{}-simplex", setup.partition),
+            mailbox_size: NZUsize!(MAILBOX),
+            epoch: Epoch::zero(),
+            floor: Floor::Genesis(genesis_digest),
+            replay_buffer: NZUsize!(BUFFER_BYTES),
+            write_buffer: NZUsize!(BUFFER_BYTES),
+            page_cache,
+            leader_timeout: setup.view_timeout,
+            certification_timeout: setup.view_timeout * 2,
+            timeout_retry: setup.view_timeout * 2,
+            view_retention: ViewDelta::new(32),
+            skip: SkipPolicy::Enabled {
+                timeout: setup.view_timeout * 5,
+                budget: SkipBudget::Participants,
+            },
+            fetch_timeout: NZDuration!(Duration::from_secs(1)),
+            fetch_retry_delay: Duration::from_millis(100),
+            forward: ForwardPolicy::SilentVoters,
+            track_historical_votes: true,
+            strategy: Sequential,
+        },
+    );
+    engine.start(channels.votes, channels.certificates, channels.resolver)
+}
+
+fn archive<C>(
+    partition: &str,
+    name: &str,
+    page_cache: CacheRef,
+    codec_config: C,
+) -> prunable::Config<EightCap, C> {
+    prunable::Config {
+        translator: EightCap,
+        metadata_partition: format!("{partition}-{name}-metadata"),
+        key_partition: format!("{partition}-{name}-key"),
+        key_page_cache: page_cache,
+        value_partition: format!("{partition}-{name}-value"),
+        compression: None,
+        codec_config,
+        items_per_section: NZU64!(4_096),
+        key_write_buffer: NZUsize!(BUFFER_BYTES),
+        value_write_buffer: NZUsize!(BUFFER_BYTES),
+        replay_buffer: NZUsize!(BUFFER_BYTES),
+    }
+}

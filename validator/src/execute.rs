@@ -1,0 +1,285 @@
+//! The execute stage: finalized cuts in order become outcomes, durable before anyone is told.
+//!
+//! ```text
+//! cut + batches ─▶ ledger::Chain ─▶ roots to consensus at once (they depend on nothing else)
+//!                        └─▶ records wait for a covering certificate ─▶ append ─▶ durable:
+//!                            finals to clients, accounts to admission, acknowledgement to the engine
+//! ```
+//!
+//! A plain state machine like the lane stage.
+
+use crate::{held::Held, lane::Ready, record};
+use ledger::{Account, Batch, Chain, Digest, Height, Outcome, PublicKey, Reject, Tips};
+use storage::Record;
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+/// Transactions whose place is kept in memory, the newest: 2^21 take about 130 MB.
+pub const INDEX_TRANSACTIONS_MAX: usize = 1 << 21;
+
+/// Heights whose executed batches are kept in memory, the newest with any.
+pub const EXECUTED_HEIGHTS_MAX: usize = 1 << 16;
+
+/// What the shell must do, in this order.
+pub enum Action {
+    /// Roots that a header may declare from now on.
+    Executed(Box<Progress>),
+    /// Write records; when they are durable call [`Core::durable`] with the height.
+    Append(Vec<Record>, Height),
+    /// A height is final and durable.
+    Final(Box<Done>),
+}
+
+/// What consensus learns from an execution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The executed height.
+    pub height: Height,
+    /// Digest of its cut.
+    pub digest: Digest,
+    /// Committed tips after it.
+    pub tips: Tips,
+    /// History root after it.
+    pub history_root: Digest,
+    /// State root of the last checkpoint at or below it.
+    pub state_root: Digest,
+    /// Whether committed batches wait for a later cut because of a lane's quota.
+    pub backlog: bool,
+    /// Newest height that advanced a lane or executed something: its roots are worth a cut.
+    pub content: Height,
+}
+
+/// A height that is durable.
+#[derive(Debug)]
+pub struct Done {
+    /// The height.
+    pub height: Height,
+    /// Time that its cut declares, in milliseconds.
+    pub time_ms: u64,
+    /// Id and outcome of each transaction, in order of execution.
+    pub outcomes: Vec<(Digest, Outcome)>,
+    /// Accounts that changed, as they are now.
+    pub accounts: Vec<(PublicKey, Account)>,
+    /// History root after it.
+    pub history_root: Digest,
+    /// Names the delivery of the engine.
+    pub token: u64,
+}
+
+/// Where a transaction was executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// Its block.
+    pub height: Height,
+    /// Its place among the outcomes of the block.
+    pub index: u32,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// The state machine.
+pub struct Core {
+    chain: Chain,
+    /// Per lane the committed batches that are not executed yet.
+    backlog: Vec<VecDeque<Arc<Held>>>,
+    /// Executed heights whose certificate has not come.
+    uncovered: Vec<(Vec<Record>, Done)>,
+    /// Appended heights that are not durable yet.
+    appended: VecDeque<Done>,
+    index: HashMap<Digest, Location>,
+    index_order: VecDeque<Digest>,
+    /// Per recent height the executed batches in order, each with its number of transactions.
+    executed: VecDeque<(Height, Vec<(Digest, u32)>)>,
+    actions: Vec<Action>,
+    transactions: u64,
+    content: Height,
+}
+
+impl Core {
+    /// Starts from a chain whose heights are all durable, with its unexecuted batches.
+    pub fn new(chain: Chain, backlog: Vec<VecDeque<Arc<Held>>>) -> Self {
+        assert_eq!(chain.tips().lanes(), backlog.len(), "one backlog for every lane");
+        Self {
+            chain,
+            backlog,
+            uncovered: Vec::new(),
+            appended: VecDeque::new(),
+            index: HashMap::new(),
+            index_order: VecDeque::new(),
+            executed: VecDeque::new(),
+            actions: Vec::new(),
+            transactions: 0,
+            content: Height::ZERO,
+        }
+    }
+
+    /// The chain after the newest executed height.
+    pub const fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// Transactions executed with a final outcome since the start of the ledger, as far as known.
+    pub const fn transactions(&self) -> u64 {
+        self.transactions
+    }
+
+    /// Takes what is to be done.
+    pub fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Where a recent transaction was executed.
+    pub fn locate(&self, id: &Digest) -> Option<Location> {
+        self.index.get(id).copied()
+    }
+
+    /// The batch that holds an executed transaction, and its place in there.
+    pub fn batch_of(&self, location: &Location) -> Option<(Digest, usize)> {
+        let place = self.executed.binary_search_by_key(&location.height, |(height, _)| *height);
+        let mut index = location.index;
+        for (digest, count) in &self.executed[place.ok()?].1 {
+            if index < *count {
+                return Some((*digest, usize::try_from(index).ok()?));
+            }
+            index -= count;
+        }
+        None
+    }
+
+    /// What consensus needs to know of the newest executed height.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            height: self.chain.height(),
+            digest: self.chain.cut_digest(),
+            tips: self.chain.tips(),
+            history_root: self.chain.history_root(),
+            state_root: self.chain.state_root(),
+            backlog: self.chain.has_backlog(),
+            content: self.content,
+        }
+    }
+
+    /// Replays a stored height while starting.
+    ///
+    /// Errors: the chain's [`Reject`] when the stored cut does not follow.
+    pub fn replay(&mut self, ready: Ready) -> Result<Digest, Reject> {
+        let (_, done) = self.execute(ready)?;
+        self.remember(&done);
+        Ok(done.history_root)
+    }
+
+    /// Executes a finalized cut.
+    ///
+    /// Errors: a [`Reject`] where the cut does not follow: the engine finalized what no honest
+    /// validator would have voted for.
+    pub fn ready(&mut self, ready: Ready) -> Result<(), Reject> {
+        let certificate = ready.finalized.certificate.as_ref().map(ledger::Finality::encode);
+        let (height, key) = (ready.finalized.cut.height, *ready.finalized.digest.as_bytes());
+        let (mut records, done) = self.execute(ready)?;
+        let progress = self.progress();
+        self.actions.push(Action::Executed(Box::new(progress)));
+        let covered = certificate.is_some();
+        if let Some(bytes) = certificate {
+            let (kind, height) = (record::CERTIFICATE, height.get());
+            records.push(Record { kind, height, key, body: bytes.into() });
+        }
+        self.uncovered.push((records, done));
+        if covered {
+            self.append(height);
+        }
+        Ok(())
+    }
+
+    /// Appends every height that the newest certificate covers, in one piece.
+    fn append(&mut self, height: Height) {
+        let mut records = Vec::new();
+        for (own, done) in self.uncovered.drain(..) {
+            records.extend(own);
+            self.appended.push_back(done);
+        }
+        self.actions.push(Action::Append(records, height));
+    }
+
+    /// Everything up to `height` is durable.
+    pub fn durable(&mut self, height: Height) {
+        while self.appended.front().is_some_and(|done| done.height <= height) {
+            let done = self.appended.pop_front().expect("the front was just seen");
+            self.remember(&done);
+            self.actions.push(Action::Final(Box::new(done)));
+        }
+    }
+
+    fn execute(&mut self, ready: Ready) -> Result<(Vec<Record>, Done), Reject> {
+        let Ready { finalized, batches } = ready;
+        let advanced = !finalized.cut.lanes.is_empty();
+        for (lane, new) in self.backlog.iter_mut().zip(batches) {
+            lane.extend(new);
+        }
+        let lanes = self.backlog.iter();
+        let views: Vec<Vec<&Batch<'static>>> =
+            lanes.map(|lane| lane.iter().map(|held| held.batch()).collect()).collect();
+        let executed = self.chain.execute(&finalized.cut, &finalized.digest, &views)?;
+        drop(views);
+        if advanced || !executed.outcomes.is_empty() {
+            self.content = finalized.cut.height;
+        }
+        let mut batches = Vec::new();
+        for lane in &executed.lanes {
+            let backlog = &mut self.backlog[lane.lane as usize];
+            while let Some(held) = backlog.pop_front_if(|held| held.header().sequence <= lane.last) {
+                batches.push((held.digest(), held.header().count));
+            }
+        }
+        if !batches.is_empty() {
+            self.executed.push_back((finalized.cut.height, batches));
+            if self.executed.len() > EXECUTED_HEIGHTS_MAX {
+                self.executed.pop_front();
+            }
+        }
+        let key = *finalized.digest.as_bytes();
+        let height = finalized.cut.height;
+        let record = |kind, bytes: Vec<u8>| Record { kind, height: height.get(), key, body: bytes.into() };
+        let records = vec![
+            record(record::CUT, finalized.cut.encode()),
+            record(record::OUTCOMES, executed.encode_outcomes()),
+        ];
+        let account = |key: &PublicKey| {
+            let account = self.chain.state().account(key).expect("a changed account exists");
+            (*key, *account)
+        };
+        let accounts = executed.changed.iter().map(account).collect();
+        let done = Done {
+            height,
+            time_ms: finalized.cut.time_ms,
+            outcomes: executed.outcomes,
+            accounts,
+            history_root: self.chain.history_root(),
+            token: finalized.token,
+        };
+        Ok((records, done))
+    }
+
+    fn remember(&mut self, done: &Done) {
+        for (index, (id, outcome)) in done.outcomes.iter().enumerate() {
+            if !outcome.is_final() {
+                continue;
+            }
+            self.transactions += 1;
+            let index = u32::try_from(index).expect("outcomes of a block fit 32 bits");
+            let location = Location { height: done.height, index, outcome: *outcome };
+            // A later copy of a transaction that was applied is stale: the first outcome counts.
+            if self.index.contains_key(id) {
+                continue;
+            }
+            self.index.insert(*id, location);
+            self.index_order.push_back(*id);
+            if self.index_order.len() > INDEX_TRANSACTIONS_MAX
+                && let Some(oldest) = self.index_order.pop_front()
+            {
+                self.index.remove(&oldest);
+            }
+        }
+    }
+}

@@ -1,0 +1,591 @@
+//! Checks of the border, and the fake node that the other edge modules are checked against.
+
+use super::*;
+use crate::metrics::{DropLabel, PathLabel};
+use crossbeam::channel::{self, Receiver};
+use ledger::{AvailabilityCertificate, Cut, Draft, Kind, Signature, View};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+pub(crate) const NETWORK: Digest = Digest([42; 32]);
+
+/// `valid_until` of a transaction tells the fake node what to answer.
+pub(crate) const TAKEN: u64 = 1_000;
+pub(crate) const TAKEN_NEVER_FINAL: u64 = 1_001;
+pub(crate) const FORGOTTEN: u64 = 1_002;
+pub(crate) const REFUSED: u64 = 1_003;
+pub(crate) const KNOWN_FINAL: u64 = 1_004;
+
+/// A transaction as any client would send it; its signature is nobody's.
+pub(crate) fn transaction(sequence: u64, valid_until: u64, body: &[u8]) -> (Vec<u8>, Digest) {
+    let author = PublicKey([7; 32]);
+    let (kind, previous, valid_until) = (Kind::Record, Digest::ZERO, Height(valid_until));
+    let draft = Draft {
+        kind,
+        author,
+        sequence,
+        previous,
+        valid_until,
+        body,
+    };
+    draft.sign(&NETWORK, |_| Signature([9; 64])).unwrap()
+}
+
+pub(crate) fn status() -> Status {
+    let queue = QueueStatus {
+        name: "ingest_verify".to_owned(),
+        bytes: 3,
+        limit_bytes: 10,
+    };
+    let backend = BackendStatus {
+        stage: "sigverify".to_owned(),
+        backend: "portable".to_owned(),
+        reason: "no \"avx512\"\nhere".to_owned(),
+    };
+    Status {
+        name: "test".to_owned(),
+        version: "0.1.0".to_owned(),
+        network: NETWORK,
+        validator: 2,
+        key: PublicKey([3; 32]),
+        height: 12,
+        view: 15,
+        finalized_transactions: 99,
+        executed_height: 3,
+        history_root: Digest([0xab; 32]),
+        lanes: vec![LaneStatus {
+            lane: 0,
+            sequence: 5,
+            certified: 4,
+            finalized: 3,
+        }],
+        peers: vec![
+            PeerStatus {
+                index: 0,
+                key: PublicKey([1; 32]),
+                connected: true,
+            },
+            PeerStatus {
+                index: 1,
+                key: PublicKey([2; 32]),
+                connected: false,
+            },
+        ],
+        backends: vec![backend],
+        queues: vec![queue],
+        ready: true,
+        reasons: Vec::new(),
+        uptime_ms: 1_500,
+    }
+}
+
+/// A handle whose queues nobody reads yet.
+pub(crate) fn handle(
+    requests_max: usize,
+    bytes_max: usize,
+) -> (NodeHandle, Receiver<Request>, Receiver<Query>) {
+    let (requests, requests_out) = channel::bounded(requests_max);
+    let (queries, queries_out) = channel::bounded(4);
+    let handle = NodeHandle {
+        requests,
+        requests_budget: Arc::new(Budget::new(bytes_max)),
+        queries,
+        status: Arc::new(StatusBoard::new(status())),
+        metrics: Arc::new(Metrics::new()),
+        network: NETWORK,
+        limits: Limits::default(),
+    };
+    (handle, requests_out, queries_out)
+}
+
+/// A thread that answers as a node would, by simple rules.
+pub(crate) struct FakeNode {
+    pub(crate) handle: NodeHandle,
+    thread: Option<(channel::Sender<()>, JoinHandle<()>)>,
+}
+
+impl FakeNode {
+    pub(crate) fn start() -> Self {
+        let (handle, requests, queries) = handle(16 * 1_024, 64 << 20);
+        let (stop, stopped) = channel::bounded(1);
+        let thread = std::thread::spawn(move || {
+            let mut kept = Vec::new();
+            loop {
+                channel::select! {
+                    recv(requests) -> request => answer(request.unwrap(), &mut kept),
+                    recv(queries) -> query => answer_query(query.unwrap()),
+                    recv(stopped) -> _ => return,
+                }
+            }
+        });
+        Self {
+            handle,
+            thread: Some((stop, thread)),
+        }
+    }
+}
+
+impl Drop for FakeNode {
+    fn drop(&mut self) {
+        let (stop, thread) = self.thread.take().unwrap();
+        drop(stop);
+        let ended = thread.join();
+        assert!(
+            std::thread::panicking() || ended.is_ok(),
+            "the fake node panicked"
+        );
+    }
+}
+
+pub(crate) const EXPECTED: Expected = Expected {
+    sequence: 5,
+    previous: Digest([5; 32]),
+};
+
+fn answer(request: Request, kept: &mut Vec<Reply>) {
+    let (bytes, reply) = match request {
+        Request::Submit(submission) => (submission.bytes, submission.reply),
+        Request::Watch { id, reply } if id == WATCHED_FINAL => return reply.send(applied(id)),
+        Request::Watch { id, reply } => {
+            reply.send(Answer::Unknown { id });
+            return kept.push(reply);
+        }
+    };
+    let refuse = |id, refusal, expected, retry_ms| {
+        reply.send(Answer::Refused {
+            id,
+            refusal,
+            expected,
+            retry_ms,
+        });
+    };
+    let Ok(transaction) = Transaction::decode(&bytes) else {
+        return refuse(Digest::ZERO, Refusal::Malformed, None, 0);
+    };
+    let id = transaction.id(&NETWORK);
+    match transaction.valid_until().get() {
+        FORGOTTEN => drop(reply),
+        REFUSED => refuse(id, Refusal::Ahead, Some(EXPECTED), 50),
+        KNOWN_FINAL => reply.send(applied(id)),
+        until => {
+            reply.send(Answer::Accepted { id });
+            if until == TAKEN_NEVER_FINAL {
+                kept.push(reply);
+            } else if reply.wants_final() {
+                reply.send(applied(id));
+            }
+        }
+    }
+}
+
+pub(crate) const WATCHED_FINAL: Digest = Digest([1; 32]);
+pub(crate) const PRUNED: Digest = Digest([2; 32]);
+pub(crate) const DAMAGED: Digest = Digest([3; 32]);
+pub(crate) const KNOWN_KEY: PublicKey = PublicKey([1; 32]);
+/// Transactions of the block that the fake node knows.
+pub(crate) const BLOCK_TRANSACTIONS: usize = 2_500;
+/// Its height, and that of a block whose bytes are damaged.
+pub(crate) const BLOCK_HEIGHT: Height = Height(3);
+pub(crate) const BLOCK_DAMAGED: Height = Height(4);
+
+fn applied(id: Digest) -> Answer {
+    Answer::Final {
+        id,
+        height: Height(9),
+        outcome: Outcome::Applied,
+    }
+}
+
+fn answer_query(query: Query) {
+    // A client that has gone needs no answer.
+    match query {
+        Query::Account { key, reply } => drop(reply.send((key == KNOWN_KEY).then_some(ACCOUNT))),
+        Query::Transaction { id, reply } => drop(reply.send(known_transaction(id))),
+        Query::Block { height, reply } => drop(reply.send(known_block(height))),
+    }
+}
+
+pub(crate) const ACCOUNT: AccountView = AccountView {
+    balance: u64::MAX,
+    sequence: 3,
+    head: Digest([4; 32]),
+    pending_sequence: 5,
+    pending_head: Digest([5; 32]),
+};
+
+/// The one transaction whose bytes the fake node knows: a record of five bytes.
+pub(crate) fn stored() -> (Vec<u8>, Digest) {
+    transaction(6, 77, b"hello")
+}
+
+fn known_transaction(id: Digest) -> Option<TransactionView> {
+    let bytes = match id {
+        PRUNED => None,
+        DAMAGED => Some(vec![1, 2, 3]),
+        id if id == stored().1 => Some(stored().0),
+        _ => return None,
+    };
+    Some(TransactionView {
+        id,
+        height: Height(8),
+        index: 1,
+        outcome: Outcome::Failed,
+        bytes,
+    })
+}
+
+pub(crate) fn cut() -> Cut {
+    let lane = AvailabilityCertificate {
+        epoch: 1,
+        lane: 3,
+        sequence: 17,
+        digest: Digest([8; 32]),
+        signers: ledger::Bitmap(0b1011),
+        signatures: vec![Signature([1; 64]); 3],
+    };
+    Cut {
+        network: NETWORK,
+        epoch: 1,
+        height: BLOCK_HEIGHT,
+        view: View(5),
+        parent: Digest([6; 32]),
+        time_ms: 1_700_000_000_000,
+        executed: Height(2),
+        history_root: Digest([10; 32]),
+        state_root: Digest([11; 32]),
+        next_set: Digest::ZERO,
+        lanes: vec![lane],
+    }
+}
+
+fn known_block(height: Height) -> Option<BlockView> {
+    let cut_bytes = match height {
+        BLOCK_HEIGHT => cut().encode(),
+        BLOCK_DAMAGED => vec![0; 10],
+        _ => return None,
+    };
+    let outcome = |index| {
+        if index == 0 {
+            Outcome::Stale
+        } else {
+            Outcome::Applied
+        }
+    };
+    let outcomes = (0..BLOCK_TRANSACTIONS).map(|index| {
+        let mut id = [0; 32];
+        id[..8].copy_from_slice(&(index as u64).to_le_bytes());
+        (Digest(id), outcome(index))
+    });
+    let (digest, certificate) = (cut().digest(), Some(vec![1]));
+    Some(BlockView {
+        height,
+        digest,
+        cut: cut_bytes,
+        certificate,
+        outcomes: outcomes.collect(),
+    })
+}
+
+fn refusal(answer: Answer) -> (Digest, Refusal, u32) {
+    match answer {
+        Answer::Refused {
+            id,
+            refusal,
+            retry_ms,
+            ..
+        } => (id, refusal, retry_ms),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn dropped(handle: &NodeHandle, stage: &'static str, refusal: Refusal) -> u64 {
+    let label = DropLabel {
+        stage,
+        reason: refusal.as_str(),
+    };
+    handle.metrics.tx_dropped.get_or_create(&label).get()
+}
+
+#[test]
+fn a_submission_reaches_the_node_and_gives_its_bytes_back_when_it_is_taken() {
+    let (handle, requests, _queries) = handle(4, 1_000);
+    let (bytes, _) = transaction(0, TAKEN, b"x");
+    handle.submit(bytes.clone(), Reply::None);
+    assert_eq!(handle.requests_budget.used_bytes(), bytes.len());
+    let Request::Submit(submission) = requests.try_recv().unwrap() else {
+        panic!("a submission")
+    };
+    assert_eq!(submission.bytes, bytes);
+    drop(submission);
+    assert_eq!(handle.requests_budget.used_bytes(), 0);
+    assert_eq!(handle.metrics.tx_received.get(), 1);
+}
+
+#[test]
+fn a_full_queue_and_a_full_budget_are_answered_busy_with_the_id() {
+    let (bytes, id) = transaction(0, TAKEN, b"x");
+    for (requests_max, bytes_max) in [(1, 1 << 20), (10, bytes.len())] {
+        let (handle, requests, _queries) = handle(requests_max, bytes_max);
+        handle.submit(bytes.clone(), Reply::None);
+        let (reply, mut answers) = Reply::http(false);
+        handle.submit(bytes.clone(), reply);
+        assert_eq!(
+            refusal(answers.try_recv().unwrap()),
+            (id, Refusal::Busy, RETRY_MS)
+        );
+        assert_eq!(dropped(&handle, "ingest", Refusal::Busy), 1);
+        assert_eq!(requests.len(), 1);
+        drop(requests.try_recv());
+        assert_eq!(
+            handle.requests_budget.used_bytes(),
+            0,
+            "what was refused holds nothing"
+        );
+    }
+}
+
+#[test]
+fn length_alone_refuses_what_is_too_short_or_too_long() {
+    let (handle, requests, _queries) = handle(4, 1 << 20);
+    let short = vec![0; ledger::limits::TRANSACTION_OVERHEAD - 1];
+    let long = vec![0; ledger::limits::TRANSACTION_BYTES_MAX + 1];
+    for (bytes, expected) in [(short, Refusal::Malformed), (long, Refusal::TooLarge)] {
+        let (reply, mut answers) = Reply::http(false);
+        handle.submit(bytes, reply);
+        assert_eq!(
+            refusal(answers.try_recv().unwrap()),
+            (Digest::ZERO, expected, 0)
+        );
+        assert_eq!(dropped(&handle, "ingest", expected), 1);
+    }
+    assert!(requests.is_empty());
+}
+
+#[test]
+fn a_shut_door_refuses_everything_and_opens_again() {
+    let (handle, requests, _queries) = handle(4, 1 << 20);
+    let (bytes, id) = transaction(0, TAKEN, b"x");
+    let shut = [
+        (Admission::NotReady, Refusal::NotReady),
+        (Admission::Stopping, Refusal::Stopping),
+    ];
+    for (admission, expected) in shut {
+        handle.status.set_admission(admission);
+        assert_eq!(handle.status.admission(), admission);
+        let (reply, mut answers) = Reply::http(false);
+        handle.submit(bytes.clone(), reply);
+        assert_eq!(
+            refusal(answers.try_recv().unwrap()),
+            (id, expected, RETRY_MS)
+        );
+    }
+    handle.status.set_admission(Admission::Open);
+    handle.submit(bytes, Reply::None);
+    assert_eq!(requests.len(), 1);
+}
+
+#[test]
+fn a_node_that_is_gone_is_answered_as_stopping() {
+    let (handle, requests, queries) = handle(4, 1 << 20);
+    drop((requests, queries));
+    let (bytes, id) = transaction(0, TAKEN, b"x");
+    let (reply, mut answers) = Reply::http(true);
+    handle.submit(bytes, reply.clone());
+    assert_eq!(
+        refusal(answers.try_recv().unwrap()),
+        (id, Refusal::Stopping, RETRY_MS)
+    );
+    handle.watch(id, reply);
+    assert_eq!(
+        refusal(answers.try_recv().unwrap()),
+        (id, Refusal::Stopping, RETRY_MS)
+    );
+    let (reply, _answer) = oneshot::channel();
+    let query = Query::Block {
+        height: Height(1),
+        reply,
+    };
+    assert_eq!(handle.query(query), Err(Refusal::Stopping));
+    assert_eq!(handle.requests_budget.used_bytes(), 0);
+}
+
+#[test]
+fn watches_and_questions_that_find_no_room_are_busy() {
+    let (handle, _requests, _queries) = handle(1, 1 << 20);
+    handle.watch(PRUNED, Reply::None);
+    let (reply, mut answers) = Reply::http(true);
+    handle.watch(PRUNED, reply);
+    assert_eq!(
+        refusal(answers.try_recv().unwrap()),
+        (PRUNED, Refusal::Busy, RETRY_MS)
+    );
+    let ask = || {
+        let (reply, _answer) = oneshot::channel();
+        handle.query(Query::Account {
+            key: KNOWN_KEY,
+            reply,
+        })
+    };
+    let answers: Vec<_> = (0..5).map(|_| ask()).collect();
+    assert_eq!(answers[..4], [Ok(()); 4]);
+    assert_eq!(answers[4], Err(Refusal::Busy));
+    assert_eq!(dropped(&handle, "api", Refusal::Busy), 1);
+}
+
+#[test]
+fn an_http_reply_never_waits_and_knows_whether_it_is_read() {
+    let (reply, mut answers) = Reply::http(true);
+    assert!(reply.wants_final() && reply.is_open());
+    for _ in 0..10 {
+        reply.send(Answer::Accepted { id: PRUNED });
+    }
+    let mut read = 0;
+    while answers.try_recv().is_ok() {
+        read += 1;
+    }
+    assert_eq!(read, 3);
+    drop(answers);
+    assert!(!reply.is_open());
+    assert!(!Reply::http(false).0.wants_final());
+    assert!(!Reply::default().is_open() && !Reply::None.wants_final());
+}
+
+fn outbox(limit_bytes: usize, shared_bytes: usize) -> (Outbox, Arc<Budget>, OutboxCounters) {
+    let (shared, counters) = (
+        Arc::new(Budget::new(shared_bytes)),
+        OutboxCounters::default(),
+    );
+    (
+        Outbox::new(limit_bytes, Arc::clone(&shared), counters.clone()),
+        shared,
+        counters,
+    )
+}
+
+/// Bytes of an accepted answer, its length included.
+const ACCEPTED_BYTES: usize = 4 + 1 + 32;
+
+#[test]
+fn an_outbox_hands_over_all_that_waits_and_remembers_what_is_unwritten() {
+    let (outbox, shared, counters) = outbox(1_000, 1_000);
+    for _ in 0..3 {
+        outbox.send(&Answer::Accepted { id: PRUNED });
+    }
+    let mut bytes = Vec::new();
+    outbox.take(&mut bytes);
+    assert_eq!(bytes.len(), 3 * ACCEPTED_BYTES);
+    outbox.send(&Answer::Unknown { id: PRUNED });
+    outbox.take(&mut bytes);
+    assert_eq!(bytes.len(), 4 * ACCEPTED_BYTES);
+    assert_eq!(shared.used_bytes(), bytes.len(), "taken is not yet written");
+    outbox.written(ACCEPTED_BYTES + 1);
+    assert_eq!(shared.used_bytes(), 3 * ACCEPTED_BYTES - 1);
+    assert_eq!(counters.sent.get(), 4);
+    drop(outbox);
+    assert_eq!(shared.used_bytes(), 0);
+}
+
+#[test]
+fn an_answer_without_room_closes_the_outbox_alone_or_with_all() {
+    for (limit_bytes, shared_bytes) in [(2 * ACCEPTED_BYTES, 1_000), (1_000, 2 * ACCEPTED_BYTES)] {
+        let (outbox, shared, counters) = outbox(limit_bytes, shared_bytes);
+        let reply = Reply::Tcp(Arc::new(outbox));
+        let Reply::Tcp(outbox) = &reply else {
+            unreachable!()
+        };
+        assert!(reply.wants_final() && reply.is_open());
+        for _ in 0..5 {
+            reply.send(Answer::Accepted { id: PRUNED });
+        }
+        assert!(!reply.is_open());
+        assert_eq!((counters.sent.get(), counters.dropped.get()), (2, 1));
+        // The connection's task closes it; the node may hold the reply much longer.
+        outbox.close();
+        assert_eq!(shared.used_bytes(), 0);
+        reply.send(Answer::Accepted { id: PRUNED });
+        assert_eq!(shared.used_bytes(), 0);
+    }
+}
+
+#[test]
+fn a_datagram_gets_one_answer_and_never_news_of_finality() {
+    let (sender, answers) = channel::bounded(1);
+    let address = (IpAddr::V4(Ipv4Addr::LOCALHOST), 9).into();
+    let metrics = Metrics::new();
+    let label = PathLabel { path: "udp" };
+    let dropped = metrics.net_answers_dropped.get_or_create_owned(&label);
+    let new = || {
+        Reply::Udp(Arc::new(UdpReply::new(
+            address,
+            6,
+            sender.clone(),
+            dropped.clone(),
+        )))
+    };
+    let reply = new();
+    assert!(!reply.wants_final() && reply.is_open());
+    reply.send(Answer::Unknown { id: PRUNED });
+    assert!(answers.is_empty(), "a datagram watches nothing");
+    reply.clone().send(Answer::Accepted { id: PRUNED });
+    reply.send(applied(PRUNED));
+    assert!(!reply.is_open());
+    let sent = answers.try_recv().unwrap();
+    assert_eq!(sent.address, address);
+    let answer = net_ebpf::abi::Answer::decode(&sent.bytes).unwrap();
+    assert_eq!(
+        (answer.counter, answer.status),
+        (6, net_ebpf::abi::Status::Accepted)
+    );
+    assert!(answers.is_empty());
+    new().send(Answer::Accepted { id: PRUNED });
+    new().send(Answer::Accepted { id: PRUNED });
+    assert_eq!(dropped.get(), 1, "a full queue drops and counts");
+}
+
+#[test]
+fn the_board_shows_the_newest_snapshot_and_its_document_reads_back() {
+    let board = StatusBoard::new(status());
+    let old = board.snapshot();
+    board.publish(Status {
+        height: 13,
+        ..status()
+    });
+    assert_eq!((old.height, board.snapshot().height), (12, 13));
+    let json = serde_json::to_string(&*old).unwrap();
+    assert!(
+        json.contains(&format!("\"network\":\"{NETWORK}\"")),
+        "{json}"
+    );
+    assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status());
+    let damaged = json.replace(&NETWORK.to_string(), "abc");
+    let error = serde_json::from_str::<Status>(&damaged)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("expected 64 hexadecimal digits"), "{error}");
+}
+
+#[test]
+fn stop_reaches_threads_and_tasks_also_those_that_come_late() {
+    let stop = Stop::new();
+    assert!(!stop.is_stopped());
+    let waiting = {
+        let stop = stop.clone();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .build()
+                .unwrap();
+            runtime.block_on(stop.stopped());
+        })
+    };
+    std::thread::sleep(Duration::from_millis(10));
+    stop.stop();
+    waiting.join().unwrap();
+    assert!(stop.is_stopped());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(stop.stopped());
+}

@@ -1,0 +1,391 @@
+//! The lane stage: own batches, others' batches, acks, availability certificates, fetching.
+//!
+//! ```text
+//! transactions ─▶ own: seal ─▶ durable ─▶ batch to all ─▶ acks ─▶ certificate to all ──┐
+//! peer's batch ─▶ window ─▶ verify stage ─▶ pool ─▶ link ─▶ durable ─▶ ack             ├▶ consensus
+//! peer's certificate ─────────────────────────────────────────────────▶ newest of lane ┘
+//! finalized cut ─▶ resolve: walk each lane from its tip to the last one, fetch what is missing
+//!               ─▶ cut and batches, in order of height, to the execute stage
+//! ```
+//!
+//! A plain state machine: bytes and time in, [`Action`]s out. It signs, and reads its own store;
+//! it never waits. Whatever must be durable first comes back through [`Core::durable`].
+
+mod hold;
+mod own;
+mod resolve;
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    held::{Held, SharedBytes},
+    message::{Control, Request},
+    record,
+};
+use ledger::{
+    Ack, AvailabilityCertificate, Cut, Digest, Finality, PublicKey, Signature, Signatures, Tip,
+    Tips, ValidatorSet,
+};
+use storage::{Body, NO_HEIGHT, Record};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+pub use resolve::{Finalized, Ready};
+
+/// Batches of one lane above its finalized tip that are held: with full batches 32 MiB a lane.
+pub const WINDOW_BATCHES: u64 = 512;
+/// Bytes of one lane above its finalized tip that are held.
+pub const WINDOW_BYTES: usize = 32 * 1024 * 1024;
+/// Own batches above the finalized tip: less than the window, since others' tips may lag ours.
+pub const OWN_BATCHES_MAX: usize = 256;
+/// Own bytes above the finalized tip.
+pub const OWN_BYTES_MAX: usize = WINDOW_BYTES / 2;
+/// Verified transactions that wait for a place in a batch, in bytes; beyond it ingest refuses.
+pub const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// An unanswered batch, certificate or request is sent again after this time.
+const RETRY_NS: u64 = 400_000_000;
+
+/// Who is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// Every other validator.
+    All,
+    /// The validator with this index.
+    One(u32),
+}
+
+/// Why a validator is blamed; counted, and the message dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A message that does not decode.
+    Malformed,
+    /// A batch with a bad signature, its owner's or a transaction's.
+    BadBatch,
+    /// An ack or certificate with a bad signature.
+    BadAck,
+    /// Two batches for one place in a lane.
+    Fork,
+    /// A batch or ack that nobody asked for: another's lane, or outside the window.
+    Unasked,
+}
+
+impl Fault {
+    /// The stable name, a metric's label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::BadBatch => "bad_batch",
+            Self::BadAck => "bad_ack",
+            Self::Fork => "fork",
+            Self::Unasked => "unasked",
+        }
+    }
+}
+
+/// What the shell must do for the core, in this order.
+pub enum Action {
+    /// Send a small message.
+    Send(To, Control),
+    /// Send a batch.
+    SendBatch(To, Arc<Held>),
+    /// Have the verify stage check form and signatures of a batch that came from a validator.
+    Verify(Unverified),
+    /// Write records; when they are durable call [`Core::durable`] with the second part.
+    Append(Vec<Record>, Durable),
+    /// A newer certificate of a lane, for the next cut.
+    Certified(Arc<AvailabilityCertificate>),
+    /// A finalized cut with all that it needs.
+    Execute(Box<Ready>),
+    /// Count a fault of a validator.
+    Blame(u32, Fault),
+}
+
+/// A batch on its way through the verify stage.
+pub struct Unverified {
+    /// Who sent it.
+    pub from: u32,
+    /// Digest of its header.
+    pub digest: Digest,
+    /// Key of the lane's owner.
+    pub owner: PublicKey,
+    /// Header, signature and body.
+    pub bytes: Vec<u8>,
+}
+
+/// What a completed append was for.
+pub enum Durable {
+    /// The own batch of this sequence, with the own ack.
+    Own(u64),
+    /// Acks that may now leave.
+    Acks(Vec<Ack>),
+    /// Nothing waits for it.
+    Batch,
+}
+
+/// Signs the 47-byte messages of this project with the validator's key.
+pub type Sign = Box<dyn Fn(&[u8; 47]) -> Signature + Send>;
+
+/// What the stage is given at start.
+pub struct Config {
+    /// Genesis digest.
+    pub network: Digest,
+    /// Epoch of the lanes.
+    pub epoch: u64,
+    /// Own index in the set.
+    pub me: u32,
+    /// The validators.
+    pub set: ValidatorSet,
+    /// A transaction waits at most this long for its batch, in nanoseconds.
+    pub batch_delay_ns: u64,
+    /// Signs batches and acks.
+    pub sign: Sign,
+    /// Judges signatures.
+    pub signatures: Arc<dyn Signatures>,
+    /// Batches of the past.
+    pub store: storage::Store,
+    /// Bytes of verified transactions on their way into batches; raised by admission.
+    pub waiting_bytes: Arc<AtomicUsize>,
+}
+
+/// What recovery found above the executed tips.
+#[derive(Default)]
+pub struct Recovered {
+    /// What this validator acknowledged, by lane and sequence.
+    pub acked: BTreeMap<u32, BTreeMap<u64, Digest>>,
+    /// Batches that are durable and not yet finalized.
+    pub held: Vec<Arc<Held>>,
+}
+
+/// What is known of one lane.
+struct Lane {
+    /// Newest tip whose cut went to execution.
+    committed: Tip,
+    /// Newest place acknowledged: every batch up to it is held and durable or about to be.
+    acked: Tip,
+    /// The digests acknowledged above the committed tip.
+    acks: BTreeMap<u64, Digest>,
+    /// Newest place whose ack is durable and may be repeated.
+    acks_durable: u64,
+    /// Held batches above the committed tip: more than one digest at a place is a fork.
+    places: BTreeMap<u64, Vec<Digest>>,
+    /// Bytes of the held batches.
+    bytes: usize,
+    /// Newest certificate known.
+    certificate: Option<Arc<AvailabilityCertificate>>,
+}
+
+/// A batch in the verify stage.
+struct Verifying {
+    from: u32,
+    bytes: usize,
+}
+
+/// The state machine.
+pub struct Core {
+    config: Config,
+    own: own::Own,
+    lanes: Vec<Lane>,
+    pool: HashMap<Digest, Arc<Held>>,
+    verifying: HashMap<Digest, Verifying>,
+    verifying_bytes: usize,
+    wanted: HashMap<Digest, resolve::Want>,
+    queue: VecDeque<resolve::Pending>,
+    /// Tips after the newest cut of the queue.
+    queued_tips: Tips,
+    /// Batches served to each validator since the last tick.
+    served: Vec<u32>,
+    actions: Vec<Action>,
+}
+
+impl Core {
+    /// Starts above the committed tips with what recovery found.
+    pub fn new(config: Config, committed: Tips, recovered: Recovered) -> Self {
+        let lane = |tip: &Tip| Lane {
+            committed: *tip,
+            acked: *tip,
+            acks: BTreeMap::new(),
+            acks_durable: tip.sequence,
+            places: BTreeMap::new(),
+            bytes: 0,
+            certificate: None,
+        };
+        let lanes: Vec<Lane> = committed.0.iter().map(lane).collect();
+        assert_eq!(lanes.len(), config.set.len(), "one lane for every validator");
+        let mut core = Self {
+            served: vec![0; lanes.len()],
+            own: own::Own::new(),
+            lanes,
+            pool: HashMap::new(),
+            verifying: HashMap::new(),
+            verifying_bytes: 0,
+            wanted: HashMap::new(),
+            queue: VecDeque::new(),
+            queued_tips: committed,
+            actions: Vec::new(),
+            config,
+        };
+        core.recover(recovered);
+        core
+    }
+
+    fn recover(&mut self, recovered: Recovered) {
+        for held in recovered.held {
+            self.insert(held);
+        }
+        for (index, acks) in recovered.acked {
+            let lane = &mut self.lanes[index as usize];
+            lane.acks = acks.into_iter().filter(|ack| ack.0 > lane.committed.sequence).collect();
+            if let Some((&sequence, &digest)) = lane.acks.last_key_value() {
+                lane.acked = Tip { sequence, digest };
+                lane.acks_durable = sequence;
+            }
+        }
+        self.own_recover();
+    }
+
+    /// Takes what is to be done.
+    pub fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// A message of the control channel.
+    pub fn control(&mut self, now: u64, from: u32, bytes: &[u8]) {
+        match Control::decode(bytes) {
+            Ok(Control::Ack(ack)) => self.own_ack(from, &ack),
+            Ok(Control::Certificate(certificate)) => self.certificate(now, from, certificate),
+            Ok(Control::Request(request)) => self.serve(from, &request),
+            Err(_) => self.blame(from, Fault::Malformed),
+        }
+    }
+
+    /// An append is durable.
+    pub fn durable(&mut self, now: u64, what: Durable) {
+        match what {
+            Durable::Own(sequence) => self.own_durable(now, sequence),
+            Durable::Acks(acks) => {
+                for ack in acks {
+                    let owner = ack.lane;
+                    let lane = &mut self.lanes[owner as usize];
+                    lane.acks_durable = lane.acks_durable.max(ack.sequence);
+                    self.actions.push(Action::Send(To::One(owner), Control::Ack(ack)));
+                }
+            }
+            Durable::Batch => {}
+        }
+    }
+
+    /// Time passes: seals what waited long enough and repeats what was not answered.
+    pub fn tick(&mut self, now: u64) {
+        self.served.fill(0);
+        self.own_tick(now);
+        self.fetch_tick(now);
+    }
+
+    /// When [`Core::tick`] is due next, if nothing else happens.
+    pub fn deadline(&self, now: u64) -> u64 {
+        let idle = now + RETRY_NS;
+        self.own_deadline().min(self.fetch_deadline()).clamp(now, idle)
+    }
+
+    /// Newest own place, newest certified and newest committed one, for the status page.
+    pub fn positions(&self) -> Vec<(u64, u64, u64)> {
+        let certified = |lane: &Lane| lane.certificate.as_ref().map_or(0, |c| c.sequence);
+        let position = |lane: &Lane| {
+            (lane.acked.sequence, certified(lane).max(lane.committed.sequence), lane.committed.sequence)
+        };
+        self.lanes.iter().map(position).collect()
+    }
+
+    /// Bytes of batches held in memory.
+    pub fn held_bytes(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.bytes).sum()
+    }
+
+    fn blame(&mut self, validator: u32, fault: Fault) {
+        self.actions.push(Action::Blame(validator, fault));
+    }
+
+    fn lane_of(&self, index: u32) -> Option<&Lane> {
+        self.lanes.get(index as usize)
+    }
+
+    /// A held batch, from memory or from the own store.
+    fn find(&self, digest: &Digest) -> Option<Arc<Held>> {
+        if let Some(held) = self.pool.get(digest) {
+            return Some(held.clone());
+        }
+        let place = self.config.store.find(record::BATCH, digest.as_bytes())?;
+        let bytes = self.config.store.read(place).ok()?;
+        let held = Held::decode(bytes, &self.config.network).ok()?;
+        (held.digest() == *digest).then(|| Arc::new(held))
+    }
+
+    /// Puts a verified batch into the pool.
+    fn insert(&mut self, held: Arc<Held>) {
+        let (sequence, digest) = (held.header().sequence, held.digest());
+        let lane = &mut self.lanes[held.header().lane as usize];
+        if sequence <= lane.committed.sequence || self.pool.contains_key(&digest) {
+            return;
+        }
+        lane.places.entry(sequence).or_default().push(digest);
+        lane.bytes += held.size();
+        self.pool.insert(digest, held);
+    }
+
+    /// Forgets the batches of a lane up to its committed tip; the store has them.
+    fn forget(&mut self, index: usize) {
+        let lane = &mut self.lanes[index];
+        lane.acks = lane.acks.split_off(&(lane.committed.sequence + 1));
+        let above = lane.places.split_off(&(lane.committed.sequence + 1));
+        for digest in std::mem::replace(&mut lane.places, above).into_values().flatten() {
+            if let Some(held) = self.pool.remove(&digest) {
+                lane.bytes -= held.size();
+            }
+        }
+    }
+
+    fn request(&mut self, to: u32, lane: u32, digest: Digest, floor: u64) {
+        let count = crate::message::REQUEST_BATCHES_MAX;
+        let request = Control::Request(Request { lane, digest, floor, count });
+        self.actions.push(Action::Send(To::One(to), request));
+    }
+
+    fn sign_ack(&self, lane: u32, tip: &Tip) -> Ack {
+        let Config { network, epoch, me, .. } = &self.config;
+        let message = ledger::ack_signing_message(network, *epoch, lane, tip.sequence, &tip.digest);
+        Ack {
+            epoch: *epoch,
+            lane,
+            sequence: tip.sequence,
+            digest: tip.digest,
+            validator: *me,
+            signature: (self.config.sign)(&message),
+        }
+    }
+}
+
+fn ack_record(ack: &Ack) -> Record {
+    Record { kind: record::ACK, height: NO_HEIGHT, key: [0; 32], body: ack.encode().to_vec().into() }
+}
+
+fn batch_record(held: &Arc<Held>) -> Record {
+    let body = Body::new(SharedBytes(held.clone()));
+    Record { kind: record::BATCH, height: NO_HEIGHT, key: *held.digest().as_bytes(), body }
+}
+
+/// Certificate of a finalized cut, if it has its own.
+pub type Certificate = Option<Finality>;
+
+/// A cut shared between the engine and the stages.
+pub type SharedCut = Arc<Cut>;
+
+/// Lowers the count of waiting bytes; it cannot underflow, since admission raised it before.
+fn lower(waiting: &AtomicUsize, bytes: usize) {
+    let before = waiting.fetch_sub(bytes, Ordering::Relaxed);
+    assert!(before >= bytes, "waiting bytes were counted before they came");
+}

@@ -1,0 +1,173 @@
+//! Others' batches: the window, the pool, the link to what was acknowledged before, the ack.
+
+use super::{
+    Action, Core, Durable, Fault, To, Unverified, Verifying, WINDOW_BATCHES, WINDOW_BYTES, ack_record,
+    batch_record,
+};
+use crate::{held::Held, message::Control};
+use ledger::{Ack, AvailabilityCertificate, BatchHeader, Digest, Tip, batch::HEADER_BYTES};
+use std::sync::Arc;
+use storage::Record;
+
+/// Bytes of batches in the verify stage at most: further ones are dropped and fetched again.
+const VERIFYING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A certified batch that has not arrived is asked for after this time: it may be under way.
+const UNDER_WAY_NS: u64 = 150_000_000;
+
+impl Core {
+    /// A batch came from a validator: looks at its header only.
+    pub fn batch(&mut self, now: u64, from: u32, bytes: Vec<u8>) {
+        let header = bytes.get(..HEADER_BYTES).map(BatchHeader::decode);
+        let Some(Ok(header)) = header else {
+            return self.blame(from, Fault::Malformed);
+        };
+        if header.network != self.config.network || header.epoch != self.config.epoch {
+            return self.blame(from, Fault::Malformed);
+        }
+        let digest = header.digest();
+        let Some(lane) = self.lane_of(header.lane) else {
+            return self.blame(from, Fault::Malformed);
+        };
+        if self.pool.contains_key(&digest) || self.verifying.contains_key(&digest) {
+            return self.repeat_ack(from, &header, digest);
+        }
+        if let Some(want) = self.wanted.get(&digest) {
+            // An answer holds the predecessors too: they are wanted from now on, and expected.
+            let (floor, before) = (want.floor(), header.sequence.saturating_sub(1));
+            if before > floor {
+                let tip = Tip { sequence: before, digest: header.previous };
+                self.want(header.lane, tip, floor, now + UNDER_WAY_NS);
+            }
+        } else {
+            let committed = lane.committed.sequence;
+            if header.lane == self.config.me || header.sequence <= committed {
+                return;
+            }
+            let full = header.sequence > committed + WINDOW_BATCHES || lane.bytes > WINDOW_BYTES;
+            if header.lane != from || full {
+                return self.blame(from, Fault::Unasked);
+            }
+            if lane.places.contains_key(&header.sequence) {
+                return self.blame(from, Fault::Fork);
+            }
+        }
+        let owner = *self.config.set.key(header.lane).expect("the lane was just found");
+        if self.verifying_bytes + bytes.len() > VERIFYING_BYTES_MAX {
+            return;
+        }
+        self.verifying_bytes += bytes.len();
+        self.verifying.insert(digest, Verifying { from, bytes: bytes.len() });
+        self.actions.push(Action::Verify(Unverified { from, digest, owner, bytes }));
+    }
+
+    /// The owner sends again what was acknowledged: the ack was lost.
+    fn repeat_ack(&mut self, from: u32, header: &BatchHeader, digest: Digest) {
+        let lane = &self.lanes[header.lane as usize];
+        let acked = lane.acks.get(&header.sequence) == Some(&digest);
+        if header.lane == from && acked && header.sequence <= lane.acks_durable {
+            let ack = self.sign_ack(from, &Tip { sequence: header.sequence, digest });
+            self.actions.push(Action::Send(To::One(from), Control::Ack(ack)));
+        }
+    }
+
+    /// The verify stage has judged a batch.
+    pub fn verified(&mut self, now: u64, digest: &Digest, verdict: Option<Arc<Held>>) {
+        let Some(Verifying { from, bytes }) = self.verifying.remove(digest) else { return };
+        self.verifying_bytes -= bytes;
+        let Some(held) = verdict else {
+            if let Some(want) = self.wanted.get_mut(digest) {
+                want.refused(now);
+            }
+            return self.blame(from, Fault::BadBatch);
+        };
+        assert_eq!(held.digest(), *digest, "the verify stage answers what it was asked");
+        self.wanted.remove(digest);
+        let index = held.header().lane;
+        self.insert(held.clone());
+        let mut records = vec![batch_record(&held)];
+        let acks = self.link(index, &mut records);
+        let then = if acks.is_empty() { Durable::Batch } else { Durable::Acks(acks) };
+        self.actions.push(Action::Append(records, then));
+        self.want_gap(now, index, &held);
+        self.resolve(now);
+    }
+
+    /// Acknowledges every batch that now links to the newest acknowledged one.
+    fn link(&mut self, index: u32, records: &mut Vec<Record>) -> Vec<Ack> {
+        let mut acks = Vec::new();
+        if index == self.config.me {
+            return acks;
+        }
+        while let Some(tip) = self.next_link(index) {
+            let ack = self.sign_ack(index, &tip);
+            let lane = &mut self.lanes[index as usize];
+            lane.acked = tip;
+            lane.acks.insert(tip.sequence, tip.digest);
+            records.push(ack_record(&ack));
+            acks.push(ack);
+        }
+        acks
+    }
+
+    fn next_link(&self, index: u32) -> Option<Tip> {
+        let lane = &self.lanes[index as usize];
+        let sequence = lane.acked.sequence + 1;
+        let digests = lane.places.get(&sequence)?;
+        let linked = |digest: &&Digest| {
+            self.pool.get(*digest).is_some_and(|held| held.header().previous == lane.acked.digest)
+        };
+        digests.iter().find(linked).map(|digest| Tip { sequence, digest: *digest })
+    }
+
+    /// Asks for the predecessor of a batch that does not link yet.
+    fn want_gap(&mut self, now: u64, index: u32, held: &Held) {
+        let lane = &self.lanes[index as usize];
+        let header = held.header();
+        let (floor, previous) = (lane.acked.sequence, header.previous);
+        if header.sequence > floor + 1 {
+            let tip = Tip { sequence: header.sequence - 1, digest: previous };
+            self.want(index, tip, floor, now);
+        }
+    }
+
+    /// A certificate of a lane came from a validator.
+    pub(super) fn certificate(&mut self, now: u64, from: u32, certificate: AvailabilityCertificate) {
+        let Some(lane) = self.lane_of(certificate.lane) else {
+            return self.blame(from, Fault::Malformed);
+        };
+        let newest = lane.certificate.as_ref().map_or(0, |known| known.sequence);
+        if certificate.sequence <= newest.max(lane.committed.sequence) {
+            return;
+        }
+        if certificate.epoch != self.config.epoch {
+            return self.blame(from, Fault::Unasked);
+        }
+        let (network, set) = (&self.config.network, &self.config.set);
+        if certificate.check(network, set, &*self.config.signatures).is_err() {
+            return self.blame(from, Fault::BadAck);
+        }
+        let (index, digest) = (certificate.lane, certificate.digest);
+        let floor = lane.acked.sequence;
+        let tip = Tip { sequence: certificate.sequence, digest };
+        let shared = Arc::new(certificate);
+        self.lanes[index as usize].certificate = Some(shared.clone());
+        self.actions.push(Action::Certified(shared));
+        if tip.sequence > floor && index != self.config.me {
+            self.want(index, tip, floor, now + UNDER_WAY_NS);
+        }
+    }
+
+    /// After a lane's committed tip moved: continues the chain from there.
+    pub(super) fn relink(&mut self, index: usize) {
+        let lane = &mut self.lanes[index];
+        if lane.committed.sequence > lane.acked.sequence {
+            lane.acked = lane.committed;
+        }
+        let mut records = Vec::new();
+        let index = u32::try_from(index).expect("at most 100 lanes");
+        let acks = self.link(index, &mut records);
+        if !records.is_empty() {
+            self.actions.push(Action::Append(records, Durable::Acks(acks)));
+        }
+    }
+}

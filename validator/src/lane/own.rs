@@ -1,0 +1,256 @@
+//! The own lane: transactions into batches, batches to everyone, acks into certificates.
+
+use super::{
+    Action, Core, Durable, Fault, OWN_BATCHES_MAX, OWN_BYTES_MAX, RETRY_NS, To, ack_record,
+    batch_record, lower,
+};
+use crate::{admit::Admitted, held::Held, message::Control};
+use ledger::{
+    Ack, AvailabilityCertificate, BatchPlace, Sealer, SignedItem, Tip, Transaction,
+    ack_signing_message, limits::BATCH_BODY_BYTES_MAX,
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+/// With nothing in flight a batch leaves after this time: short enough not to be felt, long
+/// enough to gather what arrives together.
+const QUIET_DELAY_NS: u64 = 3_000_000;
+
+/// State of the own lane.
+pub(super) struct Own {
+    /// Transactions that wait for a batch, oldest first.
+    waiting: VecDeque<Admitted>,
+    waiting_bytes: usize,
+    /// When the oldest of them came.
+    since: u64,
+    /// Batches above the committed tip.
+    flight: VecDeque<Flight>,
+    flight_bytes: usize,
+    certificate_sent: u64,
+}
+
+/// A sealed own batch above the committed tip.
+struct Flight {
+    held: Arc<Held>,
+    durable: bool,
+    sent: u64,
+    acks: BTreeMap<u32, Ack>,
+}
+
+impl Own {
+    pub(super) const fn new() -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            since: 0,
+            flight: VecDeque::new(),
+            flight_bytes: 0,
+            certificate_sent: 0,
+        }
+    }
+}
+
+impl Core {
+    /// Verified transactions for the own lane, in this order.
+    pub fn transactions(&mut self, now: u64, admitted: Vec<Admitted>) {
+        if self.own.waiting.is_empty() {
+            self.own.since = now;
+        }
+        for admitted in admitted {
+            self.own.waiting_bytes += admitted.bytes.len();
+            self.own.waiting.push_back(admitted);
+        }
+        self.own_seal(now);
+    }
+
+    /// Takes the own batches that a restart found: they are sent again, and their acks asked for.
+    pub(super) fn own_recover(&mut self) {
+        let me = self.config.me;
+        let lane = &self.lanes[me as usize];
+        let mut tip = lane.committed;
+        while let Some(digests) = lane.places.get(&(tip.sequence + 1)) {
+            let linked = |held: &&Arc<Held>| held.header().previous == tip.digest;
+            let found = digests.iter().filter_map(|digest| self.pool.get(digest)).find(linked);
+            let Some(held) = found.cloned() else { break };
+            tip = Tip { sequence: held.header().sequence, digest: held.digest() };
+            let ack = self.sign_ack(me, &tip);
+            self.own.flight_bytes += held.size();
+            let acks = BTreeMap::from([(me, ack)]);
+            self.own.flight.push_back(Flight { held, durable: true, sent: 0, acks });
+        }
+        self.lanes[me as usize].acked = tip;
+    }
+
+    fn own_may_seal(&self, now: u64) -> bool {
+        let own = &self.own;
+        if own.waiting.is_empty()
+            || own.flight.len() >= OWN_BATCHES_MAX
+            || own.flight_bytes >= OWN_BYTES_MAX
+        {
+            return false;
+        }
+        own.waiting_bytes >= BATCH_BODY_BYTES_MAX || now >= own.since + self.own_delay()
+    }
+
+    /// A batch waits little while nothing is uncertified, longer while much is under way.
+    fn own_delay(&self) -> u64 {
+        let certified = self.lanes[self.config.me as usize].certificate.as_ref();
+        let certified = certified.map_or(0, |certificate| certificate.sequence);
+        let quiet = self.own.flight.back().is_none_or(|f| f.held.header().sequence <= certified);
+        if quiet { QUIET_DELAY_NS.min(self.config.batch_delay_ns) } else { self.config.batch_delay_ns }
+    }
+
+    pub(super) fn own_deadline(&self) -> u64 {
+        let own = &self.own;
+        let full = own.flight.len() >= OWN_BATCHES_MAX || own.flight_bytes >= OWN_BYTES_MAX;
+        if own.waiting.is_empty() || full { u64::MAX } else { own.since + self.own_delay() }
+    }
+
+    fn own_seal(&mut self, now: u64) {
+        while self.own_may_seal(now) {
+            let me = self.config.me;
+            let mut sealer = Sealer::new();
+            let mut bytes = 0;
+            while let Some(admitted) = self.own.waiting.front() {
+                let transaction =
+                    Transaction::decode(&admitted.bytes).expect("admission decoded it");
+                if !sealer.push(&transaction, &admitted.id) {
+                    break;
+                }
+                bytes += admitted.bytes.len();
+                self.own.waiting.pop_front();
+            }
+            self.own.waiting_bytes -= bytes;
+            self.own.since = now;
+            lower(&self.config.waiting_bytes, bytes);
+
+            let previous = self.lanes[me as usize].acked;
+            let place = BatchPlace {
+                network: self.config.network,
+                epoch: self.config.epoch,
+                lane: me,
+                sequence: previous.sequence + 1,
+                previous: previous.digest,
+            };
+            let (batch, digest) = sealer
+                .seal(&place, |message| (self.config.sign)(message))
+                .expect("a batch of at least one transaction at the lane's next place");
+            let held = Held::decode(batch, &self.config.network)
+                .expect("a batch that was just sealed decodes");
+            let held = Arc::new(held);
+            let tip = Tip { sequence: place.sequence, digest };
+            let ack = self.sign_ack(me, &tip);
+            self.lanes[me as usize].acked = tip;
+            let records = vec![batch_record(&held), ack_record(&ack)];
+            self.actions.push(Action::Append(records, Durable::Own(tip.sequence)));
+            self.insert(held.clone());
+            self.own.flight_bytes += held.size();
+            let acks = BTreeMap::from([(me, ack)]);
+            self.own.flight.push_back(Flight { held, durable: false, sent: now, acks });
+        }
+    }
+
+    /// The own batch is durable: its first byte may leave.
+    pub(super) fn own_durable(&mut self, now: u64, sequence: u64) {
+        let same = |flight: &&mut Flight| flight.held.header().sequence == sequence;
+        let Some(flight) = self.own.flight.iter_mut().find(same) else { return };
+        flight.durable = true;
+        flight.sent = now;
+        self.actions.push(Action::SendBatch(To::All, flight.held.clone()));
+        self.own_certify(sequence);
+    }
+
+    /// A validator acknowledges an own batch.
+    pub(super) fn own_ack(&mut self, from: u32, ack: &Ack) {
+        let me = self.config.me;
+        if ack.lane != me || ack.validator != from || ack.epoch != self.config.epoch {
+            return self.blame(from, Fault::Unasked);
+        }
+        let same = |flight: &&mut Flight| flight.held.header().sequence == ack.sequence;
+        // Acks of what was committed meanwhile are late, not wrong.
+        let Some(flight) = self.own.flight.iter_mut().find(same) else { return };
+        if flight.held.digest() != ack.digest {
+            return self.blame(from, Fault::BadAck);
+        }
+        if flight.acks.contains_key(&from) {
+            return;
+        }
+        let message = ack_signing_message(
+            &self.config.network,
+            ack.epoch,
+            ack.lane,
+            ack.sequence,
+            &ack.digest,
+        );
+        let key = self.config.set.key(from).expect("a peer is in the set");
+        let item = SignedItem::new(key, &message, &ack.signature);
+        if self.config.signatures.verify(&[item]) != [true] {
+            return self.blame(from, Fault::BadAck);
+        }
+        flight.acks.insert(from, *ack);
+        self.own_certify(ack.sequence);
+    }
+
+    /// Makes the certificate of an own batch once a quorum holds it.
+    fn own_certify(&mut self, sequence: u64) {
+        let same = |flight: &&Flight| flight.held.header().sequence == sequence;
+        let Some(flight) = self.own.flight.iter().find(same) else { return };
+        let lane = &mut self.lanes[self.config.me as usize];
+        let newest = lane.certificate.as_ref().map_or(0, |certificate| certificate.sequence);
+        if !flight.durable || flight.acks.len() < self.config.set.quorum() || sequence <= newest {
+            return;
+        }
+        let acks: Vec<Ack> = flight.acks.values().copied().collect();
+        let certificate = AvailabilityCertificate::assemble(&acks)
+            .expect("acks of one batch by distinct validators, in order");
+        let shared = Arc::new(certificate);
+        lane.certificate = Some(shared.clone());
+        let control = Control::Certificate((*shared).clone());
+        self.actions.push(Action::Send(To::All, control));
+        self.actions.push(Action::Certified(shared));
+    }
+
+    /// Forgets own batches that a finalized cut covers.
+    pub(super) fn own_committed(&mut self, now: u64) {
+        let committed = self.lanes[self.config.me as usize].committed.sequence;
+        while let Some(flight) = self.own.flight.front() {
+            if flight.held.header().sequence > committed {
+                break;
+            }
+            self.own.flight_bytes -= flight.held.size();
+            self.own.flight.pop_front();
+        }
+        self.own_seal(now);
+    }
+
+    pub(super) fn own_tick(&mut self, now: u64) {
+        self.own_seal(now);
+        let (me, validators) = (self.config.me, self.config.set.len());
+        let newest = self.lanes[me as usize].certificate.clone();
+        let certified = newest.as_ref().map_or(0, |certificate| certificate.sequence);
+        // The oldest batch that lacks a quorum blocks the others: repeat that one only.
+        let stuck = |flight: &&mut Flight| {
+            flight.durable && flight.held.header().sequence > certified && now >= flight.sent + RETRY_NS
+        };
+        if let Some(flight) = self.own.flight.iter_mut().find(stuck) {
+            flight.sent = now;
+            for index in (0..validators).filter_map(|index| u32::try_from(index).ok()) {
+                if !flight.acks.contains_key(&index) {
+                    let held = flight.held.clone();
+                    self.actions.push(Action::SendBatch(To::One(index), held));
+                }
+            }
+        }
+        let committed = self.lanes[me as usize].committed.sequence;
+        if let Some(certificate) = newest
+            && certificate.sequence > committed
+            && now >= self.own.certificate_sent + RETRY_NS
+        {
+            self.own.certificate_sent = now;
+            let control = Control::Certificate((*certificate).clone());
+            self.actions.push(Action::Send(To::All, control));
+        }
+    }
+}

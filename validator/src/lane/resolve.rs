@@ -1,0 +1,212 @@
+//! Finalized cuts wait here for their batches; what is missing is fetched by digest.
+
+use super::{Action, Certificate, Core, RETRY_NS, SharedCut, To};
+use crate::{held::Held, message::Request};
+use ledger::{Digest, Tip, Tips};
+use std::sync::Arc;
+
+/// Batches served to one validator between two ticks: 64 full ones are 32 MiB.
+const SERVED_MAX: u32 = 64;
+/// Requests sent by one tick at most, the oldest first.
+const REQUESTS_MAX: usize = 32;
+/// Digests wanted at most: what a lane of finalized cuts in the queue can lack.
+const WANTED_MAX: usize = 4_096;
+
+/// A cut that the engine finalized.
+pub struct Finalized {
+    /// The cut.
+    pub cut: SharedCut,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its own certificate; without one, a later cut's covers it.
+    pub certificate: Certificate,
+    /// Names this delivery when it is acknowledged to the engine.
+    pub token: u64,
+}
+
+/// A finalized cut with every batch that it newly commits.
+pub struct Ready {
+    /// The cut.
+    pub finalized: Finalized,
+    /// Per lane the newly committed batches, oldest first.
+    pub batches: Vec<Vec<Arc<Held>>>,
+}
+
+/// A cut in the queue and how far each of its lanes is resolved.
+pub(super) struct Pending {
+    finalized: Finalized,
+    walks: Vec<Walk>,
+}
+
+/// The walk from a lane's new tip back to its last one.
+struct Walk {
+    lane: u32,
+    from: Tip,
+    next: Digest,
+    sequence: u64,
+    /// Newest first.
+    found: Vec<Arc<Held>>,
+}
+
+/// A digest to ask for.
+pub(super) struct Want {
+    lane: u32,
+    sequence: u64,
+    floor: u64,
+    due: u64,
+    asked: u32,
+}
+
+impl Want {
+    /// Sequence that is held already: predecessors are wanted down to it.
+    pub(super) const fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    /// The answer was bad: ask another at once.
+    pub(super) fn refused(&mut self, now: u64) {
+        self.due = now;
+    }
+}
+
+impl Core {
+    /// A finalized cut, in order of height.
+    pub fn finalized(&mut self, now: u64, finalized: Finalized) {
+        let mut walks = Vec::new();
+        for certificate in &finalized.cut.lanes {
+            let queued = &mut self.queued_tips.0[certificate.lane as usize];
+            let tip = Tip { sequence: certificate.sequence, digest: certificate.digest };
+            let from = std::mem::replace(queued, tip);
+            walks.push(Walk {
+                lane: certificate.lane,
+                from,
+                next: tip.digest,
+                sequence: tip.sequence,
+                found: Vec::new(),
+            });
+        }
+        self.queue.push_back(Pending { finalized, walks });
+        self.resolve(now);
+    }
+
+    /// Tips after the newest queued cut.
+    pub fn queued_tips(&self) -> &Tips {
+        &self.queued_tips
+    }
+
+    /// Continues every walk and hands on what is complete.
+    pub(super) fn resolve(&mut self, now: u64) {
+        let mut queue = std::mem::take(&mut self.queue);
+        for pending in &mut queue {
+            for walk in &mut pending.walks {
+                self.walk(now, walk);
+            }
+        }
+        while queue.front().is_some_and(|pending| pending.walks.iter().all(Walk::complete)) {
+            let pending = queue.pop_front().expect("the front was just seen");
+            self.hand_on(pending);
+        }
+        self.queue = queue;
+        self.own_committed(now);
+    }
+
+    fn walk(&mut self, now: u64, walk: &mut Walk) {
+        while !walk.complete() {
+            let Some(held) = self.find(&walk.next) else {
+                let tip = Tip { sequence: walk.sequence, digest: walk.next };
+                return self.want(walk.lane, tip, walk.from.sequence, now);
+            };
+            // A certified tip certifies its prefix: fewer than f+1 faulty cannot break this.
+            assert_eq!(held.header().sequence, walk.sequence, "a certified lane counts by one");
+            walk.next = held.header().previous;
+            walk.sequence -= 1;
+            walk.found.push(held);
+        }
+        assert_eq!(walk.next, walk.from.digest, "two certified tips of a lane lie on one chain");
+    }
+
+    fn hand_on(&mut self, pending: Pending) {
+        let mut batches = vec![Vec::new(); self.lanes.len()];
+        for mut walk in pending.walks {
+            walk.found.reverse();
+            let index = walk.lane as usize;
+            let tip = walk.found.last().expect("a cut advances every lane that it names");
+            self.lanes[index].committed =
+                Tip { sequence: tip.header().sequence, digest: tip.digest() };
+            self.forget(index);
+            self.relink(index);
+            batches[index] = walk.found;
+        }
+        let ready = Ready { finalized: pending.finalized, batches };
+        self.actions.push(Action::Execute(Box::new(ready)));
+    }
+
+    /// Notes a digest to be asked for at `due`, the earlier of two dates.
+    pub(super) fn want(&mut self, lane: u32, tip: Tip, floor: u64, due: u64) {
+        let Tip { sequence, digest } = tip;
+        if self.verifying.contains_key(&digest) || self.pool.contains_key(&digest) {
+            return;
+        }
+        if let Some(want) = self.wanted.get_mut(&digest) {
+            if want.asked == 0 {
+                want.due = want.due.min(due);
+            }
+            return;
+        }
+        if self.wanted.len() < WANTED_MAX {
+            self.wanted.insert(digest, Want { lane, sequence, floor, due, asked: 0 });
+        }
+    }
+
+    pub(super) fn fetch_tick(&mut self, now: u64) {
+        let (me, validators) = (self.config.me, self.config.set.len());
+        let lanes = &self.lanes;
+        self.wanted
+            .retain(|_, want| want.sequence > lanes[want.lane as usize].committed.sequence);
+        let mut due: Vec<(u64, Digest)> =
+            self.wanted.iter().filter(|(_, want)| want.due <= now).map(|(d, w)| (w.due, *d)).collect();
+        due.sort_unstable();
+        for (_, digest) in due.into_iter().take(REQUESTS_MAX) {
+            let Some(want) = self.wanted.get_mut(&digest) else { continue };
+            // The owner first, then the others in turn: an owner may be the one that is down.
+            let turn = want.asked as usize + want.lane as usize;
+            let mut peer = turn % validators;
+            if peer == me as usize {
+                want.asked += 1;
+                peer = (peer + 1) % validators;
+            }
+            want.asked += 1;
+            want.due = now + RETRY_NS;
+            let (lane, floor) = (want.lane, want.floor);
+            self.request(u32::try_from(peer).expect("at most 100 validators"), lane, digest, floor);
+        }
+    }
+
+    pub(super) fn fetch_deadline(&self) -> u64 {
+        self.wanted.values().map(|want| want.due).min().unwrap_or(u64::MAX)
+    }
+
+    /// Sends a batch and its predecessors to a validator that asks.
+    pub(super) fn serve(&mut self, from: u32, request: &Request) {
+        let mut next = request.digest;
+        for _ in 0..request.count.min(crate::message::REQUEST_BATCHES_MAX) {
+            if self.served[from as usize] >= SERVED_MAX {
+                return;
+            }
+            let Some(held) = self.find(&next) else { return };
+            let header = held.header();
+            if header.lane != request.lane || header.sequence <= request.floor {
+                return;
+            }
+            self.served[from as usize] += 1;
+            next = header.previous;
+            self.actions.push(Action::SendBatch(To::One(from), held.clone()));
+        }
+    }
+}
+
+impl Walk {
+    const fn complete(&self) -> bool {
+        self.sequence == self.from.sequence
+    }
+}

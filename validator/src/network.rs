@@ -1,0 +1,119 @@
+//! Authenticated peers: two networks of commonware's lookup kind, and the cipher they use.
+//!
+//! Votes, certificates and cut blocks travel on one network, batches and acks on another with its
+//! own port: a receiver's throttle works per connection, so bulk data on the same connection would
+//! delay votes.
+
+pub mod cipher;
+pub mod lanes;
+
+use crate::consensus::engine::{Channels, payload_bytes_max};
+use cipher::Aes256Gcm;
+use commonware_cryptography::{
+    Signer as _,
+    ed25519::{PrivateKey, PublicKey},
+};
+use commonware_p2p::{
+    Address, AddressableManager as _,
+    authenticated::lookup::{self, Network, Oracle, Receiver, Sender},
+};
+use commonware_runtime::{Handle, Quota, Supervisor as _, tokio::Context};
+use commonware_stream::{
+    cups::{self, Cups},
+    sake::{self, Sake},
+};
+use commonware_utils::{NZU32, NZUsize, ordered::Map};
+use ledger::{Digest, limits::BATCH_BYTES_MAX};
+use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
+
+/// Messages a peer may send on a channel of small messages, a second.
+const SMALL_PER_SECOND: Quota = Quota::per_second(NZU32!(16_384));
+/// Blocks and finalized blocks a peer may send, a second.
+const BLOCKS_PER_SECOND: Quota = Quota::per_second(NZU32!(2_048));
+/// Batches a peer may send, a second: 1 GiB of full ones.
+const BATCHES_PER_SECOND: Quota = Quota::per_second(NZU32!(2_048));
+/// Messages between the actors of a network.
+const MAILBOX: NonZeroUsize = NZUsize!(1_024);
+
+/// A validator and where it listens.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its key.
+    pub key: PublicKey,
+    /// Its address on the consensus network.
+    pub consensus: SocketAddr,
+    /// Its address on the lane network.
+    pub lanes: SocketAddr,
+}
+
+/// Sending half of a channel over sockets.
+pub type SocketSender = Sender<PublicKey, Context>;
+/// Receiving half of a channel over sockets.
+pub type SocketReceiver = Receiver<PublicKey>;
+
+/// Both networks, running.
+pub struct Networks {
+    /// Channels for the engine.
+    pub consensus: Channels<SocketSender, SocketReceiver>,
+    /// Who is a peer of the consensus network, and who is blocked.
+    pub oracle: Oracle<PublicKey>,
+    /// Channels for batches and for small messages about them.
+    pub lanes: lanes::Channels<SocketSender, SocketReceiver>,
+    /// End when a network does.
+    pub handles: Vec<Handle<()>>,
+}
+
+/// Starts both networks of the validator with this key; it must be one of `peers`.
+pub fn start(context: &Context, network: &Digest, key: &PrivateKey, me: &Peer, peers: &[Peer]) -> Networks {
+    assert_eq!(key.public_key(), me.key, "the key is that of this validator");
+    let validators = u32::try_from(peers.len()).expect("at most 100 validators");
+    let payload = u32::try_from(payload_bytes_max(validators)).expect("far below 4 GiB");
+    let consensus = config(network, b"consensus", key, me.consensus, peers.len(), payload);
+    let (mut consensus, mut oracle) = Network::new(context.child("consensus_network"), consensus);
+    oracle.track(0, addresses(peers, |peer| peer.consensus));
+    let channels = Channels {
+        votes: consensus.register(0, SMALL_PER_SECOND),
+        certificates: consensus.register(1, SMALL_PER_SECOND),
+        resolver: consensus.register(2, SMALL_PER_SECOND),
+        backfill: consensus.register(3, BLOCKS_PER_SECOND),
+        blocks: consensus.register(4, BLOCKS_PER_SECOND),
+    };
+    let batch = u32::try_from(BATCH_BYTES_MAX).expect("half a MiB");
+    let lanes = config(network, b"lanes", key, me.lanes, peers.len(), batch);
+    let (mut lanes, mut lane_oracle) = Network::new(context.child("lane_network"), lanes);
+    lane_oracle.track(0, addresses(peers, |peer| peer.lanes));
+    let lane_channels = lanes::Channels {
+        batches: lanes.register(0, BATCHES_PER_SECOND),
+        control: lanes.register(1, SMALL_PER_SECOND),
+    };
+    let handles = vec![consensus.start(), lanes.start()];
+    Networks { consensus: channels, oracle, lanes: lane_channels, handles }
+}
+
+fn addresses(peers: &[Peer], address: impl Fn(&Peer) -> SocketAddr) -> Map<PublicKey, Address> {
+    let pairs: Vec<_> = peers.iter().map(|peer| (peer.key.clone(), address(peer).into())).collect();
+    pairs.try_into().expect("the keys of a genesis are distinct")
+}
+
+fn config(
+    network: &Digest,
+    purpose: &[u8],
+    key: &PrivateKey,
+    listen: SocketAddr,
+    validators: usize,
+    payload: u32,
+) -> lookup::Config<Cups<Sake<PrivateKey>, Aes256Gcm>> {
+    let handshake = Cups::new(
+        Sake {
+            signer: key.clone(),
+            synchrony_bound: Duration::from_secs(5),
+            max_handshake_age: Duration::from_secs(10),
+            version: sake::Version::V1,
+        },
+        cups::Version::V1,
+    );
+    let namespace = [b"althing/p2p/v1/", purpose, b"/", network.as_bytes()].concat();
+    let validators = NonZeroUsize::new(validators).expect("a set is not empty");
+    // `local` allows private addresses and quick reconnects; peers are authenticated either way.
+    lookup::Config::local(handshake, &namespace, listen, validators, payload, MAILBOX)
+}

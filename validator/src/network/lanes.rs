@@ -1,0 +1,92 @@
+//! Lane messages over any network: from the stage to peers, from peers to the stage.
+
+use crate::{
+    held::{Held, SharedBytes},
+    lane::To,
+    message::Control,
+};
+use bytes::Bytes;
+use commonware_cryptography::ed25519::PublicKey;
+use commonware_p2p::{Receiver, Recipients, Sender};
+use commonware_runtime::Spawner;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Channels of the lane network: batches, and small messages about them.
+pub struct Channels<S, R> {
+    /// Batches.
+    pub batches: (S, R),
+    /// Acks, certificates, requests.
+    pub control: (S, R),
+}
+
+/// A message from the lane stage to peers.
+pub enum Outgoing {
+    /// A small message.
+    Control(To, Control),
+    /// A batch.
+    Batch(To, Arc<Held>),
+}
+
+/// Takes what peers send; must not wait.
+pub trait Incoming: Clone + Send + 'static {
+    /// A batch from the validator with this index.
+    fn batch(&self, from: u32, bytes: Vec<u8>);
+    /// A small message.
+    fn control(&self, from: u32, bytes: Vec<u8>);
+}
+
+/// Moves messages both ways until either side ends; `keys` are the validators in order.
+pub fn start<E, S, R>(
+    context: &E,
+    keys: Arc<[PublicKey]>,
+    channels: Channels<S, R>,
+    mut outgoing: mpsc::Receiver<Outgoing>,
+    incoming: impl Incoming,
+) where
+    E: Spawner,
+    S: Sender<PublicKey = PublicKey>,
+    R: Receiver<PublicKey = PublicKey>,
+{
+    let (mut batch_sender, mut batch_receiver) = channels.batches;
+    let (mut control_sender, mut control_receiver) = channels.control;
+    let index = |keys: &[PublicKey], from: &PublicKey| {
+        keys.binary_search(from).ok().and_then(|index| u32::try_from(index).ok())
+    };
+
+    let peers = keys.clone();
+    context.child("lane_send").spawn(move |_| async move {
+        let recipients = |to: To| match to {
+            To::All => Some(Recipients::All),
+            To::One(index) => peers.get(index as usize).cloned().map(Recipients::One),
+        };
+        // What cannot be sent now is sent again by the stage, or fetched by the peer.
+        while let Some(message) = outgoing.recv().await {
+            match message {
+                Outgoing::Control(to, control) => {
+                    let Some(to) = recipients(to) else { continue };
+                    let _ = control_sender.send(to, Bytes::from(control.encode()), true);
+                }
+                Outgoing::Batch(to, held) => {
+                    let Some(to) = recipients(to) else { continue };
+                    let _ = batch_sender.send(to, Bytes::from_owner(SharedBytes(held)), false);
+                }
+            }
+        }
+    });
+    let (peers, sink) = (keys.clone(), incoming.clone());
+    context.child("lane_batches").spawn(move |_| async move {
+        while let Ok((from, message)) = batch_receiver.recv().await {
+            if let Some(from) = index(&peers, &from) {
+                sink.batch(from, message.as_ref().to_vec());
+            }
+        }
+    });
+    context.child("lane_control").spawn(move |_| async move {
+        while let Ok((from, message)) = control_receiver.recv().await {
+            if let Some(from) = index(&keys, &from) {
+                incoming.control(from, message.as_ref().to_vec());
+            }
+        }
+    });
+}

@@ -1,0 +1,341 @@
+//! One validator: builds queues and stages in the order in which data flows, and ends them.
+//!
+//! Privileged and fallible work comes first, in one thread: files, sockets, the store. Then the
+//! capabilities are dropped, then threads start. Only this module starts threads.
+
+mod delivered;
+mod guard;
+pub mod recover;
+mod status;
+mod threads;
+
+pub use delivered::{Delivered, Handover, certificate};
+pub use threads::fatal;
+
+use crate::{
+    admit,
+    command::Exit,
+    config::Config,
+    consensus::{Application, Block, Board, engine},
+    handle::{Admission, Budget, NodeHandle, StatusBoard, Stop},
+    ingest, lane,
+    metrics::Metrics,
+    network,
+    stage::{self, Clock},
+    votes::Judge,
+};
+use commonware_codec::{Copying, DecodeExt as _};
+use commonware_cryptography::{
+    Signer as _,
+    ed25519::{PrivateKey, PublicKey},
+};
+use commonware_runtime::{Runner as _, Spawner as _, Supervisor as _, tokio};
+use crossbeam::channel::bounded;
+use ledger::{Cut, Genesis, Signatures};
+use std::{
+    sync::{Arc, Mutex, atomic::AtomicUsize},
+    time::Duration,
+};
+use threads::Threads;
+
+/// Threads of the engine's runtime: votes and bulk data, side by side.
+const ENGINE_THREADS: usize = 2;
+/// How long the engine may take to end before the process goes on without it.
+const STOP: Duration = Duration::from_secs(3);
+
+/// Runs a validator until it is told to stop.
+///
+/// Errors: whatever keeps it from starting, as one line and an exit code; once it runs, a machine
+/// that breaks ends the process with an error of its own.
+pub fn start(config: &Config) -> Result<(), Exit> {
+    let identity = config.identity()?;
+    config.adopt_data_folder(&identity.genesis)?;
+    let doors = threads::Doors::open(config)?;
+    let store = open_store(config, &identity.genesis)?;
+    guard::bind(&config.key, &config.data)?;
+    let verifier = threads::verifier(config)?;
+    let backends = status::backends(&doors.gate, &verifier, &store);
+    for backend in &backends {
+        tracing::info!(stage = backend.stage, backend = backend.backend, reason = backend.reason, "backend");
+    }
+    threads::drop_capabilities()?;
+    let recovered = recover::recover(&store, &identity.genesis).map_err(threads::corrupt)?;
+    let height = recovered.execute.chain().height();
+    tracing::info!(height = height.get(), view = recovered.view, "recovered");
+    Node { config, identity, store, backends, signatures: Arc::new(Judge::new(verifier)) }
+        .run(recovered, doors)
+}
+
+fn open_store(config: &Config, genesis: &Genesis) -> Result<storage::Store, Exit> {
+    let mut options = storage::Options::new(*genesis.digest().as_bytes());
+    options.segment_bytes = config.storage.segment_bytes;
+    options.groups_in_flight = config.storage.groups_in_flight;
+    options.backend = config.storage.backend.into();
+    let folder = config.data.join("ledger");
+    let (store, recovery) = storage::Store::open(&folder, &options).map_err(threads::store_error)?;
+    tracing::info!(
+        records = recovery.records,
+        bytes = recovery.bytes,
+        clean = recovery.clean,
+        cut = recovery.cut.is_some(),
+        "store opened"
+    );
+    Ok(store)
+}
+
+/// Everything that is known before threads start.
+struct Node<'a> {
+    config: &'a Config,
+    identity: crate::config::Identity,
+    store: storage::Store,
+    backends: Vec<crate::handle::BackendStatus>,
+    signatures: Arc<dyn Signatures>,
+}
+
+impl Node<'_> {
+    fn run(self, recovered: recover::State, doors: threads::Doors) -> Result<(), Exit> {
+        let clock = Clock::start();
+        let (metrics, stop) = (Arc::new(Metrics::new()), Stop::new());
+        let network = self.identity.genesis.digest();
+        let recover::State { execute, lanes, .. } = recovered;
+        let board = Board::new(self.identity.genesis.set().len(), execute.progress());
+        let delivered = Delivered::new(execute.chain().height());
+        let waiting_bytes = Arc::new(AtomicUsize::new(0));
+
+        // Queues, in the order in which data flows.
+        let (ingest_verify, requests) = bounded(stage::INGEST_VERIFY);
+        let (lane_verify, batches) = bounded(stage::LANE_VERIFY);
+        let (execute_verify, updates) = bounded(stage::EXECUTE_VERIFY);
+        let (verify_lane, verified) = bounded(stage::VERIFY_LANE);
+        let (verify_execute, lookups) = bounded(stage::API_EXECUTE);
+        let (peers_lane, peers) = bounded(stage::PEERS_LANE);
+        let (engine_lane, finalized) = bounded(stage::ENGINE_LANE);
+        let (lane_execute, ready) = bounded(stage::LANE_EXECUTE);
+        let (api_execute, queries) = bounded(stage::API_EXECUTE);
+        let (lane_peers, outgoing) = ::tokio::sync::mpsc::channel(stage::LANE_PEERS);
+        let requests_budget = Arc::new(Budget::new(ingest::BYTES_MAX));
+        let peers_budget = Arc::new(Budget::new(stage::PEERS_LANE_BYTES));
+
+        let admission = admit::Core::new(
+            network,
+            *self.identity.genesis.parameters(),
+            execute.chain().height(),
+            execute.chain().state().accounts().map(|(key, account)| (*key, *account)),
+            waiting_bytes.clone(),
+            lane::WAITING_BYTES_MAX,
+        );
+        let verify = stage::verify::Stage {
+            core: admission,
+            network,
+            signatures: self.signatures.clone(),
+            clock,
+            requests,
+            batches,
+            updates,
+            lane: verify_lane,
+            lookups: verify_execute,
+            metrics: metrics.clone(),
+        };
+        let lane_core = self.lane_core(execute.chain().tips(), lanes, waiting_bytes.clone());
+        let lane_report = Arc::new(Mutex::new(stage::lane::Report::default()));
+        let lane = stage::lane::Stage {
+            core: lane_core,
+            clock,
+            verified,
+            peers,
+            finalized,
+            durable: bounded(stage::STORAGE_STAGE),
+            verify: lane_verify,
+            execute: lane_execute,
+            outgoing: lane_peers,
+            board: board.clone(),
+            store: self.store.clone(),
+            metrics: metrics.clone(),
+            report: lane_report.clone(),
+        };
+        let execute_report = Arc::new(Mutex::new(stage::execute::Report {
+            height: execute.chain().height(),
+            history_root: execute.chain().history_root(),
+            transactions: execute.transactions(),
+            at: 0,
+        }));
+        let execute = stage::execute::Stage {
+            core: execute,
+            network,
+            clock,
+            ready,
+            durable: bounded(stage::STORAGE_STAGE),
+            queries,
+            lookups,
+            verify: execute_verify,
+            board: board.clone(),
+            delivered: delivered.clone(),
+            store: self.store.clone(),
+            metrics: metrics.clone(),
+            report: execute_report.clone(),
+        };
+
+        let observer = engine::Observer::default();
+        let mut reporter = status::Reporter {
+            name: self.identity.genesis.name().to_owned(),
+            network,
+            index: self.identity.index,
+            keys: self.identity.genesis.set().keys().to_vec(),
+            backends: self.backends.clone(),
+            budgets: vec![
+                ("ingest_verify", requests_budget.clone()),
+                ("peers_lane", peers_budget.clone()),
+            ],
+            waiting_bytes,
+            lanes: lane_report,
+            execute: execute_report,
+            observer: observer.clone(),
+            delivered: delivered.clone(),
+            store: self.store.clone(),
+            metrics: metrics.clone(),
+            clock,
+            stored: 0,
+        };
+        let status = Arc::new(StatusBoard::new(reporter.status()));
+        let handle = NodeHandle {
+            requests: ingest_verify,
+            requests_budget,
+            queries: api_execute,
+            status: status.clone(),
+            metrics: metrics.clone(),
+            network,
+            limits: crate::handle::Limits::default(),
+        };
+        for (name, budget) in reporter.limits() {
+            tracing::info!(queue = name, limit_bytes = budget, "budget");
+        }
+
+        let mut threads = Threads::default();
+        threads.start("verify", move || verify.run());
+        threads.start("lane", move || lane.run());
+        threads.start("execute", move || execute.run());
+        doors.serve(&mut threads, handle, &stop)?;
+        let (board_stop, publish) = (stop.clone(), status.clone());
+        threads.start("status", move || reporter.run(&publish, &board_stop));
+        threads::watch_signals(&stop)?;
+
+        let incoming = threads::Incoming { queue: peers_lane, budget: peers_budget, metrics };
+        let hand = threads::hand_over(engine_lane);
+        let setup = EngineSetup { board, observer, delivered, outgoing, incoming, hand };
+        self.run_engine(setup, &stop);
+
+        status.set_admission(Admission::Stopping);
+        tracing::info!("stopping");
+        threads.join(STOP);
+        self.store.close().map_err(threads::store_error)?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    fn lane_core(
+        &self,
+        tips: ledger::Tips,
+        recovered: lane::Recovered,
+        waiting_bytes: Arc<AtomicUsize>,
+    ) -> lane::Core {
+        let key = crate::key::Secret::from_seed(&self.identity.secret.seed());
+        let config = lane::Config {
+            network: self.identity.genesis.digest(),
+            epoch: 0,
+            me: self.identity.index,
+            set: self.identity.genesis.set().clone(),
+            batch_delay_ns: self.config.consensus.batch_delay_ms * 1_000_000,
+            sign: Box::new(move |message| key.sign(message)),
+            signatures: self.signatures.clone(),
+            store: self.store.clone(),
+            waiting_bytes,
+        };
+        lane::Core::new(config, tips, recovered)
+    }
+
+    /// Runs the engine on this thread until the node is told to stop.
+    fn run_engine<H>(&self, setup: EngineSetup<H>, stop: &Stop)
+    where
+        H: FnMut(lane::Finalized) + Send + 'static,
+    {
+        let folder = self.config.data.join("consensus");
+        let runtime = tokio::Config::new()
+            .with_storage_directory(folder)
+            .with_worker_threads(ENGINE_THREADS);
+        let genesis = &self.identity.genesis;
+        let network = genesis.digest();
+        let (key, peers) = (self.private_key(), self.peers());
+        let set = Arc::new(genesis.set().clone());
+        let application = Application::new(
+            network,
+            0,
+            set.clone(),
+            self.signatures.clone(),
+            setup.board,
+            Duration::from_millis(self.config.consensus.heartbeat_ms),
+        );
+        let view_timeout = Duration::from_millis(self.config.consensus.view_timeout_ms);
+        let genesis_block = Block::new(Cut::genesis(genesis));
+        let stop = stop.clone();
+        tokio::Runner::new(runtime).start(|context| async move {
+            let me = peers.iter().find(|peer| peer.key == key.public_key()).cloned();
+            let me = me.expect("the configuration was checked");
+            let networks = network::start(&context, &network, &key, &me, &peers);
+            let keys: Arc<[PublicKey]> = peers.iter().map(|peer| peer.key.clone()).collect();
+            let validators = keys.iter().cloned().collect::<Vec<_>>().try_into();
+            network::lanes::start(&context, keys, networks.lanes, setup.outgoing, setup.incoming);
+            let engine = engine::start(
+                context.child("engine"),
+                engine::Setup {
+                    signer: key,
+                    validators: validators.expect("the keys of a genesis are distinct"),
+                    namespace: ledger::engine_namespace(&network),
+                    genesis: genesis_block,
+                    application,
+                    provider: networks.oracle.clone(),
+                    blocker: networks.oracle,
+                    deliver: Handover::new(setup.delivered, setup.hand),
+                    observer: setup.observer,
+                    partition: "althing".to_owned(),
+                    view_timeout,
+                },
+                networks.consensus,
+            )
+            .await;
+            commonware_macros::select! {
+                _ = stop.stopped() => {},
+                _ = engine => fatal(&"the consensus engine has ended by itself"),
+            }
+            // What is in flight may end; nothing that was promised depends on it.
+            drop(context.stop(0, Some(STOP)).await);
+        });
+    }
+
+    fn private_key(&self) -> PrivateKey {
+        PrivateKey::decode(Copying(&*self.identity.secret.seed())).expect("any 32 bytes are a seed")
+    }
+
+    /// All validators in the order of the set, this one included.
+    fn peers(&self) -> Vec<network::Peer> {
+        let peer = |key: &ledger::PublicKey| {
+            let listed = self.config.peers.iter().find(|peer| peer.key == *key);
+            let here = (self.config.listen.consensus, self.config.listen.lanes);
+            // Its own entry names where others reach it; it listens where its configuration says.
+            let listed = listed.filter(|_| *key != self.identity.secret.public());
+            let (consensus, lanes) = listed.map_or(here, |peer| (peer.consensus, peer.lanes));
+            let key = PublicKey::decode(Copying(key.as_bytes())).expect("genesis checked the key");
+            network::Peer { key, consensus, lanes }
+        };
+        self.identity.genesis.set().keys().iter().map(peer).collect()
+    }
+}
+
+/// What the engine is connected to.
+struct EngineSetup<H> {
+    board: Board,
+    observer: engine::Observer,
+    delivered: Delivered,
+    outgoing: ::tokio::sync::mpsc::Receiver<network::lanes::Outgoing>,
+    incoming: threads::Incoming,
+    hand: H,
+}

@@ -1,0 +1,176 @@
+//! What the node publishes about itself, a few times a second.
+
+use super::Delivered;
+use crate::{
+    consensus::engine::Observer,
+    handle::{
+        BackendStatus, Budget, LaneStatus, PeerStatus, QueueStatus, Status, StatusBoard, Stop,
+    },
+    lane::{OWN_BYTES_MAX, WAITING_BYTES_MAX, WINDOW_BYTES},
+    metrics::Metrics,
+    stage::{Clock, execute, lane},
+};
+use ledger::{Digest, PublicKey};
+use net_ebpf::filter;
+use sigverify::Verifier;
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use storage::Store;
+
+/// Time between two snapshots.
+const PERIOD: Duration = Duration::from_millis(200);
+/// A validator whose newest vote is older than this many views counts as away.
+const AWAY_VIEWS: u64 = 16;
+/// A node that finalized nothing for this long is not ready.
+const SILENT: u64 = 10_000_000_000;
+/// A node further behind the newest delivered block than this is not ready.
+const BEHIND_MAX: u64 = 32;
+
+/// Names the backend of each accelerated stage.
+pub fn backends(gate: &filter::Choice, verifier: &Verifier, store: &Store) -> Vec<BackendStatus> {
+    let status = |stage: &str, backend: &str, reason: String| BackendStatus {
+        stage: stage.to_owned(),
+        backend: backend.to_owned(),
+        reason,
+    };
+    let disk = store.backend();
+    let checks = verifier.backend();
+    vec![
+        status("sigverify", checks.name, checks.reason.to_string()),
+        status("net", gate.mode.name(), gate.reason.clone()),
+        status("storage", disk.name, disk.reason.unwrap_or_else(|| "permitted here".to_owned())),
+    ]
+}
+
+/// Collects snapshots.
+pub struct Reporter {
+    /// The network's name.
+    pub name: String,
+    /// Genesis digest.
+    pub network: Digest,
+    /// Own place in the set.
+    pub index: u32,
+    /// The set.
+    pub keys: Vec<PublicKey>,
+    /// What does each accelerated task.
+    pub backends: Vec<BackendStatus>,
+    /// Queues with a byte budget of their own.
+    pub budgets: Vec<(&'static str, Arc<Budget>)>,
+    /// Bytes admitted and not yet in a batch.
+    pub waiting_bytes: Arc<AtomicUsize>,
+    /// What the lane stage reports.
+    pub lanes: Arc<Mutex<lane::Report>>,
+    /// What the execute stage reports.
+    pub execute: Arc<Mutex<execute::Report>>,
+    /// What the engine was seen doing.
+    pub observer: Observer,
+    /// Blocks between engine and stages.
+    pub delivered: Delivered,
+    /// The block store.
+    pub store: Store,
+    /// Counters of the process.
+    pub metrics: Arc<Metrics>,
+    /// The node's clock.
+    pub clock: Clock,
+    /// Bytes written when last counted.
+    pub stored: u64,
+}
+
+impl Reporter {
+    /// Publishes until told to stop.
+    pub fn run(&mut self, board: &StatusBoard, stop: &Stop) {
+        while !stop.is_stopped() {
+            let status = self.status();
+            self.metrics.observe(&status);
+            board.publish(status);
+            let written = self.store.stats().bytes;
+            self.metrics.storage_write_bytes.inc_by(written.saturating_sub(self.stored));
+            self.stored = written;
+            std::thread::sleep(PERIOD);
+        }
+    }
+
+    /// The byte budget of every queue, as printed at start.
+    pub fn limits(&self) -> Vec<(String, u64)> {
+        self.queues().into_iter().map(|queue| (queue.name, queue.limit_bytes)).collect()
+    }
+
+    fn queues(&self) -> Vec<QueueStatus> {
+        let held = self.lanes.lock().expect("no holder panics").held_bytes;
+        let queue = |name: &str, bytes: usize, limit: usize| QueueStatus {
+            name: name.to_owned(),
+            bytes: bytes as u64,
+            limit_bytes: limit as u64,
+        };
+        let mut queues: Vec<QueueStatus> = self
+            .budgets
+            .iter()
+            .map(|(name, budget)| queue(name, budget.used_bytes(), budget.limit_bytes()))
+            .collect();
+        let waiting = self.waiting_bytes.load(Ordering::Relaxed);
+        queues.push(queue("verify_lane", waiting, WAITING_BYTES_MAX));
+        let others = self.keys.len().saturating_sub(1);
+        queues.push(queue("lane_pool", held, OWN_BYTES_MAX + others * WINDOW_BYTES));
+        queues
+    }
+
+    /// A snapshot of now.
+    pub fn status(&mut self) -> Status {
+        let (execute, lanes) = (
+            self.execute.lock().expect("no holder panics").clone(),
+            self.lanes.lock().expect("no holder panics").clone(),
+        );
+        let observed = self.observer.observed();
+        let handed = self.delivered.handed().get();
+        let now = self.clock.now();
+        let mut reasons = Vec::new();
+        if execute.at == 0 {
+            reasons.push("no block was finalized since the start".to_owned());
+        } else if now > execute.at + SILENT {
+            reasons.push("no block was finalized for ten seconds".to_owned());
+        }
+        if handed > execute.height.get() + BEHIND_MAX {
+            reasons.push("finalized blocks wait for their batches or their execution".to_owned());
+        }
+        let lane = |(index, (sequence, certified, finalized)): (usize, &(u64, u64, u64))| LaneStatus {
+            lane: index_u32(index),
+            sequence: *sequence,
+            certified: *certified,
+            finalized: *finalized,
+        };
+        let peer = |(index, key): (usize, &PublicKey)| PeerStatus {
+            index: index_u32(index),
+            key: *key,
+            connected: observed.votes.get(index).is_some_and(|vote| vote + AWAY_VIEWS >= observed.view),
+        };
+        let me = self.index as usize;
+        Status {
+            name: self.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            network: self.network,
+            validator: self.index,
+            key: self.keys[me],
+            height: handed.max(execute.height.get()),
+            view: observed.view,
+            finalized_transactions: execute.transactions,
+            executed_height: execute.height.get(),
+            history_root: execute.history_root,
+            lanes: lanes.positions.iter().enumerate().map(lane).collect(),
+            peers: self.keys.iter().enumerate().filter(|(i, _)| *i != me).map(peer).collect(),
+            backends: self.backends.clone(),
+            queues: self.queues(),
+            ready: reasons.is_empty(),
+            reasons,
+            uptime_ms: now / 1_000_000,
+        }
+    }
+}
+
+fn index_u32(index: usize) -> u32 {
+    u32::try_from(index).expect("at most 100 validators")
+}

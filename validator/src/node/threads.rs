@@ -1,0 +1,273 @@
+//! What a node needs of its machine: sockets, threads, signals, capabilities, and how it ends badly.
+
+use crate::{
+    command::Exit,
+    config::{Config, StorageBackend},
+    handle::{Budget, Hold, NodeHandle, Stop},
+    ingest,
+    lane::Finalized,
+    metrics::Metrics,
+    network::lanes,
+    stage::FromPeer,
+};
+use crossbeam::channel::{Sender, TrySendError};
+use net_ebpf::{filter, policy, receive};
+use sigverify::Verifier;
+use std::{
+    fmt::Display,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+/// Ends the process because the machine failed it: the one tested way back is recovery.
+pub fn fatal(error: &dyn Display) -> ! {
+    tracing::error!(%error, "the validator cannot go on");
+    eprintln!("validator: cannot go on: {error}");
+    std::process::exit(crate::command::Code::HostUnfit as i32)
+}
+
+/// Threads by name, waited for at the end.
+#[derive(Default)]
+pub struct Threads(Vec<(&'static str, JoinHandle<()>)>);
+
+impl Threads {
+    /// Starts a thread.
+    pub fn start(&mut self, name: &'static str, run: impl FnOnce() + Send + 'static) {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+        match thread {
+            Ok(thread) => self.0.push((name, thread)),
+            Err(error) => fatal(&format!("cannot start thread {name}: {error}")),
+        }
+    }
+
+    /// Waits for all of them, but not longer than `limit` in all.
+    pub fn join(self, limit: Duration) {
+        let end = Instant::now() + limit;
+        for (name, thread) in self.0 {
+            while !thread.is_finished() && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if !thread.is_finished() {
+                tracing::warn!(thread = name, "left behind");
+            }
+        }
+    }
+}
+
+/// Everything that clients and peers come in by, opened before any thread starts.
+pub struct Doors {
+    /// What carries packets.
+    pub gate: filter::Choice,
+    intake: ingest::udp::Intake,
+    answers: ingest::udp::Answers,
+    tcp: TcpListener,
+    http: TcpListener,
+}
+
+impl Doors {
+    /// Opens sockets and chooses the packet path.
+    ///
+    /// Errors: network, where a port is in use; host unfit, where an interface does not exist.
+    pub fn open(config: &Config) -> Result<Self, Exit> {
+        let gate = filter::Gate::choose(config.net.xdp.as_deref())
+            .map_err(|error| Exit::host_unfit(format!("--xdp: {error}")))?;
+        let listen = &config.listen;
+        let tcp = bind("listen.tcp", listen.tcp)?;
+        let http = bind("listen.http", listen.http)?;
+        // The engine binds these itself, and could only panic: a trial finds a port in use.
+        drop(bind("listen.consensus", listen.consensus)?);
+        drop(bind("listen.lanes", listen.lanes)?);
+        let mut limits = policy::Limits::default();
+        limits.source.packets_per_second = config.ingest.packets_per_source;
+        limits.source.burst_packets = config.ingest.burst;
+        let mut seed = [0; 16];
+        getrandom::fill(&mut seed)
+            .map_err(|error| Exit::host_unfit(format!("no randomness from the system: {error}")))?;
+        let (intake, answers) =
+            ingest::udp::bind(listen.udp, &receive::Options::default(), &limits, seed)
+                .map_err(|error| Exit::network(format!("listen.udp: {error}")))?;
+        tracing::info!(socket = %intake.receiver(), "packets");
+        Ok(Self { gate, intake, answers, tcp, http })
+    }
+
+    /// Starts the threads that take requests.
+    ///
+    /// Errors: host unfit, where the runtime of the HTTP interface cannot start.
+    pub fn serve(
+        self,
+        threads: &mut Threads,
+        handle: NodeHandle,
+        stop: &Stop,
+    ) -> Result<(), Exit> {
+        let Self { gate: _, intake, answers, tcp, http } = self;
+        let (udp_handle, udp_stop) = (handle.clone(), stop.clone());
+        threads.start("udp", move || {
+            if let Err(error) = intake.run(&udp_handle, &udp_stop) {
+                fatal(&format!("listen.udp: {error}"));
+            }
+        });
+        let (metrics, answers_stop) = (handle.metrics.clone(), stop.clone());
+        threads.start("udp_answers", move || answers.run(&metrics, &answers_stop));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Exit::host_unfit(format!("cannot start a runtime: {error}")))?;
+        let stop = stop.clone();
+        threads.start("api", move || {
+            let serve = async move {
+                let (api, tcp) = (
+                    crate::api::serve(http, handle.clone(), stop.clone()),
+                    ingest::tcp::serve(tcp, handle, stop),
+                );
+                tokio::try_join!(api, tcp).map(drop)
+            };
+            if let Err(error) = runtime.block_on(serve) {
+                fatal(&format!("listen.tcp or listen.http: {error}"));
+            }
+        });
+        Ok(())
+    }
+}
+
+fn bind(name: &str, address: SocketAddr) -> Result<TcpListener, Exit> {
+    let listener = TcpListener::bind(address).map_err(|error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "the port is in use: choose another, or stop its user",
+            std::io::ErrorKind::AddrNotAvailable => "this machine has no such address",
+            std::io::ErrorKind::PermissionDenied => "not permitted: choose a port above 1023",
+            _ => "cannot listen",
+        };
+        Exit::network(format!("{name} {address}: {hint} ({error})"))
+    })?;
+    listener
+        .set_nonblocking(true)
+        .map_err(|error| Exit::network(format!("{name} {address}: {error}")))?;
+    Ok(listener)
+}
+
+/// Makes the signature verifier that the configuration asks for.
+///
+/// Errors: config, where a backend is named that does not exist; host unfit, where this machine
+/// cannot run it.
+pub fn verifier(config: &Config) -> Result<Arc<Verifier>, Exit> {
+    let options = sigverify::Options {
+        backend: config.sigverify.backend.clone(),
+        threads: config.sigverify.threads,
+    };
+    let verifier = Verifier::new(&options)
+        .map_err(|error| Exit::config(format!("sigverify.backend: {error}")))?;
+    Ok(Arc::new(verifier))
+}
+
+impl From<StorageBackend> for storage::Backend {
+    fn from(backend: StorageBackend) -> Self {
+        match backend {
+            StorageBackend::Auto => Self::Auto,
+            StorageBackend::IoUring => Self::IoUring,
+            StorageBackend::Portable => Self::Portable,
+        }
+    }
+}
+
+/// A store that cannot be opened, as one line and an exit code.
+pub fn store_error(error: storage::Error) -> Exit {
+    use storage::Error;
+    let line = format!("ledger: {error}");
+    match error {
+        Error::Corrupt { .. } | Error::TornTail { .. } => Exit::data_corrupt(line),
+        Error::OtherNetwork { .. } | Error::Options { .. } => Exit::config(line),
+        _ => Exit::host_unfit(line),
+    }
+}
+
+/// A store that does not replay, as one line and an exit code.
+pub fn corrupt(error: super::recover::Error) -> Exit {
+    match error {
+        super::recover::Error::Storage(error) => store_error(error),
+        super::recover::Error::Record { .. } => Exit::data_corrupt(format!("ledger: {error}")),
+    }
+}
+
+/// Gives up every capability for good; a process without any is not touched.
+///
+/// Errors: host unfit, where the kernel does not let go of them.
+pub fn drop_capabilities() -> Result<(), Exit> {
+    use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+    let unfit = |error| Exit::host_unfit(format!("cannot drop capabilities: {error}"));
+    let held = capabilities(None).map_err(unfit)?;
+    if held.effective.is_empty() && held.permitted.is_empty() {
+        return Ok(());
+    }
+    // Root keeps the right to its own files only: what it must read belongs to it or to others
+    // who let it. DAC_OVERRIDE stays for those who start it with sudo in a user's folder.
+    let keep = held.effective.intersection(CapabilitySet::DAC_OVERRIDE);
+    let sets = CapabilitySets { effective: keep, permitted: keep, inheritable: CapabilitySet::empty() };
+    set_capabilities(None, sets).map_err(unfit)?;
+    tracing::info!("capabilities dropped");
+    Ok(())
+}
+
+/// Turns SIGTERM and SIGINT into a stop.
+///
+/// Errors: host unfit, where handlers cannot be set.
+pub fn watch_signals(stop: &Stop) -> Result<(), Exit> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])
+        .map_err(|error| Exit::host_unfit(format!("cannot handle signals: {error}")))?;
+    // The thread ends with the process: it waits for what may never come.
+    let on_signal = stop.clone();
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            on_signal.stop();
+        }
+        if signals.forever().next().is_some() {
+            fatal(&"told to stop twice");
+        }
+    });
+    Ok(())
+}
+
+/// Puts what peers send into the lane stage's queue, or drops and counts it.
+#[derive(Clone)]
+pub struct Incoming {
+    /// `peers_lane`.
+    pub queue: Sender<FromPeer>,
+    /// Bytes that may wait there.
+    pub budget: Arc<Budget>,
+    /// Counters of the process.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Incoming {
+    fn put(&self, bytes: Vec<u8>, wrap: impl FnOnce(Vec<u8>, Hold) -> FromPeer) {
+        let sent = match Hold::take(&self.budget, bytes.len()) {
+            Some(hold) => self.queue.try_send(wrap(bytes, hold)).is_ok(),
+            None => false,
+        };
+        if !sent {
+            self.metrics.count_dropped("lane", "peers_full");
+        }
+    }
+}
+
+impl lanes::Incoming for Incoming {
+    fn batch(&self, from: u32, bytes: Vec<u8>) {
+        self.put(bytes, |bytes, hold| FromPeer::Batch(from, bytes, hold));
+    }
+
+    fn control(&self, from: u32, bytes: Vec<u8>) {
+        self.put(bytes, |bytes, hold| FromPeer::Control(from, bytes, hold));
+    }
+}
+
+/// Hands finalized blocks to the lane stage.
+pub fn hand_over(queue: Sender<Finalized>) -> impl FnMut(Finalized) + Send + 'static {
+    move |finalized| match queue.try_send(finalized) {
+        Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+        Err(TrySendError::Full(_)) => {
+            unreachable!("the engine waits for acknowledgements before the queue fills")
+        }
+    }
+}

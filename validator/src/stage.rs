@@ -1,0 +1,68 @@
+//! Threads around the cores: each takes up to a limit from its queues, works, passes on.
+//!
+//! ```text
+//! udp, tcp, http ─ingest_verify─▶ verify ─verify_lane─▶ lane ─lane_execute─▶ execute
+//! peers ────────────peers_lane──────────────────────────▲ │ ▲                  │ │
+//!                                  ▲──────lane_verify─────┘ │ engine_lane      │ │
+//!                                  ▲──────execute_verify──────── engine ◀──────┘ │
+//!                                  storage_lane, storage_execute ◀── storage ◀───┘
+//! ```
+//!
+//! Queues inside the node wait when full; those that face the network drop and count. No two
+//! stages wait for each other: what flows back (`storage_*`, `verify_lane` for batches) has room
+//! for everything that may be under way.
+
+pub mod execute;
+pub mod lane;
+pub mod verify;
+
+use crate::handle::Hold;
+use std::time::Instant;
+
+/// Requests of clients that wait for the verify stage; full: drop and count.
+pub const INGEST_VERIFY: usize = 16 * 1_024;
+/// Batches that wait for the verify stage: their bytes are limited by the lane stage, so that this
+/// never fills.
+pub const LANE_VERIFY: usize = 16 * 1_024;
+/// Groups of transactions and checked batches on their way to the lane stage; full: wait.
+pub const VERIFY_LANE: usize = 16 * 1_024;
+/// Messages of peers; full: drop and count, peers repeat.
+pub const PEERS_LANE: usize = 8 * 1_024;
+/// Bytes of messages of peers.
+pub const PEERS_LANE_BYTES: usize = 64 * 1_024 * 1_024;
+/// Finalized blocks: more than the engine delivers without an acknowledgement.
+pub const ENGINE_LANE: usize = 4 * crate::consensus::engine::PENDING_ACKS_MAX;
+/// Cuts with their batches; full: wait.
+pub const LANE_EXECUTE: usize = 2 * crate::consensus::engine::PENDING_ACKS_MAX;
+/// Executed heights and account questions; full: wait.
+pub const EXECUTE_VERIFY: usize = 1_024;
+/// Questions of the HTTP interface; full: drop and count.
+pub const API_EXECUTE: usize = 1_024;
+/// Completed appends: more than may be under way.
+pub const STORAGE_STAGE: usize = 64 * 1_024;
+/// Messages to peers that wait for the network; full: drop and count, the lane stage repeats.
+pub const LANE_PEERS: usize = 4 * 1_024;
+
+/// A message of a peer, with its share of the budget.
+pub enum FromPeer {
+    /// A batch.
+    Batch(u32, Vec<u8>, Hold),
+    /// An ack, certificate or request.
+    Control(u32, Vec<u8>, Hold),
+}
+
+/// Nanoseconds since the node started: the only clock that stages see.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Instant);
+
+impl Clock {
+    /// Starts at zero.
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Nanoseconds since the start.
+    pub fn now(&self) -> u64 {
+        u64::try_from(self.0.elapsed().as_nanos()).expect("584 years have not passed")
+    }
+}

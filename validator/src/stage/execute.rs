@@ -1,0 +1,198 @@
+//! The thread around execution: cuts in, blocks durable, answers out.
+
+use super::{
+    Clock,
+    verify::{Lookup, Update, seconds},
+};
+use crate::{
+    consensus::Board,
+    execute::{Action, Core, Done},
+    handle::{BlockView, Query, TransactionView},
+    lane::Ready,
+    metrics::{Metrics, OutcomeLabel},
+    node::{Delivered, fatal},
+    record,
+};
+use crossbeam::channel::{Receiver, Sender, select};
+use ledger::{Batch, Digest, Height, OutcomeList};
+use std::sync::{Arc, Mutex};
+
+/// The stage and its queues.
+pub struct Stage {
+    /// The state machine.
+    pub core: Core,
+    /// Genesis digest.
+    pub network: Digest,
+    /// The node's clock.
+    pub clock: Clock,
+    /// `lane_execute`.
+    pub ready: Receiver<Box<Ready>>,
+    /// `storage_execute`.
+    pub durable: (Sender<Height>, Receiver<Height>),
+    /// `api_execute`.
+    pub queries: Receiver<Query>,
+    /// `verify_execute`.
+    pub lookups: Receiver<Lookup>,
+    /// `execute_verify`.
+    pub verify: Sender<Update>,
+    /// Where consensus finds roots.
+    pub board: Board,
+    /// Deliveries of the engine that wait for their acknowledgement.
+    pub delivered: Delivered,
+    /// The block store.
+    pub store: storage::Store,
+    /// Counters of the process.
+    pub metrics: Arc<Metrics>,
+    /// For the status page.
+    pub report: Arc<Mutex<Report>>,
+}
+
+/// What the status page shows of execution.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Newest height that is final and durable.
+    pub height: Height,
+    /// History root after it.
+    pub history_root: Digest,
+    /// Transactions with a final outcome.
+    pub transactions: u64,
+    /// When the newest height became durable, in nanoseconds of the node's clock.
+    pub at: u64,
+}
+
+impl Stage {
+    /// Runs until the lane stage is gone.
+    pub fn run(mut self) {
+        let counters = self.metrics.stage("execute");
+        loop {
+            let idle = self.clock.now();
+            let mut start = idle;
+            let mut waited = |clock: &Clock| {
+                start = clock.now();
+                counters.waited.inc_by(seconds(start - idle));
+            };
+            select! {
+                recv(self.durable.1) -> height => {
+                    waited(&self.clock);
+                    self.core.durable(height.expect("this stage holds a sender"));
+                }
+                recv(self.ready) -> ready => {
+                    waited(&self.clock);
+                    let Ok(ready) = ready else { return };
+                    counters.taken.inc();
+                    if let Err(reject) = self.core.ready(*ready) {
+                        fatal(&format!("a finalized block does not follow: {reject}"));
+                    }
+                }
+                recv(self.queries) -> query => {
+                    waited(&self.clock);
+                    match query {
+                        Ok(query) => self.answer(query),
+                        // The edge ends before this stage does.
+                        Err(_) => self.queries = crossbeam::channel::never(),
+                    }
+                }
+                recv(self.lookups) -> lookup => {
+                    waited(&self.clock);
+                    let Ok(Lookup { id, reply }) = lookup else { return };
+                    let located = Update::Located(id, reply, self.core.locate(&id));
+                    if self.verify.send(located).is_err() {
+                        return;
+                    }
+                }
+            }
+            if !self.act() {
+                return;
+            }
+            counters.busy.inc_by(seconds(self.clock.now() - start));
+        }
+    }
+
+    /// Does what the core asks for; answers whether admission still listens.
+    fn act(&mut self) -> bool {
+        for action in self.core.take_actions() {
+            match action {
+                Action::Executed(progress) => self.board.executed(*progress),
+                Action::Append(records, height) => self.append(records, height),
+                Action::Final(done) => {
+                    if !self.finish(Arc::from(done)) {
+                        return false;
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    fn append(&self, records: Vec<storage::Record>, height: Height) {
+        let durable = self.durable.0.clone();
+        let done = move |result: Result<(), storage::Error>| match result {
+            // The stage may have stopped meanwhile.
+            Ok(()) => drop(durable.send(height)),
+            Err(error) => fatal(&error),
+        };
+        if let Err(error) = self.store.append(records, Some(Box::new(done))) {
+            fatal(&error);
+        }
+    }
+
+    fn finish(&mut self, done: Arc<Done>) -> bool {
+        self.metrics.execute_blocks.inc();
+        let mut committed = 0;
+        for (_, outcome) in &done.outcomes {
+            let label = OutcomeLabel { outcome: outcome.as_str() };
+            self.metrics.tx_outcomes.get_or_create(&label).inc();
+            committed += u64::from(outcome.pays());
+        }
+        self.metrics.tx_committed.inc_by(committed);
+        *self.report.lock().expect("no holder panics") = Report {
+            height: done.height,
+            history_root: done.history_root,
+            transactions: self.core.transactions(),
+            at: self.clock.now(),
+        };
+        self.delivered.acknowledge(done.height);
+        self.verify.send(Update::Done(done)).is_ok()
+    }
+
+    fn answer(&self, query: Query) {
+        // Whoever asked may have gone: then the answer is dropped.
+        match query {
+            Query::Account { key, reply } => {
+                if let Err(crossbeam::channel::TrySendError::Full(_)) =
+                    self.verify.try_send(Update::Account(key, reply))
+                {
+                    self.metrics.count_dropped("api", "busy");
+                }
+            }
+            Query::Transaction { id, reply } => drop(reply.send(self.transaction(&id))),
+            Query::Block { height, reply } => drop(reply.send(self.block(height))),
+        }
+    }
+
+    fn transaction(&self, id: &Digest) -> Option<TransactionView> {
+        let location = self.core.locate(id)?;
+        let bytes = self.core.batch_of(&location).and_then(|(digest, index)| {
+            let batch = self.store.read(self.store.find(record::BATCH, digest.as_bytes())?).ok()?;
+            let batch = Batch::decode(&batch, &self.network).ok()?;
+            batch.transactions().nth(index).map(|transaction| transaction.bytes().to_vec())
+        });
+        let crate::execute::Location { height, index, outcome } = location;
+        Some(TransactionView { id: *id, height, index, outcome, bytes })
+    }
+
+    fn block(&self, height: Height) -> Option<BlockView> {
+        let read = |kind| {
+            let place = self.store.at_height(kind, height.get())?;
+            self.store.read(place).ok()
+        };
+        let outcomes = OutcomeList::decode(&read(record::OUTCOMES)?).ok()?;
+        Some(BlockView {
+            height,
+            digest: outcomes.cut,
+            cut: read(record::CUT)?,
+            certificate: read(record::CERTIFICATE),
+            outcomes: outcomes.outcomes,
+        })
+    }
+}

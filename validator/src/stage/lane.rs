@@ -1,0 +1,196 @@
+//! The thread around the lane core: its queues, the disk, the network, the engine.
+
+use super::{Clock, FromPeer, verify::seconds};
+use crate::{
+    admit::Admitted,
+    consensus::Board,
+    held::Held,
+    lane::{Action, Core, Durable, Finalized, Ready, Unverified},
+    metrics::Metrics,
+    network::lanes::Outgoing,
+    node::fatal,
+};
+use crossbeam::channel::{Receiver, Sender, select};
+use ledger::Digest;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::mpsc;
+
+/// What the verify stage hands on.
+pub enum FromVerify {
+    /// Client transactions for the own lane.
+    Admitted(Vec<Admitted>),
+    /// A peer's batch, if all of it holds.
+    Batch(Digest, Option<Arc<Held>>),
+}
+
+/// Messages taken from one queue before the others are looked at.
+const TURN: usize = 256;
+
+/// The stage and its queues.
+pub struct Stage {
+    /// The state machine.
+    pub core: Core,
+    /// The node's clock.
+    pub clock: Clock,
+    /// `verify_lane`.
+    pub verified: Receiver<FromVerify>,
+    /// `peers_lane`.
+    pub peers: Receiver<FromPeer>,
+    /// `engine_lane`.
+    pub finalized: Receiver<Finalized>,
+    /// `storage_lane`.
+    pub durable: (Sender<Durable>, Receiver<Durable>),
+    /// `lane_verify`.
+    pub verify: Sender<Unverified>,
+    /// `lane_execute`.
+    pub execute: Sender<Box<Ready>>,
+    /// `lane_peers`: dropped and counted when full.
+    pub outgoing: mpsc::Sender<Outgoing>,
+    /// Where consensus finds certificates.
+    pub board: Board,
+    /// The block store.
+    pub store: storage::Store,
+    /// Counters of the process.
+    pub metrics: Arc<Metrics>,
+    /// Lane positions and held bytes, for the status page.
+    pub report: Arc<std::sync::Mutex<Report>>,
+}
+
+/// What the status page shows of the lanes.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Newest held, certified and committed sequence of each lane.
+    pub positions: Vec<(u64, u64, u64)>,
+    /// Bytes of batches in memory.
+    pub held_bytes: usize,
+}
+
+impl Stage {
+    /// Runs until the engine is gone.
+    pub fn run(mut self) {
+        let counters = self.metrics.stage("lane");
+        let mut reported = 0;
+        loop {
+            let now = self.clock.now();
+            let wait = Duration::from_nanos(self.core.deadline(now).saturating_sub(now));
+            select! {
+                recv(self.durable.1) -> durable => {
+                    self.core.durable(self.clock.now(), durable.expect("this stage holds a sender"));
+                }
+                recv(self.finalized) -> finalized => match finalized {
+                    Ok(finalized) => self.core.finalized(self.clock.now(), finalized),
+                    Err(_) => return,
+                },
+                recv(self.verified) -> verified => match verified {
+                    Ok(verified) => self.verified(verified),
+                    Err(_) => return,
+                },
+                recv(self.peers) -> message => match message {
+                    Ok(message) => self.peer(message),
+                    Err(_) => return,
+                },
+                default(wait) => {}
+            }
+            let start = self.clock.now();
+            counters.waited.inc_by(seconds(start - now));
+            self.turn();
+            self.core.tick(self.clock.now());
+            if !self.act() {
+                return;
+            }
+            let end = self.clock.now();
+            counters.busy.inc_by(seconds(end - start));
+            if end > reported + 200_000_000 {
+                reported = end;
+                let report =
+                    Report { positions: self.core.positions(), held_bytes: self.core.held_bytes() };
+                *self.report.lock().expect("no holder panics") = report;
+            }
+        }
+    }
+
+    /// Takes what else waits; nothing starves, since each queue has its turn.
+    fn turn(&mut self) {
+        for _ in 0..TURN {
+            let Ok(durable) = self.durable.1.try_recv() else { break };
+            self.core.durable(self.clock.now(), durable);
+        }
+        for _ in 0..TURN {
+            let Ok(finalized) = self.finalized.try_recv() else { break };
+            self.core.finalized(self.clock.now(), finalized);
+        }
+        for _ in 0..TURN {
+            let Ok(verified) = self.verified.try_recv() else { break };
+            self.verified(verified);
+        }
+        for _ in 0..TURN {
+            let Ok(message) = self.peers.try_recv() else { break };
+            self.peer(message);
+        }
+    }
+
+    fn verified(&mut self, verified: FromVerify) {
+        let now = self.clock.now();
+        match verified {
+            FromVerify::Admitted(admitted) => self.core.transactions(now, admitted),
+            FromVerify::Batch(digest, held) => self.core.verified(now, &digest, held),
+        }
+    }
+
+    fn peer(&mut self, message: FromPeer) {
+        let now = self.clock.now();
+        match message {
+            FromPeer::Batch(from, bytes, _) => self.core.batch(now, from, bytes),
+            FromPeer::Control(from, bytes, _) => self.core.control(now, from, &bytes),
+        }
+    }
+
+    /// Does what the core asks for; answers whether the other stages still listen.
+    fn act(&mut self) -> bool {
+        for action in self.core.take_actions() {
+            let open = match action {
+                Action::Send(to, control) => self.send(Outgoing::Control(to, control)),
+                Action::SendBatch(to, held) => self.send(Outgoing::Batch(to, held)),
+                Action::Verify(unverified) => self.verify.send(unverified).is_ok(),
+                Action::Append(records, then) => self.append(records, then),
+                Action::Certified(certificate) => {
+                    self.board.certified(certificate);
+                    true
+                }
+                Action::Execute(ready) => self.execute.send(ready).is_ok(),
+                Action::Blame(_, fault) => {
+                    self.metrics.count_dropped("lane", fault.as_str());
+                    true
+                }
+            };
+            if !open {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn send(&self, message: Outgoing) -> bool {
+        match self.outgoing.try_send(message) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                self.metrics.count_dropped("lane", "network_full");
+                true
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+        }
+    }
+
+    fn append(&self, records: Vec<storage::Record>, then: Durable) -> bool {
+        let durable = self.durable.0.clone();
+        let done = move |result: Result<(), storage::Error>| match result {
+            // The stage may have stopped meanwhile.
+            Ok(()) => drop(durable.send(then)),
+            Err(error) => fatal(&error),
+        };
+        match self.store.append(records, Some(Box::new(done))) {
+            Ok(_) => true,
+            Err(error) => fatal(&error),
+        }
+    }
+}

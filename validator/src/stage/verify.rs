@@ -1,0 +1,176 @@
+//! The thread around admission and signature checks.
+
+use super::Clock;
+use crate::{
+    admit,
+    execute::{Done, Location},
+    handle::{AccountView, Answer, Reply, Request},
+    lane::Unverified,
+    metrics::{Metrics, ResultLabel, StageMetrics},
+    stage::lane::FromVerify,
+    verify::{ROUND_BATCH_BYTES_MAX, ROUND_REQUESTS_MAX, round},
+};
+use crossbeam::channel::{Receiver, Sender, never, select};
+use ledger::{Digest, PublicKey, Signatures};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// What execution tells admission.
+pub enum Update {
+    /// A height is final and durable.
+    Done(Arc<Done>),
+    /// Somebody asks for an account.
+    Account(PublicKey, oneshot::Sender<Option<AccountView>>),
+    /// Whether a watched transaction is final already.
+    Located(Digest, Reply, Option<Location>),
+}
+
+/// A question to execution: is this transaction final already?
+pub struct Lookup {
+    /// The transaction.
+    pub id: Digest,
+    /// Who asks.
+    pub reply: Reply,
+}
+
+/// The stage, its queues and its counters.
+pub struct Stage {
+    /// Admission.
+    pub core: admit::Core,
+    /// Genesis digest.
+    pub network: Digest,
+    /// Judges signatures.
+    pub signatures: Arc<dyn Signatures>,
+    /// The node's clock.
+    pub clock: Clock,
+    /// `ingest_verify`.
+    pub requests: Receiver<Request>,
+    /// `lane_verify`.
+    pub batches: Receiver<Unverified>,
+    /// `execute_verify`.
+    pub updates: Receiver<Update>,
+    /// `verify_lane`.
+    pub lane: Sender<FromVerify>,
+    /// `verify_execute`: dropped when full, the client asks again.
+    pub lookups: Sender<Lookup>,
+    /// Counters of the process.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Stage {
+    /// Runs until the lane stage and execution are gone.
+    pub fn run(mut self) {
+        let counters = self.metrics.stage("verify");
+        let mut requests_open = true;
+        loop {
+            let closed = never();
+            let incoming = if requests_open { self.requests.clone() } else { closed };
+            let (mut requests, mut batches) = (Vec::new(), Vec::new());
+            let idle = self.clock.now();
+            select! {
+                recv(self.updates) -> update => match update {
+                    Ok(update) => self.update(update),
+                    Err(_) => return,
+                },
+                recv(self.batches) -> batch => match batch {
+                    Ok(batch) => batches.push(batch),
+                    Err(_) => return,
+                },
+                recv(incoming) -> request => match request {
+                    Ok(request) => requests.push(request),
+                    Err(_) => requests_open = false,
+                },
+            }
+            counters.waited.inc_by(seconds(self.clock.now() - idle));
+            while let Ok(update) = self.updates.try_recv() {
+                self.update(update);
+            }
+            self.gather(&mut requests, &mut batches);
+            if !(requests.is_empty() && batches.is_empty()) && !self.work(requests, batches, &counters) {
+                return;
+            }
+        }
+    }
+
+    /// Takes what else waits, up to the limits of a round.
+    fn gather(&self, requests: &mut Vec<Request>, batches: &mut Vec<Unverified>) {
+        let mut bytes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
+        while bytes < ROUND_BATCH_BYTES_MAX
+            && let Ok(batch) = self.batches.try_recv()
+        {
+            bytes += batch.bytes.len();
+            batches.push(batch);
+        }
+        let room = ROUND_REQUESTS_MAX - requests.len();
+        requests.extend(self.requests.try_iter().take(room));
+    }
+
+    /// One round; answers whether the lane stage still listens.
+    fn work(
+        &mut self,
+        requests: Vec<Request>,
+        batches: Vec<Unverified>,
+        counters: &StageMetrics,
+    ) -> bool {
+        let start = self.clock.now();
+        counters.taken.inc_by((requests.len() + batches.len()) as u64);
+        for request in &requests {
+            if let Request::Watch { id, reply } = request {
+                let lookup = Lookup { id: *id, reply: reply.clone() };
+                // A client whose question is lost here asks again.
+                drop(self.lookups.try_send(lookup));
+            }
+        }
+        let signatures = &*self.signatures;
+        let verified = round(&mut self.core, &self.network, signatures, start, requests, batches);
+        self.count(&verified.signatures);
+        for (refusal, count) in self.core.take_refused() {
+            let label = crate::metrics::DropLabel { stage: "verify", reason: refusal.as_str() };
+            self.metrics.tx_dropped.get_or_create(&label).inc_by(count);
+        }
+        counters.busy.inc_by(seconds(self.clock.now() - start));
+        let mut open = true;
+        for (digest, held) in verified.batches {
+            open &= self.lane.send(FromVerify::Batch(digest, held)).is_ok();
+        }
+        if !verified.admitted.is_empty() {
+            self.metrics.tx_accepted.inc_by(verified.admitted.len() as u64);
+            counters.passed.inc_by(verified.admitted.len() as u64);
+            open &= self.lane.send(FromVerify::Admitted(verified.admitted)).is_ok();
+        }
+        open
+    }
+
+    fn count(&self, (all, valid): &(u64, u64)) {
+        if *all == 0 {
+            return;
+        }
+        self.metrics.sigverify_batch_size.observe(*all as f64);
+        let count = |result, count| {
+            self.metrics.sigverify_signatures.get_or_create(&ResultLabel { result }).inc_by(count);
+        };
+        count("valid", *valid);
+        count("invalid", all - valid);
+    }
+
+    fn update(&mut self, update: Update) {
+        match update {
+            Update::Done(done) => self.core.executed(&done),
+            // The asker may have gone.
+            Update::Account(key, reply) => drop(reply.send(self.core.account(&key))),
+            Update::Located(id, reply, location) => {
+                let answer = match location {
+                    Some(Location { height, outcome, .. }) => Answer::Final { id, height, outcome },
+                    None => Answer::Unknown { id },
+                };
+                reply.send(answer);
+            }
+        }
+    }
+}
+
+/// Nanoseconds as seconds.
+#[expect(clippy::cast_precision_loss, reason = "counters of seconds need no nanosecond")]
+pub(super) fn seconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e9
+}
