@@ -221,8 +221,14 @@ impl Report {
         let text = fs::read_to_string(path).map_err(|source| file_error(path, "read", source))?;
         let shape = |source| Error::Shape { path: path.display().to_string(), source };
         let value: serde_json::Value = serde_json::from_str(&text).map_err(shape)?;
-        schema::validate(&value)
-            .map_err(|what| Error::Schema { path: path.display().to_string(), what })?;
+        let refused = |what| Error::Schema { path: path.display().to_string(), what };
+        // Before the keys, which another version may have changed.
+        if let Some(version) = value["schema_version"].as_u64()
+            && version != u64::from(SCHEMA_VERSION)
+        {
+            return Err(refused(format!("version {version}, this program reads {SCHEMA_VERSION}")));
+        }
+        schema::validate(&value).map_err(refused)?;
         serde_json::from_value(value).map_err(shape)
     }
 
@@ -244,8 +250,7 @@ impl Report {
 impl Row {
     /// A row without figures.
     pub(crate) fn empty(shared: &Parameters, label: &Label, state: RowState) -> Self {
-        let parameters: Parameters =
-            shared.iter().chain(&label.parameters).cloned().collect();
+        let parameters: Parameters = shared.iter().chain(&label.parameters).cloned().collect();
         Self {
             name: row_name(&label.operation, &parameters),
             operation: label.operation.clone(),

@@ -197,7 +197,7 @@ impl Seat {
 
     /// Checks the results, then works once without being measured.
     fn warm_up(&mut self) {
-        let outcome = self.contender.check().and_then(|()| self.contender.round().map(|_| ()));
+        let outcome = self.contender.check().and_then(|()| self.contender.warm_up());
         if let Err(failure) = outcome {
             mark(&mut self.row, &failure);
         }

@@ -135,6 +135,13 @@ pub trait Contender {
     /// Errors: [`Failure::Wrong`] for a wrong result, and the machine's.
     fn check(&mut self) -> Result<(), Failure>;
 
+    /// Works once without being measured, so that caches, files and threads are as in later rounds.
+    ///
+    /// Errors: those of [`round`](Self::round).
+    fn warm_up(&mut self) -> Result<(), Failure> {
+        self.round().map(|_| ())
+    }
+
     /// Does the work once and measures it.
     ///
     /// Errors: a wrong result, which time does not excuse, and the machine's.

@@ -135,8 +135,8 @@ impl AvailabilityCertificate {
     /// Puts acknowledgements of one batch together; whether they are enough, and good, is for
     /// [`AvailabilityCertificate::check`] to say.
     ///
-    /// Errors: [`Reject::AckMismatch`] when they differ in what they acknowledge, repeat a validator
-    /// or are none; [`Reject::UnknownValidator`].
+    /// Errors: [`Reject::AckMismatch`] when they differ in what they acknowledge, repeat a
+    /// validator or are none; [`Reject::UnknownValidator`].
     pub fn assemble(acks: &[Ack]) -> Result<Self, Reject> {
         let first = acks.first().ok_or(Reject::AckMismatch)?;
         let mut sorted: Vec<&Ack> = acks.iter().collect();
@@ -167,11 +167,7 @@ impl AvailabilityCertificate {
 
     /// Appends the certificate to the bytes.
     pub fn encode_into(&self, bytes: &mut Vec<u8>) {
-        assert_eq!(
-            self.signatures.len(),
-            self.signers.count(),
-            "one signature for each signer"
-        );
+        assert_eq!(self.signatures.len(), self.signers.count(), "one signature for each signer");
         bytes.extend_from_slice(&self.lane.to_le_bytes());
         bytes.extend_from_slice(&self.epoch.to_le_bytes());
         bytes.extend_from_slice(&self.sequence.to_le_bytes());
@@ -197,11 +193,7 @@ impl AvailabilityCertificate {
             return Err(Reject::TooLong);
         }
         let (certificate, rest) = Self::decode_prefix(bytes)?;
-        if rest.is_empty() {
-            Ok(certificate)
-        } else {
-            Err(Reject::TrailingBytes)
-        }
+        if rest.is_empty() { Ok(certificate) } else { Err(Reject::TrailingBytes) }
     }
 
     /// Reads a certificate at the start of the bytes and returns what follows it.
@@ -221,14 +213,7 @@ impl AvailabilityCertificate {
             return Err(Reject::SequenceZero);
         }
         let signatures = signers.read_signatures(&mut reader)?;
-        let certificate = Self {
-            epoch,
-            lane,
-            sequence,
-            digest,
-            signers,
-            signatures,
-        };
+        let certificate = Self { epoch, lane, sequence, digest, signers, signatures };
         Ok((certificate, reader.rest()))
     }
 
@@ -279,16 +264,11 @@ pub(crate) fn check_all(
     let mut items = Vec::new();
     for (certificate, message) in certificates.iter().zip(&messages) {
         for (signer, signature) in certificate.signers.iter().zip(&certificate.signatures) {
-            let key = set
-                .key(signer)
-                .expect("the bitmap was checked against the set");
+            let key = set.key(signer).expect("the bitmap was checked against the set");
             items.push(SignedItem::new(key, message, signature));
         }
     }
-    if signatures::verify(signatures, &items)
-        .iter()
-        .all(|verdict| *verdict)
-    {
+    if signatures::verify(signatures, &items).iter().all(|verdict| *verdict) {
         Ok(())
     } else {
         Err(Reject::BadSignature)

@@ -2,8 +2,8 @@
 //!
 //! The caller reads blocks from wherever they lie and hands over bytes. For each block the auditor
 //! checks, in this order: the cut's form, links, rotation and availability certificates; the roots
-//! it declares, against the auditor's own execution; the batches it commits, each one's owner, place
-//! and link; every transaction's signature; the outcomes, against its own; and the finality
+//! it declares, against the auditor's own execution; the batches it commits, each one's owner,
+//! place and link; every transaction's signature; the outcomes, against its own; and the finality
 //! certificate, when the block has one. A block without one is covered by that of a descendant.
 //!
 //! Batches that a lane's quota leaves for later stay with the auditor, decoded.
@@ -24,8 +24,8 @@ use crate::set::ValidatorSet;
 use crate::signatures::{self, MESSAGE_BYTES, Signatures, SignedItem};
 use crate::transaction::signing_message;
 
-/// Signatures in one question to the verifier: enough to gain all that checking in bulk gains, while
-/// the messages still fit a core's cache.
+/// Signatures in one question to the verifier: enough to gain all that checking in bulk gains,
+/// while the messages still fit a core's cache.
 const ITEMS_MAX: usize = 4_096;
 
 /// The stored parts of one block.
@@ -122,15 +122,8 @@ impl fmt::Display for Place {
             Self::Cut => formatter.write_str("cut"),
             Self::Handed { index } => write!(formatter, "batch record {index}"),
             Self::Batch { lane, sequence } => write!(formatter, "lane {lane} batch {sequence}"),
-            Self::Transaction {
-                lane,
-                sequence,
-                index,
-            } => {
-                write!(
-                    formatter,
-                    "lane {lane} batch {sequence} transaction {index}"
-                )
+            Self::Transaction { lane, sequence, index } => {
+                write!(formatter, "lane {lane} batch {sequence} transaction {index}")
             }
             Self::Outcomes => formatter.write_str("outcomes"),
             Self::Outcome { index } => write!(formatter, "outcome {index}"),
@@ -233,11 +226,7 @@ impl<'a> Auditor<'a> {
     pub fn block(&mut self, block: &AuditBlock<'_>) -> Result<BlockSummary, Finding> {
         let height = self.chain.height().next();
         let result = self.check_block(block);
-        result.map_err(|(place, what)| Finding {
-            height,
-            place,
-            what,
-        })
+        result.map_err(|(place, what)| Finding { height, place, what })
     }
 
     /// Ends the replay.
@@ -246,11 +235,7 @@ impl<'a> Auditor<'a> {
     pub fn finish(self) -> Result<Summary, Finding> {
         if self.certified < self.chain.height() {
             let height = self.certified.next();
-            return Err(Finding {
-                height,
-                place: Place::Certificate,
-                what: What::Uncovered,
-            });
+            return Err(Finding { height, place: Place::Certificate, what: What::Uncovered });
         }
         Ok(self.summary)
     }
@@ -258,11 +243,7 @@ impl<'a> Auditor<'a> {
     fn check_block(&mut self, block: &AuditBlock<'_>) -> Result<BlockSummary, Wrong> {
         let (cut, tips) = self.check_cut(block.cut)?;
         let digest = cut.digest();
-        let mut signatures = cut
-            .lanes
-            .iter()
-            .map(|lane| length_u64(lane.signatures.len()))
-            .sum();
+        let mut signatures = cut.lanes.iter().map(|lane| length_u64(lane.signatures.len())).sum();
         let batches = self.link_batches(&cut, &tips, block.batches)?;
         signatures += self.check_signatures(&batches)?;
         for batch in batches {
@@ -284,13 +265,7 @@ impl<'a> Auditor<'a> {
         let cut = Cut::decode(bytes).map_err(wrong)?;
         let (parent_digest, tips) = (self.chain.cut_digest(), self.chain.tips());
         let tips = cut
-            .check(
-                &self.parent,
-                &parent_digest,
-                &tips,
-                &self.set,
-                self.signatures,
-            )
+            .check(&self.parent, &parent_digest, &tips, &self.set, self.signatures)
             .map_err(wrong)?;
         let declared = (cut.history_root, cut.state_root);
         if self.chain.roots_at(cut.executed) != Some(declared) {
@@ -322,10 +297,7 @@ impl<'a> Auditor<'a> {
         match found.keys().next() {
             None => Ok(batches),
             Some((lane, sequence)) => {
-                let place = Place::Batch {
-                    lane: *lane,
-                    sequence: *sequence,
-                };
+                let place = Place::Batch { lane: *lane, sequence: *sequence };
                 Err((place, What::Uncommitted))
             }
         }
@@ -344,18 +316,13 @@ impl<'a> Auditor<'a> {
         while tip.sequence < after.sequence {
             let sequence = tip.sequence + 1;
             let place = Place::Batch { lane, sequence };
-            let batch = found
-                .remove(&(lane, sequence))
-                .ok_or((place, What::Absent))?;
+            let batch = found.remove(&(lane, sequence)).ok_or((place, What::Absent))?;
             tip = next_tip(&tip, cut.network, cut.epoch, lane, &batch)
                 .map_err(|reject| (place, What::Refused(reject)))?;
             batches.push(batch);
         }
         if tip != *after {
-            let place = Place::Batch {
-                lane,
-                sequence: tip.sequence,
-            };
+            let place = Place::Batch { lane, sequence: tip.sequence };
             return Err((place, What::Refused(Reject::BatchUnlinked)));
         }
         Ok(())
@@ -367,10 +334,7 @@ impl<'a> Auditor<'a> {
         for batch in batches {
             let header = batch.header();
             let (lane, sequence) = (header.lane, header.sequence);
-            let owner = self
-                .set
-                .key(lane)
-                .expect("the lane was checked against the set");
+            let owner = self.set.key(lane).expect("the lane was checked against the set");
             let message = batch_signing_message(&batch.digest());
             questions.ask(Question {
                 place: Place::Batch { lane, sequence },
@@ -380,11 +344,7 @@ impl<'a> Auditor<'a> {
             })?;
             for (index, (transaction, id)) in batch.transactions().zip(batch.ids()).enumerate() {
                 questions.ask(Question {
-                    place: Place::Transaction {
-                        lane,
-                        sequence,
-                        index,
-                    },
+                    place: Place::Transaction { lane, sequence, index },
                     key: *transaction.author_bytes(),
                     message: signing_message(id),
                     signature: *transaction.signature_bytes(),
@@ -395,20 +355,14 @@ impl<'a> Auditor<'a> {
     }
 
     fn execute(&mut self, cut: &Cut, digest: &Digest) -> Result<Executed, Wrong> {
-        let pending: Vec<Vec<&Batch<'static>>> = self
-            .pending
-            .iter()
-            .map(|lane| lane.iter().collect())
-            .collect();
+        let pending: Vec<Vec<&Batch<'static>>> =
+            self.pending.iter().map(|lane| lane.iter().collect()).collect();
         let executed = self
             .chain
             .execute(cut, digest, &pending)
             .map_err(|reject| (Place::Cut, What::Refused(reject)))?;
         for (lane, tip) in self.pending.iter_mut().zip(&self.chain.executed_tips().0) {
-            while lane
-                .front()
-                .is_some_and(|batch| batch.header().sequence <= tip.sequence)
-            {
+            while lane.front().is_some_and(|batch| batch.header().sequence <= tip.sequence) {
                 lane.pop_front();
             }
         }
@@ -425,9 +379,7 @@ impl<'a> Auditor<'a> {
         if certificate.epoch != cut.epoch {
             return Err(wrong(Reject::WrongEpoch));
         }
-        certificate
-            .check(&cut.network, &self.set, self.signatures)
-            .map_err(wrong)?;
+        certificate.check(&cut.network, &self.set, self.signatures).map_err(wrong)?;
         Ok(length_u64(certificate.signatures.len()))
     }
 
@@ -466,29 +418,13 @@ impl<'a> Auditor<'a> {
 fn check_outcomes(executed: &Executed, bytes: &[u8]) -> Result<(), Wrong> {
     let list =
         OutcomeList::decode(bytes).map_err(|reject| (Place::Outcomes, What::Refused(reject)))?;
-    let different = list
-        .outcomes
-        .iter()
-        .zip(&executed.outcomes)
-        .position(|(one, two)| one != two);
+    let different = list.outcomes.iter().zip(&executed.outcomes).position(|(one, two)| one != two);
     if let Some(index) = different {
         return Err((Place::Outcome { index }, What::Differs));
     }
-    let found = (
-        list.height,
-        list.cut,
-        list.history_root,
-        count_u32(list.outcomes.len()),
-    );
+    let found = (list.height, list.cut, list.history_root, count_u32(list.outcomes.len()));
     let count = count_u32(executed.outcomes.len());
-    if found
-        != (
-            executed.height,
-            executed.record.cut,
-            executed.history_root,
-            count,
-        )
-    {
+    if found != (executed.height, executed.record.cut, executed.history_root, count) {
         return Err((Place::Outcomes, What::Differs));
     }
     Ok(())
@@ -511,20 +447,12 @@ struct Questions<'a> {
 
 impl<'a> Questions<'a> {
     fn new(signatures: &'a dyn Signatures) -> Self {
-        Self {
-            signatures,
-            waiting: Vec::new(),
-            asked: 0,
-        }
+        Self { signatures, waiting: Vec::new(), asked: 0 }
     }
 
     fn ask(&mut self, question: Question) -> Result<(), Wrong> {
         self.waiting.push(question);
-        if self.waiting.len() == ITEMS_MAX {
-            self.flush()
-        } else {
-            Ok(())
-        }
+        if self.waiting.len() == ITEMS_MAX { self.flush() } else { Ok(()) }
     }
 
     fn finish(mut self) -> Result<u64, Wrong> {

@@ -15,9 +15,9 @@
 //! 192  body           the transactions, one after the other
 //! ```
 //!
-//! The digest covers the header alone, so two headers with one number prove a cheating owner in a few
-//! hundred bytes. A Merkle leaf is the digest of a transaction's id and its signature: it covers
-//! every byte of the transaction, and no byte of a body is hashed twice.
+//! The digest covers the header alone, so two headers with one number prove a cheating owner in a
+//! few hundred bytes. A Merkle leaf is the digest of a transaction's id and its signature: it
+//! covers every byte of the transaction, and no byte of a body is hashed twice.
 
 use std::borrow::Cow;
 
@@ -79,7 +79,8 @@ impl BatchHeader {
     ///
     /// Errors: [`Reject::Truncated`], [`Reject::TrailingBytes`], [`Reject::UnknownVersion`],
     /// [`Reject::ReservedNotZero`], [`Reject::UnknownValidator`], [`Reject::SequenceZero`],
-    /// [`Reject::FirstLink`], [`Reject::EmptyBatch`], [`Reject::CountMismatch`], [`Reject::TooLong`].
+    /// [`Reject::FirstLink`], [`Reject::EmptyBatch`], [`Reject::CountMismatch`],
+    /// [`Reject::TooLong`].
     pub fn decode(bytes: &[u8]) -> Result<Self, Reject> {
         let mut reader = Reader::new(bytes);
         let header = Self::read(&mut reader)?;
@@ -197,13 +198,7 @@ impl<'a> Batch<'a> {
             return Err(Reject::RootMismatch);
         }
         let digest = header.digest();
-        Ok(Self {
-            bytes,
-            header,
-            digest,
-            bounds,
-            ids,
-        })
+        Ok(Self { bytes, header, digest, bounds, ids })
     }
 
     /// Returns the header.
@@ -322,10 +317,7 @@ impl Default for Sealer {
 impl Sealer {
     /// Starts an empty batch.
     pub fn new() -> Self {
-        Self {
-            bytes: vec![0; BODY],
-            leaves: Vec::new(),
-        }
+        Self { bytes: vec![0; BODY], leaves: Vec::new() }
     }
 
     /// Adds a transaction with its id, or returns false when the body is full.
@@ -337,8 +329,7 @@ impl Sealer {
             return false;
         }
         self.bytes.extend_from_slice(transaction.bytes());
-        self.leaves
-            .push(transaction_leaf(id, transaction.signature_bytes()));
+        self.leaves.push(transaction_leaf(id, transaction.signature_bytes()));
         true
     }
 

@@ -18,9 +18,9 @@
 //! 208  certificates      one after the other, see `ack`
 //! ```
 //!
-//! The digest is that of the 208 bytes and the digest of the certificates (domains
-//! `althing 2026 cut v1` and `althing 2026 cut lanes v1`), so a proof carries 240 bytes of a block.
-//! Lanes stand in the order `(lane + n - height mod n) mod n`: who goes first rotates with the height.
+//! The digest is that of the 208 bytes and the digest of the certificates (domains `althing 2026
+//! cut v1` and `althing 2026 cut lanes v1`), so a proof carries 240 bytes of a block. Lanes stand
+//! in the order `(lane + n - height mod n) mod n`: who goes first rotates with the height.
 
 use crate::ack::{self, AvailabilityCertificate};
 use crate::codec::{Reader, count_u32, index};
@@ -46,10 +46,7 @@ pub struct Tip {
 
 impl Tip {
     /// The tip of a lane without batches.
-    pub const EMPTY: Self = Self {
-        sequence: 0,
-        digest: Digest::ZERO,
-    };
+    pub const EMPTY: Self = Self { sequence: 0, digest: Digest::ZERO };
 }
 
 /// The newest tip of every lane.
@@ -78,17 +75,11 @@ impl Tips {
     pub fn after(&self, cut: &Cut) -> Result<Self, Reject> {
         let mut tips = self.clone();
         for certificate in &cut.lanes {
-            let tip = tips
-                .0
-                .get_mut(index(certificate.lane))
-                .ok_or(Reject::UnknownValidator)?;
+            let tip = tips.0.get_mut(index(certificate.lane)).ok_or(Reject::UnknownValidator)?;
             if certificate.sequence <= tip.sequence {
                 return Err(Reject::TipNotAdvanced);
             }
-            *tip = Tip {
-                sequence: certificate.sequence,
-                digest: certificate.digest,
-            };
+            *tip = Tip { sequence: certificate.sequence, digest: certificate.digest };
         }
         Ok(tips)
     }
@@ -162,10 +153,7 @@ impl Cut {
         for certificate in &self.lanes {
             certificate.encode_into(&mut bytes);
         }
-        assert!(
-            bytes.len() <= CUT_BYTES_MAX,
-            "the proposer keeps a cut within its limit"
-        );
+        assert!(bytes.len() <= CUT_BYTES_MAX, "the proposer keeps a cut within its limit");
         bytes
     }
 
@@ -188,18 +176,15 @@ impl Cut {
 
     /// Returns how many bytes the block takes.
     pub fn encoded_bytes(&self) -> usize {
-        let certificates = self
-            .lanes
-            .iter()
-            .map(AvailabilityCertificate::encoded_bytes);
+        let certificates = self.lanes.iter().map(AvailabilityCertificate::encoded_bytes);
         CUT_HEADER_BYTES + certificates.sum::<usize>()
     }
 
     /// Reads a block and checks what can be seen without its parent.
     ///
     /// Errors: [`Reject::TooLong`], [`Reject::Truncated`], [`Reject::TrailingBytes`],
-    /// [`Reject::UnknownVersion`], [`Reject::ReservedNotZero`], [`Reject::CountMismatch`], and those
-    /// of [`AvailabilityCertificate::decode_prefix`].
+    /// [`Reject::UnknownVersion`], [`Reject::ReservedNotZero`], [`Reject::CountMismatch`], and
+    /// those of [`AvailabilityCertificate::decode_prefix`].
     pub fn decode(bytes: &[u8]) -> Result<Self, Reject> {
         if bytes.len() > CUT_BYTES_MAX {
             return Err(Reject::TooLong);
@@ -233,11 +218,7 @@ impl Cut {
             cut.lanes.push(certificate);
             rest = after;
         }
-        if rest.is_empty() {
-            Ok(cut)
-        } else {
-            Err(Reject::TrailingBytes)
-        }
+        if rest.is_empty() { Ok(cut) } else { Err(Reject::TrailingBytes) }
     }
 
     /// Computes the digest that names the block.
@@ -302,10 +283,7 @@ impl Cut {
     }
 
     fn check_executed(&self, parent: &Self) -> Result<(), Reject> {
-        let lowest = parent
-            .executed
-            .0
-            .max(self.height.0.saturating_sub(EXECUTION_LAG_MAX));
+        let lowest = parent.executed.0.max(self.height.0.saturating_sub(EXECUTION_LAG_MAX));
         if !(lowest..self.height.0).contains(&self.executed.0) {
             return Err(Reject::ExecutedRange);
         }

@@ -32,10 +32,7 @@ impl<'a> Reader<'a> {
     ///
     /// Errors: [`Reject::Truncated`].
     pub(crate) fn slice(&mut self, length: usize) -> Result<&'a [u8], Reject> {
-        let (head, rest) = self
-            .bytes
-            .split_at_checked(length)
-            .ok_or(Reject::Truncated)?;
+        let (head, rest) = self.bytes.split_at_checked(length).ok_or(Reject::Truncated)?;
         self.bytes = rest;
         Ok(head)
     }
@@ -95,11 +92,7 @@ impl<'a> Reader<'a> {
     ///
     /// Errors: [`Reject::TrailingBytes`] when something is left.
     pub(crate) fn finish(self) -> Result<(), Reject> {
-        if self.bytes.is_empty() {
-            Ok(())
-        } else {
-            Err(Reject::TrailingBytes)
-        }
+        if self.bytes.is_empty() { Ok(()) } else { Err(Reject::TrailingBytes) }
     }
 }
 

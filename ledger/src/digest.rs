@@ -56,10 +56,7 @@ impl fmt::Display for Found {
 
 fn from_hex<const N: usize>(text: &str) -> Result<[u8; N], HexError> {
     let mut bytes = [0; N];
-    let error = |found| HexError {
-        expected: 2 * N,
-        found,
-    };
+    let error = |found| HexError { expected: 2 * N, found };
     match hex::decode_to_slice(text, &mut bytes) {
         Ok(()) => Ok(bytes),
         Err(hex::FromHexError::InvalidHexCharacter { c, .. }) => Err(error(Found::Character(c))),
@@ -294,17 +291,12 @@ pub(crate) struct Domain {
 impl Domain {
     /// Names the domain.
     pub(crate) const fn new(context: &'static str) -> Self {
-        Self {
-            context,
-            key: OnceLock::new(),
-        }
+        Self { context, key: OnceLock::new() }
     }
 
     /// Starts a digest.
     pub(crate) fn hasher(&self) -> Hasher {
-        let key = self
-            .key
-            .get_or_init(|| hash_derive_key_context(self.context));
+        let key = self.key.get_or_init(|| hash_derive_key_context(self.context));
         Hasher::new_from_context_key(key)
     }
 
@@ -372,10 +364,8 @@ mod tests {
 
     #[test]
     fn no_two_domains_are_alike() {
-        let digests: BTreeSet<Digest> = domain::ALL
-            .iter()
-            .map(|domain| domain.digest(&[b"same"]))
-            .collect();
+        let digests: BTreeSet<Digest> =
+            domain::ALL.iter().map(|domain| domain.digest(&[b"same"])).collect();
         assert_eq!(digests.len(), domain::ALL.len());
     }
 
@@ -400,10 +390,7 @@ mod tests {
         let odd = "abc".parse::<PublicKey>().unwrap_err();
         assert_eq!(odd.to_string(), "expected 64 hexadecimal digits, found 3");
         let strange = "zz".repeat(64).parse::<Signature>().unwrap_err();
-        assert_eq!(
-            strange.to_string(),
-            "expected 128 hexadecimal digits, found 'z'"
-        );
+        assert_eq!(strange.to_string(), "expected 128 hexadecimal digits, found 'z'");
     }
 
     #[test]

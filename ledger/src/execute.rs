@@ -59,12 +59,7 @@ pub struct Executed {
 impl Executed {
     /// Writes the outcome list that is stored for the height.
     pub fn encode_outcomes(&self) -> Vec<u8> {
-        outcome::encode_outcomes(
-            self.height,
-            &self.record.cut,
-            &self.history_root,
-            &self.outcomes,
-        )
+        outcome::encode_outcomes(self.height, &self.record.cut, &self.history_root, &self.outcomes)
     }
 }
 
@@ -134,10 +129,7 @@ impl Chain {
     /// Returns whether a lane has committed batches that are still to be executed, so that cuts are
     /// needed even when no lane advances.
     pub fn has_backlog(&self) -> bool {
-        self.state
-            .lanes()
-            .iter()
-            .any(|lane| lane.executed != lane.committed)
+        self.state.lanes().iter().any(|lane| lane.executed != lane.committed)
     }
 
     /// Returns the history root after the last executed height.
@@ -160,9 +152,9 @@ impl Chain {
 
     /// Executes the next cut.
     ///
-    /// `cut` was checked and finalized, `cut_digest` is its digest, and `batches` holds for every lane
-    /// the batches after the executed tip up to the tip that is committed with this cut, without a
-    /// gap, every signature in them checked. On an error nothing has changed.
+    /// `cut` was checked and finalized, `cut_digest` is its digest, and `batches` holds for every
+    /// lane the batches after the executed tip up to the tip that is committed with this cut,
+    /// without a gap, every signature in them checked. On an error nothing has changed.
     ///
     /// Errors: [`Reject::WrongNetwork`], [`Reject::WrongEpoch`], [`Reject::WrongHeight`],
     /// [`Reject::WrongParent`], [`Reject::UnknownValidator`], [`Reject::TipNotAdvanced`],
@@ -173,11 +165,7 @@ impl Chain {
         cut_digest: &Digest,
         batches: &[Vec<B>],
     ) -> Result<Executed, Reject> {
-        assert_eq!(
-            batches.len(),
-            self.state.lanes.len(),
-            "one list for each lane"
-        );
+        assert_eq!(batches.len(), self.state.lanes.len(), "one list for each lane");
         self.check_cut(cut)?;
         let committed = self.tips().after(cut)?;
         for ((lane, tip), batches) in (0..).zip(&committed.0).zip(batches) {
@@ -223,27 +211,16 @@ impl Chain {
         for batch in batches {
             tip = next_tip(&tip, self.network, self.epoch, lane, batch.borrow())?;
         }
-        if tip == *committed {
-            Ok(())
-        } else {
-            Err(Reject::BatchUnlinked)
-        }
+        if tip == *committed { Ok(()) } else { Err(Reject::BatchUnlinked) }
     }
 
     fn finish(&mut self, height: Height, cut: Digest, run: Run) -> Executed {
         let outcomes_root = outcome::outcomes_root(&run.outcomes);
-        let record = HistoryRecord {
-            height,
-            cut,
-            outcomes_root,
-        };
+        let record = HistoryRecord { height, cut, outcomes_root };
         self.history.append(&record.leaf());
         self.height = height;
         self.cut_digest = cut;
-        if height
-            .0
-            .is_multiple_of(self.state.parameters().checkpoint_interval)
-        {
+        if height.0.is_multiple_of(self.state.parameters().checkpoint_interval) {
             self.state_root = self.state.root();
         }
         let history_root = self.history.root();
@@ -251,21 +228,10 @@ impl Chain {
         if length_u64(self.roots.len()) > ROOTS_MAX {
             self.roots.pop_front();
         }
-        let Run {
-            outcomes,
-            mut changed,
-            lanes,
-        } = run;
+        let Run { outcomes, mut changed, lanes } = run;
         changed.sort_unstable();
         changed.dedup();
-        Executed {
-            height,
-            record,
-            outcomes,
-            changed,
-            history_root,
-            lanes,
-        }
+        Executed { height, record, outcomes, changed, history_root, lanes }
     }
 }
 
@@ -281,20 +247,11 @@ pub(crate) fn next_tip(
 ) -> Result<Tip, Reject> {
     let header = batch.header();
     let expected = (network, epoch, lane, tip.sequence + 1, tip.digest);
-    let found = (
-        header.network,
-        header.epoch,
-        header.lane,
-        header.sequence,
-        header.previous,
-    );
+    let found = (header.network, header.epoch, header.lane, header.sequence, header.previous);
     if found != expected {
         return Err(Reject::BatchUnlinked);
     }
-    Ok(Tip {
-        sequence: header.sequence,
-        digest: batch.digest(),
-    })
+    Ok(Tip { sequence: header.sequence, digest: batch.digest() })
 }
 
 /// What has been executed of a cut so far.
@@ -314,11 +271,7 @@ impl Run {
         batches: &[B],
         height: Height,
     ) {
-        let Lane {
-            executed,
-            quota_bytes,
-            ..
-        } = state.lanes[index(lane)];
+        let Lane { executed, quota_bytes, .. } = state.lanes[index(lane)];
         let mut done = ExecutedLane {
             lane,
             first: executed.sequence + 1,
@@ -337,10 +290,7 @@ impl Run {
             done.unpaid_bytes += self.batch(state, batch, height);
             done.transactions += length_u64(batch.count());
             done.last = batch.header().sequence;
-            state.lanes[index(lane)].executed = Tip {
-                sequence: done.last,
-                digest: batch.digest(),
-            };
+            state.lanes[index(lane)].executed = Tip { sequence: done.last, digest: batch.digest() };
         }
         if done.bytes > 0 {
             let most = state.parameters().lane_quota_bytes;

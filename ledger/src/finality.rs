@@ -18,11 +18,11 @@
 //!   varint(epoch) | varint(view) | varint(parent view) | payload 32
 //! ```
 //!
-//! Source: commonware 2026.10.0. The first line is `union_unique` of `commonware-utils` (`lib.rs`) over
-//! the namespace with the suffix of `simplex/scheme/mod.rs`, as `ed25519/scheme.rs` of
-//! `commonware-cryptography` signs it; the second is `Proposal` of `simplex/types.rs`, whose `Round`,
-//! `Epoch` and `View` (`types.rs`) are `UInt` of `commonware-codec` (`varint.rs`): seven bits a byte, the
-//! lowest first, the top bit set on all bytes but the last.
+//! Source: commonware 2026.10.0. The first line is `union_unique` of `commonware-utils` (`lib.rs`)
+//! over the namespace with the suffix of `simplex/scheme/mod.rs`, as `ed25519/scheme.rs` of
+//! `commonware-cryptography` signs it; the second is `Proposal` of `simplex/types.rs`, whose
+//! `Round`, `Epoch` and `View` (`types.rs`) are `UInt` of `commonware-codec` (`varint.rs`): seven
+//! bits a byte, the lowest first, the top bit set on all bytes but the last.
 
 use crate::codec::{Reader, index};
 use crate::digest::{Digest, Signature, View};
@@ -101,11 +101,7 @@ impl Finality {
 
     /// Writes the certificate.
     pub fn encode(&self) -> Vec<u8> {
-        assert_eq!(
-            self.signatures.len(),
-            self.signers.count(),
-            "one signature for each signer"
-        );
+        assert_eq!(self.signatures.len(), self.signers.count(), "one signature for each signer");
         let mut bytes = Vec::with_capacity(self.encoded_bytes());
         bytes.extend_from_slice(&[VERSION, 0, 0, 0, 0, 0, 0, 0]);
         bytes.extend_from_slice(&self.epoch.to_le_bytes());
@@ -137,25 +133,12 @@ impl Finality {
         let signers = Bitmap(reader.u128()?);
         let signatures = signers.read_signatures(&mut reader)?;
         reader.finish()?;
-        Ok(Self {
-            epoch,
-            view,
-            parent_view,
-            payload,
-            signers,
-            signatures,
-        })
+        Ok(Self { epoch, view, parent_view, payload, signers, signatures })
     }
 
     /// Returns the bytes that every signature covers on this network.
     pub fn signing_message(&self, network: &Digest) -> Vec<u8> {
-        finalize_message(
-            network,
-            self.epoch,
-            self.view,
-            self.parent_view,
-            &self.payload,
-        )
+        finalize_message(network, self.epoch, self.view, self.parent_view, &self.payload)
     }
 
     /// Checks that a quorum of the set signed, by the engine's rule.
@@ -180,10 +163,7 @@ impl Finality {
             .zip(&self.signatures)
             .map(|(signer, signature)| SignedItem::new(&keys[index(signer)], &message, signature))
             .collect();
-        if signatures::verify_votes(signatures, &items)
-            .iter()
-            .all(|verdict| *verdict)
-        {
+        if signatures::verify_votes(signatures, &items).iter().all(|verdict| *verdict) {
             Ok(())
         } else {
             Err(Reject::BadSignature)

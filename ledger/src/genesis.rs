@@ -120,9 +120,7 @@ impl Default for Parameters {
 impl Parameters {
     /// Returns what a transaction of this length costs.
     pub fn fee(&self, transaction_bytes: usize) -> u64 {
-        let bytes = self
-            .fee_per_byte
-            .saturating_mul(length_u64(transaction_bytes));
+        let bytes = self.fee_per_byte.saturating_mul(length_u64(transaction_bytes));
         self.base_fee.saturating_add(bytes)
     }
 
@@ -133,28 +131,13 @@ impl Parameters {
             ("base_fee", self.base_fee, 0, PRICE_MAX),
             ("fee_per_byte", self.fee_per_byte, 0, PRICE_MAX),
             ("account_deposit", self.account_deposit, 0, PRICE_MAX),
-            (
-                "checkpoint_interval",
-                self.checkpoint_interval,
-                1,
-                HEIGHTS_MAX,
-            ),
+            ("checkpoint_interval", self.checkpoint_interval, 1, HEIGHTS_MAX),
             ("retention", self.retention, 1, HEIGHTS_MAX),
-            (
-                "lane_quota_bytes",
-                self.lane_quota_bytes,
-                quota_least,
-                quota_most,
-            ),
+            ("lane_quota_bytes", self.lane_quota_bytes, quota_least, quota_most),
         ];
         for (name, found, least, most) in ranges {
             if !(least..=most).contains(&found) {
-                return Err(Error::Parameter {
-                    name,
-                    least,
-                    most,
-                    found,
-                });
+                return Err(Error::Parameter { name, least, most, found });
             }
         }
         Ok(())
@@ -211,13 +194,7 @@ impl Genesis {
         check_accounts(&accounts)?;
         parameters.check()?;
         let digest = digest(&name, &set, &accounts, &parameters);
-        Ok(Self {
-            name,
-            set,
-            accounts,
-            parameters,
-            digest,
-        })
+        Ok(Self { name, set, accounts, parameters, digest })
     }
 
     /// Reads the file.
@@ -226,13 +203,7 @@ impl Genesis {
     pub fn from_json(text: &str, key_check: &dyn Fn(&[u8; 32]) -> bool) -> Result<Self, Error> {
         let file: File =
             serde_json::from_str(text).map_err(|error| Error::Json(error.to_string()))?;
-        Self::new(
-            file.name,
-            file.validators,
-            file.accounts,
-            file.parameters,
-            key_check,
-        )
+        Self::new(file.name, file.validators, file.accounts, file.parameters, key_check)
     }
 
     /// Writes the file.
@@ -276,9 +247,7 @@ impl Genesis {
 }
 
 fn check_name(name: &str) -> Result<(), Error> {
-    let printable = name
-        .bytes()
-        .all(|byte| byte == b' ' || byte.is_ascii_graphic());
+    let printable = name.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
     if name.is_empty() || name.len() > GENESIS_NAME_BYTES_MAX || !printable {
         return Err(Error::Name);
     }
@@ -303,21 +272,14 @@ fn check_validators(
 
 fn check_accounts(accounts: &[GenesisAccount]) -> Result<(), Error> {
     if accounts.len() > GENESIS_ACCOUNTS_MAX {
-        return Err(Error::AccountCount {
-            found: accounts.len(),
-        });
+        return Err(Error::AccountCount { found: accounts.len() });
     }
-    if let Some(pair) = accounts
-        .windows(2)
-        .position(|pair| pair[0].key >= pair[1].key)
-    {
+    if let Some(pair) = accounts.windows(2).position(|pair| pair[0].key >= pair[1].key) {
         return Err(Error::AccountOrder { index: pair + 1 });
     }
     let mut supply: u64 = 0;
     for (index, account) in accounts.iter().enumerate() {
-        supply = supply
-            .checked_add(account.balance)
-            .ok_or(Error::Supply { index })?;
+        supply = supply.checked_add(account.balance).ok_or(Error::Supply { index })?;
     }
     Ok(())
 }
@@ -349,14 +311,9 @@ fn digest(
         retention,
         lane_quota_bytes,
     } = parameters;
-    for number in [
-        base_fee,
-        fee_per_byte,
-        account_deposit,
-        checkpoint_interval,
-        retention,
-        lane_quota_bytes,
-    ] {
+    for number in
+        [base_fee, fee_per_byte, account_deposit, checkpoint_interval, retention, lane_quota_bytes]
+    {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
     domain::GENESIS.digest(&[&bytes])

@@ -8,9 +8,9 @@
 //!          1 2   3 4   5   6   7      heights; height h is leaf h - 1
 //! ```
 //!
-//! A mountain range: perfect trees whose sizes are the powers of two in the count, the largest first.
-//! Appending touches the peaks alone. The genesis block has no record: its header declares the root
-//! of the empty range, which therefore need not contain that header's digest.
+//! A mountain range: perfect trees whose sizes are the powers of two in the count, the largest
+//! first. Appending touches the peaks alone. The genesis block has no record: its header declares
+//! the root of the empty range, which therefore need not contain that header's digest.
 
 use crate::codec::{index, length_u64};
 use crate::digest::{Digest, Height, domain};
@@ -64,10 +64,7 @@ impl History {
         let mut digest = *leaf;
         // Each trailing one of the count is a peak that the new leaf completes to a larger one.
         for _ in 0..self.count.trailing_ones() {
-            let left = self
-                .peaks
-                .pop()
-                .expect("one peak for each one bit of the count");
+            let left = self.peaks.pop().expect("one peak for each one bit of the count");
             digest = node(&left, &digest);
         }
         self.peaks.push(digest);
@@ -93,7 +90,8 @@ pub struct HistoryProof {
     pub peaks: Vec<Digest>,
 }
 
-/// Makes the proof for a height from the leaves of all heights from 1 on, or none when it is outside.
+/// Makes the proof for a height from the leaves of all heights from 1 on, or none when it is
+/// outside.
 pub fn prove(leaves: &[Digest], height: Height) -> Option<HistoryProof> {
     let place = height.0.checked_sub(1)?;
     let count = length_u64(leaves.len());
@@ -114,12 +112,7 @@ pub fn prove(leaves: &[Digest], height: Height) -> Option<HistoryProof> {
         start += size;
         rest = after;
     }
-    Some(HistoryProof {
-        height,
-        count,
-        siblings,
-        peaks,
-    })
+    Some(HistoryProof { height, count, siblings, peaks })
 }
 
 impl HistoryProof {
@@ -127,11 +120,7 @@ impl HistoryProof {
     ///
     /// Errors: [`Reject::ProofShape`], [`Reject::ProofRoot`].
     pub fn check(&self, leaf: &Digest, root: &Digest) -> Result<(), Reject> {
-        let place = self
-            .height
-            .0
-            .checked_sub(1)
-            .filter(|place| *place < self.count);
+        let place = self.height.0.checked_sub(1).filter(|place| *place < self.count);
         let place = place.ok_or(Reject::ProofShape)?;
         let others = index(self.count.count_ones()) - 1;
         if self.peaks.len() != others || self.siblings.len() >= LEVELS_MAX {
@@ -144,11 +133,7 @@ impl HistoryProof {
                 let mut peaks = self.peaks.clone();
                 peaks.insert(position, own);
                 let matches = bag(self.count, &peaks) == *root;
-                return if matches {
-                    Ok(())
-                } else {
-                    Err(Reject::ProofRoot)
-                };
+                return if matches { Ok(()) } else { Err(Reject::ProofRoot) };
             }
             start += size;
         }
@@ -158,10 +143,7 @@ impl HistoryProof {
 
 /// The sizes of the mountains from the left: the powers of two in the count, falling.
 fn mountains(count: u64) -> impl Iterator<Item = u64> {
-    (0..u64::BITS)
-        .rev()
-        .map(|level| 1 << level)
-        .filter(move |size| count & size != 0)
+    (0..u64::BITS).rev().map(|level| 1 << level).filter(move |size| count & size != 0)
 }
 
 /// Computes the peak above a leaf from its place in a mountain and its siblings.
@@ -202,10 +184,7 @@ fn peak(mountain: &[Digest]) -> Digest {
 fn parents(level: &[Digest]) -> Vec<Digest> {
     let (pairs, odd) = level.as_chunks::<2>();
     assert!(odd.is_empty(), "a mountain is a perfect tree");
-    pairs
-        .iter()
-        .map(|[left, right]| node(left, right))
-        .collect()
+    pairs.iter().map(|[left, right]| node(left, right)).collect()
 }
 
 fn node(left: &Digest, right: &Digest) -> Digest {
@@ -283,16 +262,10 @@ mod tests {
                     assert_eq!(proof.check(leaf, &root).is_ok(), place == height);
                 }
                 for other in 0..count + 3 {
-                    let moved = HistoryProof {
-                        height: Height(other),
-                        ..proof.clone()
-                    };
+                    let moved = HistoryProof { height: Height(other), ..proof.clone() };
                     let leaf = &leaves[usize::try_from(height - 1).unwrap()];
                     assert_eq!(moved.check(leaf, &root).is_ok(), other == height);
-                    let resized = HistoryProof {
-                        count: other,
-                        ..proof.clone()
-                    };
+                    let resized = HistoryProof { count: other, ..proof.clone() };
                     assert_eq!(resized.check(leaf, &root).is_ok(), other == count);
                 }
             }
@@ -329,9 +302,6 @@ mod tests {
             siblings: Vec::new(),
             peaks: vec![Digest::ZERO; 63],
         };
-        assert_eq!(
-            proof.check(&Digest::ZERO, &Digest::ZERO),
-            Err(Reject::ProofRoot)
-        );
+        assert_eq!(proof.check(&Digest::ZERO, &Digest::ZERO), Err(Reject::ProofRoot));
     }
 }

@@ -1,4 +1,4 @@
-//! The ledger's formats and rules: what a block is, how blocks link, and how anyone checks all of it.
+//! The ledger's formats and rules: what a block is, how blocks link, how anyone checks all of it.
 //!
 //! ```text
 //!  author's chain      tx ◀── tx ◀── tx          each signed and linked by its author
@@ -19,16 +19,16 @@
 //! * Every function is pure: the same arguments give the same answer, on every machine.
 //! * One decoder for each format. It never panics, caps every length before it allocates, and
 //!   accepts one encoding of each value: `encode(decode(x)) == x`.
-//! * A type is a proof: a [`Transaction`], [`Batch`] or [`Cut`] from its decoder has passed every check
-//!   that its bytes alone allow; `check` functions say what they add.
+//! * A type is a proof: a [`Transaction`], [`Batch`] or [`Cut`] from its decoder has passed every
+//!   check that its bytes alone allow; `check` functions say what they add.
 //! * What is refused is a [`Reject`], which can be counted by its name.
 //!
 //! What it does not do: judge signatures (a [`Signatures`] is passed in), reach the disk or the
 //! network, know the time, decide what to propose, or agree on anything.
 //!
-//! Modules: [`limits`], [`digest`], [`reject`], [`signatures`], [`transaction`], [`batch`], [`set`],
-//! [`ack`], [`block`], [`finality`], [`merkle`], [`history`], [`genesis`], [`outcome`], [`state`],
-//! [`execute`], [`audit`].
+//! Modules: [`limits`], [`digest`], [`reject`], [`signatures`], [`transaction`], [`batch`],
+//! [`set`], [`ack`], [`block`], [`finality`], [`merkle`], [`history`], [`genesis`], [`outcome`],
+//! [`state`], [`execute`], [`audit`].
 
 #![forbid(unsafe_code)]
 

@@ -90,11 +90,5 @@ const _: () = assert!(TRANSACTION_BYTES_MAX <= BATCH_BODY_BYTES_MAX);
 const _: () = assert!(BATCH_BODY_BYTES_MAX <= LANE_QUOTA_BYTES_MAX);
 const _: () = assert!(VALIDATORS_MAX <= 128, "signers are a bitmap of 128 bits");
 const _: () = assert!(CUT_HEADER_BYTES + AVAILABILITY_BYTES_MAX <= CUT_BYTES_MAX);
-const _: () = assert!(
-    OUTCOMES_MAX < 1 << 32,
-    "counts and Merkle indices have 32 bits"
-);
-const _: () = assert!(
-    EXECUTION_LAG_MAX > 0,
-    "a block declares a height below its own"
-);
+const _: () = assert!(OUTCOMES_MAX < 1 << 32, "counts and Merkle indices have 32 bits");
+const _: () = assert!(EXECUTION_LAG_MAX > 0, "a block declares a height below its own");

@@ -9,8 +9,8 @@
 //!             l0     l1      l2       leaves: digests made in a domain of their own
 //! ```
 //!
-//! Nodes have another hash domain than every leaf, so a node never passes for a leaf. The root covers
-//! the count, so a proof's index is bound: with the count, the shape of the path is known.
+//! Nodes have another hash domain than every leaf, so a node never passes for a leaf. The root
+//! covers the count, so a proof's index is bound: with the count, the shape of the path is known.
 //! The root of no leaves has the zero digest as its top.
 
 use crate::codec::{count_u32, index};
@@ -24,10 +24,7 @@ pub fn root(leaves: &[Digest]) -> Digest {
     while level.len() > 1 {
         level = parents(&level);
     }
-    finish(
-        count_u32(leaves.len()),
-        level.first().unwrap_or(&Digest::ZERO),
-    )
+    finish(count_u32(leaves.len()), level.first().unwrap_or(&Digest::ZERO))
 }
 
 /// Shows that one leaf stands at one place among all.
@@ -54,11 +51,7 @@ pub fn prove(leaves: &[Digest], position: usize) -> Option<Proof> {
         level = parents(&level);
         place /= 2;
     }
-    Some(Proof {
-        index: count_u32(position),
-        count: count_u32(leaves.len()),
-        siblings,
-    })
+    Some(Proof { index: count_u32(position), count: count_u32(leaves.len()), siblings })
 }
 
 impl Proof {
@@ -86,21 +79,13 @@ impl Proof {
         if siblings.next().is_some() {
             return Err(Reject::ProofShape);
         }
-        if finish(self.count, &digest) == *root {
-            Ok(())
-        } else {
-            Err(Reject::ProofRoot)
-        }
+        if finish(self.count, &digest) == *root { Ok(()) } else { Err(Reject::ProofRoot) }
     }
 }
 
 fn parents(level: &[Digest]) -> Vec<Digest> {
     let (pairs, odd) = level.as_chunks::<2>();
-    pairs
-        .iter()
-        .map(|[left, right]| node(left, right))
-        .chain(odd.iter().copied())
-        .collect()
+    pairs.iter().map(|[left, right]| node(left, right)).chain(odd.iter().copied()).collect()
 }
 
 fn node(left: &Digest, right: &Digest) -> Digest {
@@ -118,9 +103,7 @@ mod tests {
     use super::*;
 
     fn leaves(count: usize) -> Vec<Digest> {
-        (0..count)
-            .map(|number| domain::OUTCOME_LEAF.digest(&[&number.to_le_bytes()]))
-            .collect()
+        (0..count).map(|number| domain::OUTCOME_LEAF.digest(&[&number.to_le_bytes()])).collect()
     }
 
     /// The tree by its definition: split at the largest power of two below the count.
@@ -139,11 +122,7 @@ mod tests {
     fn roots_are_those_of_the_definition() {
         for count in 0..70 {
             let leaves = leaves(count);
-            assert_eq!(
-                root(&leaves),
-                finish(count_u32(count), &top(&leaves)),
-                "{count} leaves"
-            );
+            assert_eq!(root(&leaves), finish(count_u32(count), &top(&leaves)), "{count} leaves");
         }
     }
 
@@ -172,11 +151,7 @@ mod tests {
             }
             for count in 0..24 {
                 for index in 0..24 {
-                    let moved = Proof {
-                        index,
-                        count,
-                        ..proof.clone()
-                    };
+                    let moved = Proof { index, count, ..proof.clone() };
                     let expected = (index, count) == (proof.index, proof.count);
                     assert_eq!(moved.check(&leaves[position], &root).is_ok(), expected);
                 }
@@ -204,7 +179,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_changed_leaf_changes_the_root(count in 1_usize..200, seed: usize, bit in 0_usize..256) {
+        fn a_changed_leaf_changes_the_root(
+            count in 1_usize..200,
+            seed: usize,
+            bit in 0_usize..256,
+        ) {
             let mut leaves = leaves(count);
             let before = root(&leaves);
             leaves[seed % count].0[bit / 8] ^= 1 << (bit % 8);

@@ -22,7 +22,8 @@ const VERSION: u8 = 1;
 
 /// What became of a transaction in one block; the same on every validator.
 ///
-/// An id may appear in several blocks, since two lanes may carry it: the first final outcome counts.
+/// An id may appear in several blocks, since two lanes may carry it: the first final outcome
+/// counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Outcome {
     /// It took effect.
@@ -41,14 +42,8 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes by rising code.
-    pub const ALL: [Self; 6] = [
-        Self::Applied,
-        Self::Failed,
-        Self::Stale,
-        Self::Forked,
-        Self::Expired,
-        Self::Ahead,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Applied, Self::Failed, Self::Stale, Self::Forked, Self::Expired, Self::Ahead];
 
     /// Returns the code in formats and hashes.
     pub const fn code(self) -> u8 {
@@ -66,10 +61,7 @@ impl Outcome {
     ///
     /// Errors: [`Reject::UnknownOutcome`].
     pub fn from_code(code: u8) -> Result<Self, Reject> {
-        Self::ALL
-            .get(usize::from(code))
-            .copied()
-            .ok_or(Reject::UnknownOutcome)
+        Self::ALL.get(usize::from(code)).copied().ok_or(Reject::UnknownOutcome)
     }
 
     /// Returns the name, stable, fit for a metric label.
@@ -114,10 +106,8 @@ pub fn outcome_leaf(id: &Digest, outcome: Outcome) -> Digest {
 
 /// Computes the Merkle root over outcomes in the order of execution.
 pub fn outcomes_root(outcomes: &[(Digest, Outcome)]) -> Digest {
-    let leaves: Vec<Digest> = outcomes
-        .iter()
-        .map(|(id, outcome)| outcome_leaf(id, *outcome))
-        .collect();
+    let leaves: Vec<Digest> =
+        outcomes.iter().map(|(id, outcome)| outcome_leaf(id, *outcome)).collect();
     merkle::root(&leaves)
 }
 
@@ -181,12 +171,7 @@ impl OutcomeList {
         for _ in 0..count {
             outcomes.push((entries.digest()?, Outcome::from_code(entries.u8()?)?));
         }
-        Ok(Self {
-            height,
-            cut,
-            history_root,
-            outcomes,
-        })
+        Ok(Self { height, cut, history_root, outcomes })
     }
 
     /// Computes the Merkle root over the outcomes.

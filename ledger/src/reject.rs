@@ -170,11 +170,7 @@ mod tests {
         let names: BTreeSet<&str> = Reject::ALL.iter().map(|reject| reject.as_str()).collect();
         assert_eq!(names.len(), Reject::ALL.len());
         for name in names {
-            assert!(
-                name.bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
-                "{name}"
-            );
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
         }
     }
 

@@ -15,7 +15,8 @@ pub struct ValidatorSet {
 impl ValidatorSet {
     /// Takes the keys in their order.
     ///
-    /// Errors: [`Reject::ValidatorOrder`] for no keys, too many, or keys that do not strictly ascend.
+    /// Errors: [`Reject::ValidatorOrder`] for no keys, too many, or keys that do not strictly
+    /// ascend.
     pub fn new(keys: Vec<PublicKey>) -> Result<Self, Reject> {
         let ascending = keys.windows(2).all(|pair| pair[0] < pair[1]);
         if keys.is_empty() || keys.len() > VALIDATORS_MAX || !ascending {
@@ -77,10 +78,7 @@ pub struct Bitmap(pub u128);
 impl Bitmap {
     /// Adds a validator; returns false when it was there already.
     pub fn insert(&mut self, validator: u32) -> bool {
-        assert!(
-            index(validator) < VALIDATORS_MAX,
-            "validator {validator} has no bit"
-        );
+        assert!(index(validator) < VALIDATORS_MAX, "validator {validator} has no bit");
         let bit = 1 << validator;
         let new = self.0 & bit == 0;
         self.0 |= bit;
@@ -89,9 +87,7 @@ impl Bitmap {
 
     /// Returns whether the validator is there.
     pub fn contains(self, validator: u32) -> bool {
-        self.0
-            .checked_shr(validator)
-            .is_some_and(|bits| bits & 1 == 1)
+        self.0.checked_shr(validator).is_some_and(|bits| bits & 1 == 1)
     }
 
     /// Returns how many validators are there.
@@ -143,21 +139,10 @@ mod tests {
 
     #[test]
     fn quorums_are_those_of_the_engine() {
-        let expected = [
-            (1, 0, 1),
-            (2, 0, 2),
-            (3, 0, 3),
-            (4, 1, 3),
-            (7, 2, 5),
-            (100, 33, 67),
-        ];
+        let expected = [(1, 0, 1), (2, 0, 2), (3, 0, 3), (4, 1, 3), (7, 2, 5), (100, 33, 67)];
         for (count, faults, quorum) in expected {
             let set = ValidatorSet::new(keys(count)).unwrap();
-            assert_eq!(
-                (set.faults_max(), set.quorum()),
-                (faults, quorum),
-                "{count} validators"
-            );
+            assert_eq!((set.faults_max(), set.quorum()), (faults, quorum), "{count} validators");
         }
     }
 
@@ -200,14 +185,8 @@ mod tests {
     fn signers_are_a_quorum_of_the_set() {
         let set = ValidatorSet::new(keys(4)).unwrap();
         assert_eq!(Bitmap(0b0111).check_quorum(&set), Ok(()));
-        assert_eq!(
-            Bitmap(0b0110).check_quorum(&set),
-            Err(Reject::QuorumMissing)
-        );
-        assert_eq!(
-            Bitmap(0b1_0111).check_quorum(&set),
-            Err(Reject::UnknownValidator)
-        );
+        assert_eq!(Bitmap(0b0110).check_quorum(&set), Err(Reject::QuorumMissing));
+        assert_eq!(Bitmap(0b1_0111).check_quorum(&set), Err(Reject::UnknownValidator));
         let mut reader = Reader::new(&[]);
         let beyond = Bitmap(1 << 100).read_signatures(&mut reader);
         assert_eq!(beyond, Err(Reject::UnknownValidator));

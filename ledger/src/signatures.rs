@@ -38,11 +38,7 @@ pub struct SignedItem<'a> {
 impl<'a> SignedItem<'a> {
     /// Puts the three together.
     pub fn new(key: &'a PublicKey, message: &'a [u8], signature: &'a Signature) -> Self {
-        Self {
-            key: key.as_bytes(),
-            message,
-            signature: signature.as_bytes(),
-        }
+        Self { key: key.as_bytes(), message, signature: signature.as_bytes() }
     }
 }
 

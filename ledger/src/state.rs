@@ -8,8 +8,8 @@
 //! 2. The author has no account: *ahead*, since a transfer may still create it.
 //! 3. The sequence is below the expected one: *stale*; above it: *ahead*.
 //! 4. The link is not the author's head: *forked*.
-//! 5. The sequence is consumed. The fee is burned, at most the whole balance; a balance below the fee:
-//!    *failed*.
+//! 5. The sequence is consumed. The fee is burned, at most the whole balance; a balance below the
+//!    fee: *failed*.
 //! 6. A transfer needs its amount, and the deposit, which is burned, when it creates the receiver's
 //!    account. What cannot be paid: *failed*. Everything else: *applied*.
 //!
@@ -69,13 +69,7 @@ impl State {
             quota_bytes: genesis.parameters().lane_quota_bytes,
         };
         let accounts = genesis.accounts().iter().map(|account| {
-            (
-                account.key,
-                Account {
-                    balance: account.balance,
-                    ..Account::default()
-                },
-            )
+            (account.key, Account { balance: account.balance, ..Account::default() })
         });
         Self {
             parameters: *genesis.parameters(),
@@ -125,8 +119,9 @@ impl State {
         if transaction.valid_until() < height {
             return Outcome::Expired;
         }
-        let author = transaction.author();
-        let Some(account) = self.accounts.get_mut(&author) else {
+        let transfer = transaction.transfer();
+        let deposit = transfer.as_ref().map_or(0, |transfer| self.deposit(&transfer.to));
+        let Some(account) = self.accounts.get_mut(&transaction.author()) else {
             return Outcome::Ahead;
         };
         match transaction.sequence().cmp(&account.sequence) {
@@ -137,10 +132,8 @@ impl State {
         if transaction.previous() != account.head {
             return Outcome::Forked;
         }
-        account.sequence = account
-            .sequence
-            .checked_add(1)
-            .expect("no author makes 2^64 transactions");
+        account.sequence =
+            account.sequence.checked_add(1).expect("no author makes 2^64 transactions");
         account.head = *id;
         let fee = self.parameters.fee(transaction.bytes().len());
         let paid = fee.min(account.balance);
@@ -149,38 +142,26 @@ impl State {
         if paid < fee {
             return Outcome::Failed;
         }
-        match transaction.transfer() {
-            None => Outcome::Applied,
-            Some(transfer) => self.transfer(&author, &transfer),
-        }
-    }
-
-    fn transfer(&mut self, author: &PublicKey, transfer: &Transfer) -> Outcome {
-        let is_new = !self.accounts.contains_key(&transfer.to);
-        let deposit = if is_new {
-            self.parameters.account_deposit
-        } else {
-            0
+        let Some(Transfer { to, amount }) = transfer else {
+            return Outcome::Applied;
         };
-        let account = self
-            .accounts
-            .get_mut(author)
-            .expect("the author has paid a fee");
-        let rest = transfer
-            .amount
-            .checked_add(deposit)
-            .and_then(|needed| account.balance.checked_sub(needed));
-        let Some(rest) = rest else {
+        let needed = amount.checked_add(deposit);
+        let Some(rest) = needed.and_then(|needed| account.balance.checked_sub(needed)) else {
             return Outcome::Failed;
         };
         account.balance = rest;
         self.burned += deposit;
-        let receiver = self.accounts.entry(transfer.to).or_default();
+        let receiver = self.accounts.entry(to).or_default();
         receiver.balance = receiver
             .balance
-            .checked_add(transfer.amount)
+            .checked_add(amount)
             .expect("all balances together fit 64 bits since genesis");
         Outcome::Applied
+    }
+
+    /// Returns what a transfer to this key burns for the account that it creates.
+    fn deposit(&self, to: &PublicKey) -> u64 {
+        if self.accounts.contains_key(to) { 0 } else { self.parameters.account_deposit }
     }
 
     /// Computes the digest over the accounts by ascending key, the lanes and what was burned.

@@ -23,15 +23,11 @@ pub(crate) struct Dalek;
 
 impl Signatures for Dalek {
     fn verify(&self, items: &[SignedItem<'_>]) -> Vec<bool> {
-        judge(items, |key, message, signature| {
-            key.verify_strict(message, signature).is_ok()
-        })
+        judge(items, |key, message, signature| key.verify_strict(message, signature).is_ok())
     }
 
     fn verify_votes(&self, items: &[SignedItem<'_>]) -> Vec<bool> {
-        judge(items, |key, message, signature| {
-            key.verify(message, signature).is_ok()
-        })
+        judge(items, |key, message, signature| key.verify(message, signature).is_ok())
     }
 }
 
@@ -74,12 +70,7 @@ pub(crate) struct Author {
 
 impl Author {
     pub(crate) fn new(seed: u8) -> Self {
-        Self {
-            key: key(seed),
-            sequence: 0,
-            previous: Digest::ZERO,
-            valid_until: Height(1_000),
-        }
+        Self { key: key(seed), sequence: 0, previous: Digest::ZERO, valid_until: Height(1_000) }
     }
 
     pub(crate) fn public(&self) -> PublicKey {
@@ -95,9 +86,7 @@ impl Author {
             valid_until: self.valid_until,
             body,
         };
-        let (bytes, id) = draft
-            .sign(network, |message| sign(&self.key, message))
-            .unwrap();
+        let (bytes, id) = draft.sign(network, |message| sign(&self.key, message)).unwrap();
         self.sequence += 1;
         self.previous = id;
         (bytes, id)
@@ -108,8 +97,7 @@ impl Author {
     }
 
     pub(crate) fn transfer(&mut self, network: &Digest, to: PublicKey, amount: u64) -> Vec<u8> {
-        self.next(network, Kind::Transfer, &Transfer { to, amount }.encode())
-            .0
+        self.next(network, Kind::Transfer, &Transfer { to, amount }.encode()).0
     }
 }
 
@@ -131,28 +119,19 @@ pub(crate) fn author(number: u8) -> Author {
 
 impl Network {
     pub(crate) fn new() -> Self {
-        Self::with(Parameters {
-            checkpoint_interval: 2,
-            ..Parameters::default()
-        })
+        Self::with(Parameters { checkpoint_interval: 2, ..Parameters::default() })
     }
 
     pub(crate) fn with(parameters: Parameters) -> Self {
         let mut validators: Vec<SigningKey> = (1..=4).map(key).collect();
         validators.sort_by_key(public);
         let mut accounts: Vec<GenesisAccount> = (0..AUTHORS)
-            .map(|number| GenesisAccount {
-                key: author(number).public(),
-                balance: BALANCE,
-            })
+            .map(|number| GenesisAccount { key: author(number).public(), balance: BALANCE })
             .collect();
         accounts.sort_by_key(|account| account.key);
         let keys = validators.iter().map(public).collect();
         let genesis = Genesis::new("test".into(), keys, accounts, parameters, &|_| true).unwrap();
-        Self {
-            genesis,
-            validators,
-        }
+        Self { genesis, validators }
     }
 
     pub(crate) fn digest(&self) -> Digest {
@@ -164,19 +143,10 @@ impl Network {
         let mut sealer = Sealer::new();
         for bytes in transactions {
             let transaction = Transaction::decode(bytes).unwrap();
-            assert!(
-                sealer.push(&transaction, &transaction.id(&network)),
-                "the batch has room"
-            );
+            assert!(sealer.push(&transaction, &transaction.id(&network)), "the batch has room");
         }
         let sequence = tip.sequence + 1;
-        let place = BatchPlace {
-            network,
-            epoch: 0,
-            lane,
-            sequence,
-            previous: tip.digest,
-        };
+        let place = BatchPlace { network, epoch: 0, lane, sequence, previous: tip.digest };
         let owner = &self.validators[index(lane)];
         let (bytes, digest) = sealer.seal(&place, |message| sign(owner, message)).unwrap();
         (bytes, Tip { sequence, digest })
@@ -195,10 +165,8 @@ impl Network {
     }
 
     pub(crate) fn certify(&self, lane: u32, tip: &Tip) -> AvailabilityCertificate {
-        let acks: Vec<Ack> = [3, 0, 2]
-            .iter()
-            .map(|validator| self.ack(lane, tip, *validator))
-            .collect();
+        let acks: Vec<Ack> =
+            [3, 0, 2].iter().map(|validator| self.ack(lane, tip, *validator)).collect();
         AvailabilityCertificate::assemble(&acks).unwrap()
     }
 
@@ -212,10 +180,7 @@ impl Network {
             parent_view,
             payload,
             signers: Bitmap(0b1110),
-            signatures: self.validators[1..]
-                .iter()
-                .map(|key| sign(key, &message))
-                .collect(),
+            signatures: self.validators[1..].iter().map(|key| sign(key, &message)).collect(),
         }
     }
 }
@@ -265,10 +230,8 @@ impl Builder {
     /// Takes a batch as the next one of a lane.
     pub(crate) fn add(&mut self, lane: u32, bytes: Vec<u8>) {
         let batch = Batch::decode_owned(bytes, &self.network.digest()).unwrap();
-        self.tips.0[index(lane)] = Tip {
-            sequence: batch.header().sequence,
-            digest: batch.digest(),
-        };
+        self.tips.0[index(lane)] =
+            Tip { sequence: batch.header().sequence, digest: batch.digest() };
         self.pending[index(lane)].push_back(batch);
     }
 
@@ -301,20 +264,12 @@ impl Builder {
     pub(crate) fn close(&mut self, cut: Cut) -> (Stored, Executed) {
         let digest = cut.digest();
         let committed = self.chain.tips();
-        let new = self
-            .pending
-            .iter()
-            .zip(&committed.0)
-            .flat_map(|(lane, tip)| {
-                lane.iter()
-                    .filter(|batch| batch.header().sequence > tip.sequence)
-            });
+        let new = self.pending.iter().zip(&committed.0).flat_map(|(lane, tip)| {
+            lane.iter().filter(|batch| batch.header().sequence > tip.sequence)
+        });
         let batches: Vec<Vec<u8>> = new.map(|batch| batch.bytes().to_vec()).collect();
-        let pending: Vec<Vec<&Batch<'static>>> = self
-            .pending
-            .iter()
-            .map(|lane| lane.iter().collect())
-            .collect();
+        let pending: Vec<Vec<&Batch<'static>>> =
+            self.pending.iter().map(|lane| lane.iter().collect()).collect();
         let executed = self.chain.execute(&cut, &digest, &pending).unwrap();
         for (lane, tip) in self.pending.iter_mut().zip(&self.chain.executed_tips().0) {
             lane.retain(|batch| batch.header().sequence > tip.sequence);
@@ -339,25 +294,20 @@ impl Builder {
 /// Holds a format against its golden sample, every prefix of it and every flipped bit.
 ///
 /// `read` decodes and checks the bytes, signatures included where the format has them, and encodes
-/// what it decoded again. A flipped bit must be refused or give another digest.
+/// what it decoded again. A flipped bit must be refused or give another digest. With `GOLDEN_WRITE`
+/// in the environment the sample is written anew: a change of format is then seen in the commit.
 pub(crate) fn golden(
     name: &str,
     bytes: &[u8],
     read: impl Fn(&[u8]) -> Result<(Vec<u8>, Digest), Reject>,
 ) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("golden")
-        .join(format!("{name}.hex"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(format!("{name}.hex"));
     if std::env::var_os("GOLDEN_WRITE").is_some() {
         std::fs::write(&path, wrap(&hex::encode(bytes))).unwrap();
     }
     let text = std::fs::read_to_string(&path).unwrap();
     let sample = hex::decode(text.replace('\n', "")).unwrap();
-    assert_eq!(
-        wrap(&hex::encode(bytes)),
-        text,
-        "{name}: the format has changed"
-    );
+    assert_eq!(wrap(&hex::encode(bytes)), text, "{name}: the format has changed");
     let read = |bytes: &[u8]| {
         let result = read(bytes);
         if let Ok((again, _)) = &result {
@@ -367,29 +317,19 @@ pub(crate) fn golden(
     };
     let digest = read(&sample).unwrap();
     for length in 0..sample.len() {
-        assert!(
-            read(&sample[..length]).is_err(),
-            "{name}: {length} bytes pass"
-        );
+        assert!(read(&sample[..length]).is_err(), "{name}: {length} bytes pass");
     }
     let longer = [&sample[..], &[0]].concat();
     assert!(read(&longer).is_err(), "{name}: a byte too many passes");
     for bit in 0..8 * sample.len() {
         let mut flipped = sample.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        assert_ne!(
-            read(&flipped),
-            Ok(digest),
-            "{name}: bit {bit} does not matter"
-        );
+        assert_ne!(read(&flipped), Ok(digest), "{name}: bit {bit} does not matter");
     }
 }
 
 fn wrap(text: &str) -> String {
-    let lines = text
-        .as_bytes()
-        .chunks(64)
-        .map(|line| std::str::from_utf8(line).unwrap());
+    let lines = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap());
     lines.map(|line| format!("{line}\n")).collect()
 }
 

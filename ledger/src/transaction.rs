@@ -13,9 +13,9 @@
 //!  ..  signature 64  over `"althing/tx/v1\0\0"` and the id, by the author
 //! ```
 //!
-//! The id is the digest (domain `althing 2026 transaction id v1`) of the full genesis digest and all
-//! bytes before the signature. So the 8 bytes of hint route and refuse early, and a signature still
-//! holds on one network only.
+//! The id is the digest (domain `althing 2026 transaction id v1`) of the full genesis digest and
+//! all bytes before the signature. So the 8 bytes of hint route and refuse early, and a signature
+//! still holds on one network only.
 
 use crate::codec::Reader;
 use crate::digest::{Digest, Height, PublicKey, Signature, domain};
@@ -97,11 +97,7 @@ impl<'a> Transaction<'a> {
     /// [`Reject::UnknownVersion`], [`Reject::UnknownKind`], [`Reject::TransferBody`].
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Reject> {
         let (transaction, rest) = Self::decode_prefix(bytes)?;
-        if rest.is_empty() {
-            Ok(transaction)
-        } else {
-            Err(Reject::TrailingBytes)
-        }
+        if rest.is_empty() { Ok(transaction) } else { Err(Reject::TrailingBytes) }
     }
 
     /// Checks one transaction at the start of the bytes and returns what follows it.
@@ -129,9 +125,7 @@ impl<'a> Transaction<'a> {
     }
 
     fn field<const N: usize>(&self, offset: usize) -> &'a [u8; N] {
-        self.bytes[offset..]
-            .first_chunk()
-            .expect("the decoder checked the length")
+        self.bytes[offset..].first_chunk().expect("the decoder checked the length")
     }
 
     /// Returns all bytes, signature included.
@@ -200,20 +194,14 @@ impl<'a> Transaction<'a> {
 
     /// Returns the signature as it stands in the bytes.
     pub fn signature_bytes(&self) -> &'a [u8; 64] {
-        self.bytes
-            .last_chunk()
-            .expect("the decoder checked the length")
+        self.bytes.last_chunk().expect("the decoder checked the length")
     }
 
     /// Refuses a transaction that was made for another network.
     ///
     /// Errors: [`Reject::WrongNetwork`].
     pub fn check_network(&self, network: &Digest) -> Result<(), Reject> {
-        if self.network_hint() == network.hint() {
-            Ok(())
-        } else {
-            Err(Reject::WrongNetwork)
-        }
+        if self.network_hint() == network.hint() { Ok(()) } else { Err(Reject::WrongNetwork) }
     }
 
     /// Computes the id on the network with this genesis digest.
@@ -226,11 +214,7 @@ impl<'a> Transaction<'a> {
     where
         'a: 'b,
     {
-        SignedItem {
-            key: self.author_bytes(),
-            message,
-            signature: self.signature_bytes(),
-        }
+        SignedItem { key: self.author_bytes(), message, signature: self.signature_bytes() }
     }
 }
 
@@ -242,10 +226,7 @@ fn id_of(network: &Digest, unsigned: &[u8]) -> Digest {
 ///
 /// Shape: `ids[i]` is that of `transactions[i]`.
 pub fn ids(network: &Digest, transactions: &[Transaction<'_>]) -> Vec<Digest> {
-    transactions
-        .iter()
-        .map(|transaction| transaction.id(network))
-        .collect()
+    transactions.iter().map(|transaction| transaction.id(network)).collect()
 }
 
 /// Returns the bytes that an author signs.

@@ -120,28 +120,23 @@ impl Waker {
     /// Ends the wait that is under way, or else the next one.
     pub fn wake(&self) {
         if let Some(event) = &self.0 {
-            // Fails only when the counter is full, and then the wait ends anyway.
-            let _ = rustix::io::write(&**event, &1u64.to_ne_bytes());
+            // Any count wakes, whatever the byte order; fails only when the counter is full, and
+            // then the wait ends anyway.
+            let _ = rustix::io::write(&**event, &1u64.to_le_bytes());
         }
     }
 }
 
 /// The error of a write that the disk took only a part of.
 pub(crate) fn short_write(written: usize, wanted: usize) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::WriteZero,
-        format!("short write: {written} of {wanted} bytes"),
-    )
+    io::Error::new(io::ErrorKind::WriteZero, format!("short write: {written} of {wanted} bytes"))
 }
 
 /// Syncs what was written, unless a write failed: then those before it stay unacknowledged too.
 pub(crate) fn sync_written(written: &mut [Completion], sync: impl FnOnce() -> io::Result<()>) {
     let failed = written.iter().any(|completion| completion.result.is_err());
-    let outcome = if failed {
-        Err(io::Error::other("not synced: another write failed"))
-    } else {
-        sync()
-    };
+    let outcome =
+        if failed { Err(io::Error::other("not synced: another write failed")) } else { sync() };
     if let Err(error) = outcome {
         for completion in written.iter_mut().filter(|completion| completion.result.is_ok()) {
             completion.result = Err(copy(&error));

@@ -1,4 +1,100 @@
-//! Append-only, hash-linked, crash-safe storage of records; it knows no block.
+//! Append-only, hash-linked, crash-safe storage of records: many appends, one write, one sync.
+//!
+//! ```text
+//!  append ─▶ plan ─▶ group ─▶ hash, link ─▶ write ─▶ fdatasync ─▶ watermark ─▶ wait, callbacks
+//!  (any thread)  │   └───────────── the storage thread ─────────────────────────────┘
+//!                └▶ index ─▶ find, at_height ─▶ read: from memory until durable, by read from
+//!                   (memory)                         the newest segment, by map from sealed ones
+//! ```
+//!
+//! # Promises
+//!
+//! * **Durable in order.** A record is acknowledged (callback, [`Store::wait`],
+//!   [`Store::durable`]) only when it and every record before it are on the medium: written, and
+//!   synced by a sync that began after the write was complete.
+//! * **Nothing after a failure.** A failed, short or cancelled write or sync ends acknowledgement
+//!   for good ([`Error::Poisoned`]); nothing is retried, since after a failed sync the next one
+//!   may report a success that is none. The way back is to reopen.
+//! * **All or nothing per group.** The records of one [`Store::append`] share a group when they fit
+//!   into one, and a crash keeps a group whole or not at all. What a crash keeps is a prefix of
+//!   what was appended, and all of what was acknowledged.
+//! * **Damage is named, never cut.** See *Recovery*.
+//! * **One writer.** An exclusive lock on the file `LOCK` keeps a second process out.
+//!
+//! What it does not do: it knows no block, repairs nothing from peers, deletes nothing, and
+//! compresses nothing. It trusts the folder's owner not to change files under it: hashes show
+//! rot, misdirected and torn writes, not an adversary who can compute them anew.
+//!
+//! # Files
+//!
+//! A folder of segments `0000000000000000.seg`, `0000000000000001.seg`, ... numbered in hex without
+//! a gap. A segment is made under another name, zeroed, synced and renamed, so it is never seen
+//! half made; the next one is made in the background once the newest is half full. It holds
+//! groups one after the other, each at a multiple of 4,096 bytes, and zeros after the last:
+//!
+//! ```text
+//!  segment   ┌──────┬─────────┬─────────┬───────┬─────────┬── ─ ─ ──┬──────┬───────────┐
+//!            │ open │ records │ records │ close │ records │         │ seal │ 0 0 0 ... │
+//!            └──────┴─────────┴─────────┴───────┴─────────┴── ─ ─ ──┴──────┴───────────┘
+//!             first                      at each orderly             last
+//!             group                      end of a process            group
+//!
+//!  group     offset  size  field (integers little-endian)
+//!                 0     8  magic "althgrp\n"
+//!                 8     2  version, 1
+//!                10     1  kind: 1 open, 2 records, 3 seal, 4 close
+//!                11     1  zero
+//!                12     4  count of records
+//!                16    32  network
+//!                48     8  epoch: random, drawn anew for each segment
+//!                56     8  segment number
+//!                64     8  segment size
+//!                72     8  offset of this group in the segment
+//!                80     8  durable: bytes of the segment known to be durable when this was written
+//!                88     8  number of the first record, counted from the store's beginning
+//!                96     8  length of what follows the header, hash and padding not counted
+//!               104    32  hash of the group before, zero in the first of all
+//!               136     n  records, or the index
+//!             136+n    32  BLAKE3 (derive_key, "althing storage group v1") of bytes 0 to 136+n
+//!             168+n        zeros to the next multiple of 4,096
+//!
+//!  record         0     4  length of the body
+//!                 4     1  kind
+//!                 5     3  zero
+//!                 8     8  height, or 2^64 - 1
+//!                16    32  key, or zero
+//!                48     b  body
+//!              48+b        zeros to the next multiple of 8
+//!
+//!  index          0     8  count of records in the segment
+//!                 8  56*c  for each: length 4, kind 1, zero 3, offset 8, height 8, key 32
+//! ```
+//!
+//! The hash covers epoch, offset and link, so neither stale bytes nor a group written to a wrong
+//! place can pass. Room for the index is always kept, so every segment but the newest ends in
+//! a seal. A segment opens alone: not before everything in the last one is durable, and nothing
+//! follows its opening group before that is durable.
+//!
+//! # Recovery
+//!
+//! Opening reads everything: each hash, link, number, index and zero. Groups in flight together
+//! may reach the medium in any order, so bytes that form no group where one should begin are:
+//!
+//! * **an unfinished write**, in the newest segment, when no later group knew them to be durable
+//!   (the field `durable`): they were never acknowledged. They are reported ([`Recovery::cut`]) and
+//!   zeroed, so that they cannot come back.
+//! * **damage** otherwise: [`Error::Corrupt`] with segment and offset, and nothing is changed.
+//!
+//! What was in flight when the last process ended is then written and synced once more: after
+//! a failed sync it may be in the page cache alone. A rotten group at the very end that was
+//! acknowledged but has no group after it looks like an unfinished write; a store that was closed
+//! ends in a closing group, so that [`verify`] can insist.
+//!
+//! # Memory
+//!
+//! The index takes 74 to 149 bytes for a record with a key and 40 to 80 more for one with
+//! a height; the newest segment's index takes 56 to 128 for each of its records; everything else
+//! is bounded by [`Options::queue_bytes_max`] and the groups in flight.
 mod catalog;
 mod disk;
 mod error;

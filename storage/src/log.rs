@@ -133,8 +133,7 @@ impl Log {
         may_wait: bool,
     ) -> Result<Ticket, Error> {
         let records: Vec<Arc<Record>> = records.into_iter().map(Arc::new).collect();
-        let bytes: u64 =
-            records.iter().map(|record| record_bytes(record.body.size() as u64)).sum();
+        let bytes: u64 = records.iter().map(|record| record_bytes(record.body.size() as u64)).sum();
         let mut state = self.lock();
         loop {
             state.refuse()?;

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::catalog::{Catalog, Walk};
-use crate::disk::folder::{self, LOCK};
 use crate::disk::Source;
+use crate::disk::folder::{self, LOCK};
 use crate::error::Error;
 use crate::record::{Place, RecordHeader};
 use crate::recover::{self, Recovery};
@@ -131,11 +131,9 @@ pub fn verify_unlocked(directory: &Path, network: Option<[u8; 32]>) -> Result<Ve
     let reader = Reader::open(directory, network)?;
     let Recovery { records, bytes, groups, segments, cut, clean } = reader.recovery;
     match cut {
-        Some(cut) => Err(Error::TornTail {
-            segment: cut.segment,
-            offset: cut.offset,
-            bytes: cut.bytes,
-        }),
+        Some(cut) => {
+            Err(Error::TornTail { segment: cut.segment, offset: cut.offset, bytes: cut.bytes })
+        }
         None => Ok(Verified { segments, groups, records, bytes, clean }),
     }
 }

@@ -342,8 +342,8 @@ impl File<'_> {
             self.read(at, chunk)?;
             if !frame::is_zero(chunk) {
                 let pages = chunk.chunks(index(ALIGN));
-                let used = pages.enumerate().filter(|(_, page)| !frame::is_zero(page)).last();
-                last = used.map(|(page, _)| at + (page as u64 + 1) * ALIGN);
+                let page = pages.enumerate().rfind(|(_, page)| !frame::is_zero(page));
+                last = page.map(|(page, _)| at + (page as u64 + 1) * ALIGN);
             }
             at += chunk.len() as u64;
         }

@@ -36,12 +36,7 @@ struct Group {
 }
 
 impl Segment {
-    pub(crate) fn new(
-        number: u64,
-        epoch: u64,
-        network: [u8; 32],
-        source: Arc<dyn Source>,
-    ) -> Self {
+    pub(crate) fn new(number: u64, epoch: u64, network: [u8; 32], source: Arc<dyn Source>) -> Self {
         Self {
             number,
             epoch,
@@ -79,11 +74,8 @@ impl Segment {
 
     /// The body of the record at a place.
     pub(crate) fn read(&self, place: Place) -> Result<Vec<u8>, Error> {
-        let absent = Error::NoRecord {
-            segment: place.segment,
-            offset: place.offset,
-            bytes: place.bytes,
-        };
+        let absent =
+            Error::NoRecord { segment: place.segment, offset: place.offset, bytes: place.bytes };
         let size = frame::record_bytes(u64::from(place.bytes));
         let Some((group, group_bytes)) = self.group_around(place.offset, size) else {
             return Err(absent);
@@ -186,4 +178,3 @@ impl Segment {
         Error::Corrupt { segment: self.number, offset, what }
     }
 }
-

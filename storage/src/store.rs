@@ -169,7 +169,7 @@ impl Store {
     /// Shape: place, header and body; ends after an error. Each group is checked as it is read.
     pub fn records(
         &self,
-    ) -> impl Iterator<Item = Result<(Place, RecordHeader, Vec<u8>), Error>> + Send + 'static {
+    ) -> impl Iterator<Item = Result<(Place, RecordHeader, Vec<u8>), Error>> + Send + use<> {
         let store = self.clone();
         let mut walk = Walk::new(store.inner.log.records());
         std::iter::from_fn(move || walk.next(|with| with(&store.catalog())))

@@ -102,8 +102,8 @@ impl Stages {
         let opened = Store::open_inline(Box::new(setup.disk), &options);
         let (store, _) = opened.expect("a store that crashed opens");
         let recovered = recover::recover(&store, setup.genesis).expect("what was durable replays");
-        let recover::State { execute, lanes, .. } = recovered;
-        let board = Board::new(setup.genesis.set().len(), execute.progress());
+        let recover::State { execute, lanes, recent, .. } = recovered;
+        let board = Board::new(setup.genesis.set().len(), recent);
         let delivered = Delivered::new(execute.chain().height());
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
         let accounts = execute.chain().state().accounts();
@@ -200,7 +200,7 @@ impl Stages {
             let actions = self.execute.take_actions();
             let execute_idle = actions.is_empty();
             for action in actions {
-                self.act_execute(action);
+                self.act_execute(now, action);
             }
             for height in std::mem::take(&mut *self.execute_durable.lock().expect("one thread")) {
                 self.execute.durable(height);
@@ -240,7 +240,7 @@ impl Stages {
         }
     }
 
-    fn act_execute(&mut self, action: execute::Action) {
+    fn act_execute(&mut self, now: u64, action: execute::Action) {
         match action {
             execute::Action::Executed(progress) => self.board.executed(*progress),
             execute::Action::Append(records, height) => {
@@ -249,7 +249,7 @@ impl Stages {
             }
             execute::Action::Final(done) => {
                 self.finals.record(&done);
-                self.admit.executed(&done);
+                self.admit.executed(now, &done);
                 self.delivered.acknowledge(done.height);
             }
         }

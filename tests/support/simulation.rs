@@ -9,7 +9,7 @@ use commonware_utils::{NZU32, NZUsize, ordered::Set, probability};
 use ed25519_dalek::{Signer as _, SigningKey};
 use ledger::{
     Cut, Digest, Draft, Genesis, GenesisAccount, Height, Kind, Parameters, PublicKey, Signature,
-    Signatures, ValidatorSet,
+    Signatures,
 };
 use std::{
     sync::Arc,
@@ -98,14 +98,15 @@ fn public(key: &SigningKey) -> PublicKey {
 }
 
 fn genesis(keys: &[SigningKey], authors: &[SigningKey]) -> Genesis {
-    let set = ValidatorSet::new(keys.iter().map(public).collect()).expect("sorted keys");
+    let validators = keys.iter().map(public).collect();
     let mut accounts: Vec<GenesisAccount> = authors
         .iter()
         .map(|author| GenesisAccount { key: public(author), balance: 1_000_000_000 })
         .collect();
     accounts.sort_by_key(|account| account.key);
     let parameters = Parameters { checkpoint_interval: 8, ..Parameters::default() };
-    Genesis::new("simulation", set, accounts, parameters).expect("a small genesis")
+    Genesis::new("simulation".to_owned(), validators, accounts, parameters, &sigverify::key_is_sound)
+        .expect("a small genesis")
 }
 
 impl Cluster {

@@ -78,11 +78,19 @@ pub struct Core {
     parameters: Parameters,
     height: Height,
     authors: HashMap<PublicKey, Author>,
-    waits: HashMap<Digest, Vec<Reply>>,
+    waits: HashMap<Digest, Wait>,
     waits_order: VecDeque<Digest>,
     waiting_bytes: Arc<AtomicUsize>,
     waiting_bytes_max: usize,
     refused: Vec<(Refusal, u64)>,
+    latencies: Vec<u64>,
+}
+
+/// Who waits for a transaction, and since when it has been under way here.
+#[derive(Default)]
+struct Wait {
+    admitted: Option<u64>,
+    replies: Vec<Reply>,
 }
 
 impl Core {
@@ -105,6 +113,7 @@ impl Core {
             waiting_bytes,
             waiting_bytes_max,
             refused: Vec::new(),
+            latencies: Vec::new(),
         }
     }
 
@@ -186,6 +195,7 @@ impl Core {
             bytes += transaction.len();
             admitted.push(Admitted { bytes: transaction, id });
             reply.send(Answer::Accepted { id });
+            self.note(id).admitted = Some(now);
             self.wait(id, reply);
         }
         self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -193,7 +203,7 @@ impl Core {
     }
 
     /// A height is final and durable: moves accounts and tells those who wait.
-    pub fn executed(&mut self, done: &Done) {
+    pub fn executed(&mut self, now: u64, done: &Done) {
         self.height = done.height;
         for (key, account) in &done.accounts {
             match self.authors.get_mut(key) {
@@ -207,7 +217,9 @@ impl Core {
             if !outcome.is_final() {
                 continue;
             }
-            for reply in self.waits.remove(id).unwrap_or_default() {
+            let Some(wait) = self.waits.remove(id) else { continue };
+            self.latencies.extend(wait.admitted.map(|admitted| now.saturating_sub(admitted)));
+            for reply in wait.replies {
                 reply.send(Answer::Final { id: *id, height: done.height, outcome: *outcome });
             }
         }
@@ -231,26 +243,36 @@ impl Core {
         std::mem::take(&mut self.refused)
     }
 
+    /// Times from admission to finality since the last call, in nanoseconds.
+    pub fn take_latencies(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.latencies)
+    }
+
     /// Someone wants to know when `id` is final.
     pub fn wait(&mut self, id: Digest, reply: Reply) {
         if !reply.wants_final() {
             return;
         }
-        let replies = self.waits.entry(id).or_default();
-        if replies.is_empty() {
-            self.waits_order.push_back(id);
-        }
+        let replies = &mut self.note(id).replies;
         if replies.len() < WAITERS_MAX {
             replies.push(reply);
         }
-        while self.waits.len() > WAITS_MAX {
-            let Some(oldest) = self.waits_order.pop_front() else { break };
-            self.waits.remove(&oldest);
+    }
+
+    /// The entry of a transaction; beyond the limit the oldest is forgotten.
+    fn note(&mut self, id: Digest) -> &mut Wait {
+        if !self.waits.contains_key(&id) {
+            self.waits_order.push_back(id);
+            while self.waits.len() >= WAITS_MAX {
+                let Some(oldest) = self.waits_order.pop_front() else { break };
+                self.waits.remove(&oldest);
+            }
+            // Most end before they are the oldest: drop the places of those that have ended.
+            while self.waits_order.front().is_some_and(|old| *old != id && !self.waits.contains_key(old)) {
+                self.waits_order.pop_front();
+            }
         }
-        // Most waits end before they are the oldest: drop the ends that are answered already.
-        while self.waits_order.front().is_some_and(|id| !self.waits.contains_key(id)) {
-            self.waits_order.pop_front();
-        }
+        self.waits.entry(id).or_default()
     }
 
     fn refuse(&mut self, reply: &Reply, id: Digest, refusal: Refusal, expected: Option<Expected>) {

@@ -51,6 +51,9 @@ pub const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 /// Time that a request with `wait=final` waits before it is answered `accepted`.
 pub const FINAL_TIME_MAX: Duration = Duration::from_secs(30);
+/// Turns of tasks before timers and new packets are looked at: a turn of a busy connection takes up to
+/// a tenth of a millisecond, and a health check shall not wait longer than a few of them.
+const TURNS_MAX: u32 = 16;
 /// Time for requests under way when the validator stops.
 const STOP_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -78,6 +81,7 @@ struct Shared {
 pub fn run(listeners: Listeners, handle: NodeHandle, stop: Stop) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .event_interval(TURNS_MAX)
         .build()?;
     runtime.block_on(serve(listeners, handle, stop))
 }

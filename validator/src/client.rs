@@ -6,6 +6,7 @@
 pub mod api;
 pub mod author;
 pub mod http;
+pub mod load;
 
 
 pub use api::Api;

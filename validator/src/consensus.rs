@@ -33,10 +33,14 @@ pub struct Board {
 
 impl Board {
     /// Starts with what recovery executed last, for `lanes` lanes.
-    pub fn new(lanes: usize, progress: Progress) -> Self {
+    ///
+    /// All of it matters: after a restart of every validator each may declare what another has
+    /// executed some heights ago.
+    pub fn new(lanes: usize, recent: Recent) -> Self {
+        assert!(!recent.is_empty(), "the genesis counts as executed");
         Self {
             certificates: watch::Sender::new(vec![None; lanes]),
-            progress: watch::Sender::new(VecDeque::from([progress])),
+            progress: watch::Sender::new(recent),
         }
     }
 
@@ -48,12 +52,7 @@ impl Board {
 
     /// A height was executed.
     pub fn executed(&self, progress: Progress) {
-        self.progress.send_modify(|recent| {
-            recent.push_back(progress);
-            if recent.len() > PROGRESS_MAX {
-                recent.pop_front();
-            }
-        });
+        self.progress.send_modify(|recent| remember(recent, progress));
     }
 
     /// The newest executed height.
@@ -63,6 +62,14 @@ impl Board {
 
     fn watch(&self) -> (watch::Receiver<Vec<Option<Arc<AvailabilityCertificate>>>>, watch::Receiver<Recent>) {
         (self.certificates.subscribe(), self.progress.subscribe())
+    }
+}
+
+/// Adds a height and drops the oldest beyond the limit.
+pub fn remember(recent: &mut Recent, progress: Progress) {
+    recent.push_back(progress);
+    if recent.len() > PROGRESS_MAX {
+        recent.pop_front();
     }
 }
 

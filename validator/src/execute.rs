@@ -22,6 +22,10 @@ pub const INDEX_TRANSACTIONS_MAX: usize = 1 << 21;
 /// Heights whose executed batches are kept in memory, the newest with any.
 pub const EXECUTED_HEIGHTS_MAX: usize = 1 << 16;
 
+/// Heights that wait for a certificate that covers them, at most: half of what the engine delivers
+/// without an acknowledgement.
+const UNCOVERED_MAX: usize = 32;
+
 /// What the shell must do, in this order.
 pub enum Action {
     /// Roots that a header may declare from now on.
@@ -180,7 +184,9 @@ impl Core {
         let (mut records, done) = self.execute(ready)?;
         let progress = self.progress();
         self.actions.push(Action::Executed(Box::new(progress)));
-        let covered = certificate.is_some();
+        // A long run of blocks without a certificate of their own must not stop the engine, which
+        // waits for acknowledgements; the next certificate covers them all the same.
+        let covered = certificate.is_some() || self.uncovered.len() >= UNCOVERED_MAX;
         if let Some(bytes) = certificate {
             let (kind, height) = (record::CERTIFICATE, height.get());
             records.push(Record { kind, height, key, body: bytes.into() });
@@ -192,7 +198,7 @@ impl Core {
         Ok(())
     }
 
-    /// Appends every height that the newest certificate covers, in one piece.
+    /// Appends every height that waits, in one piece.
     fn append(&mut self, height: Height) {
         let mut records = Vec::new();
         for (own, done) in self.uncovered.drain(..) {

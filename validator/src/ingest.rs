@@ -17,6 +17,10 @@ use std::{
 /// 20,000 transactions of 1 KiB. Full: refused as `busy` and counted.
 pub const BYTES_MAX: usize = 32 << 20;
 
+/// Connections that the kernel holds until they are accepted: as many as are ever served, so that a
+/// burst of them while the thread is busy is not delayed by a second of repeated handshakes.
+const BACKLOG: i32 = 1_024;
+
 /// A listening socket could not be had.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {name} {address}: {}", advice(source))]
@@ -35,6 +39,8 @@ pub struct BindError {
 pub fn listen(name: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
     let bind = || {
         let listener = TcpListener::bind(address)?;
+        // Listening again only makes the kernel's queue longer.
+        rustix::net::listen(&listener, BACKLOG)?;
         // What an asynchronous runtime needs of it.
         listener.set_nonblocking(true)?;
         Ok(listener)

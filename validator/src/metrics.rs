@@ -6,7 +6,8 @@
 
 mod process;
 
-use crate::handle::Status;
+use crate::{handle::Status, refusal::Refusal};
+use ledger::Outcome;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeMetric, text},
     metrics::{
@@ -254,7 +255,7 @@ impl Metrics {
         };
         table.build_info();
         let observed = Observed::new(&mut table);
-        Self {
+        let metrics = Self {
             tx_received: table.counter(
                 "althing_tx_received_total",
                 "Transactions that clients handed in.",
@@ -385,7 +386,47 @@ impl Metrics {
             observed,
             descriptions: table.process(),
             registry: table.registry,
+        };
+        metrics.start_at_zero();
+        metrics
+    }
+
+    /// Makes the rows whose labels are known, so that a rate can be taken from their first event.
+    fn start_at_zero(&self) {
+        for outcome in Outcome::ALL.map(Outcome::as_str) {
+            let _ = self.tx_outcomes.get_or_create(&OutcomeLabel { outcome });
         }
+        for result in ["valid", "invalid"] {
+            let _ = self
+                .sigverify_signatures
+                .get_or_create(&ResultLabel { result });
+        }
+        for path in ["udp", "tcp", "http"] {
+            for dir in ["in", "out"] {
+                let _ = self.net_packets.get_or_create(&TrafficLabel { dir, path });
+            }
+        }
+        for path in ["udp", "tcp"] {
+            let _ = self.net_answers_dropped.get_or_create(&PathLabel { path });
+        }
+        for path in ["tcp", "http"] {
+            let _ = self.net_connections.get_or_create(&PathLabel { path });
+            for reason in ["full", "quiet"] {
+                let _ = self
+                    .net_connections_closed
+                    .get_or_create(&CloseLabel { path, reason });
+            }
+        }
+        for rule in net_ebpf::Reject::ALL.map(net_ebpf::Reject::name) {
+            let _ = self.net_filter_dropped.get_or_create(&RuleLabel { rule });
+        }
+        for reason in [Refusal::Busy, Refusal::NotReady, Refusal::Stopping].map(Refusal::as_str) {
+            let _ = self.tx_dropped.get_or_create(&DropLabel {
+                stage: "ingest",
+                reason,
+            });
+        }
+        let _ = self.api_responses.get_or_create(&HttpLabel { status: 200 });
     }
 
     /// Returns the counters of a stage.

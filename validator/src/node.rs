@@ -97,8 +97,8 @@ impl Node<'_> {
         let clock = Clock::start();
         let (metrics, stop) = (Arc::new(Metrics::new()), Stop::new());
         let network = self.identity.genesis.digest();
-        let recover::State { execute, lanes, .. } = recovered;
-        let board = Board::new(self.identity.genesis.set().len(), execute.progress());
+        let recover::State { execute, lanes, recent, .. } = recovered;
+        let board = Board::new(self.identity.genesis.set().len(), recent);
         let delivered = Delivered::new(execute.chain().height());
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
 
@@ -192,6 +192,7 @@ impl Node<'_> {
             observer: observer.clone(),
             delivered: delivered.clone(),
             store: self.store.clone(),
+            data: self.config.data.clone(),
             metrics: metrics.clone(),
             clock,
             stored: 0,

@@ -17,7 +17,7 @@ pub mod lane;
 pub mod verify;
 
 use crate::handle::Hold;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Requests of clients that wait for the verify stage; full: drop and count.
 pub const INGEST_VERIFY: usize = 16 * 1_024;
@@ -51,18 +51,28 @@ pub enum FromPeer {
     Control(u32, Vec<u8>, Hold),
 }
 
-/// Nanoseconds since the node started: the only clock that stages see.
+/// The only clock that stages see: nanoseconds since the node started.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock(Instant);
+pub struct Clock {
+    start: Instant,
+    wall: Duration,
+}
 
 impl Clock {
     /// Starts at zero.
+    #[expect(clippy::disallowed_methods, reason = "this is where the time of day enters")]
     pub fn start() -> Self {
-        Self(Instant::now())
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { start: Instant::now(), wall }
     }
 
     /// Nanoseconds since the start.
     pub fn now(&self) -> u64 {
-        u64::try_from(self.0.elapsed().as_nanos()).expect("584 years have not passed")
+        u64::try_from(self.start.elapsed().as_nanos()).expect("584 years have not passed")
+    }
+
+    /// Time of day as it was at the start, plus the time since: it never goes backwards.
+    pub fn wall(&self) -> Duration {
+        self.wall + self.start.elapsed()
     }
 }

@@ -95,10 +95,7 @@ fn each_block_is_summed_up() {
     let (builder, ledger) = ledger();
     let mut auditor = Auditor::new(&builder.network.genesis, &Dalek);
     let summary = check(&mut auditor, &ledger[0]).unwrap();
-    assert_eq!(
-        (summary.height, summary.transactions, summary.signatures),
-        (Height(1), 6, 21)
-    );
+    assert_eq!((summary.height, summary.transactions, summary.signatures), (Height(1), 6, 21));
     assert_eq!(summary.cut, Cut::decode(&ledger[0].cut).unwrap().digest());
     assert!(summary.certified);
     assert_eq!(auditor.chain().height(), Height(1));
@@ -127,14 +124,7 @@ fn an_uncovered_end_is_found() {
     ledger[4].certificate = None;
     let finding = replay(&builder.network, &ledger).unwrap_err();
     let (place, what) = (Place::Certificate, What::Uncovered);
-    assert_eq!(
-        finding,
-        Finding {
-            height: Height(4),
-            place,
-            what
-        }
-    );
+    assert_eq!(finding, Finding { height: Height(4), place, what });
     assert_eq!(
         finding.to_string(),
         "height 4, certificate: no finality certificate covers this block"
@@ -153,17 +143,13 @@ fn batches_may_come_in_any_order() {
 #[test]
 fn batches_that_a_quota_leaves_for_later_are_replayed() {
     let lane_quota_bytes = 512 * 1024;
-    let network = Network::with(Parameters {
-        lane_quota_bytes,
-        ..Parameters::default()
-    });
+    let network = Network::with(Parameters { lane_quota_bytes, ..Parameters::default() });
     let mut builder = Builder::new(&network);
     let mut author = author(0);
     let mut ledger = Vec::new();
     for _ in 0..3 {
-        let large: Vec<Vec<u8>> = (0..5)
-            .map(|_| author.record(&network.digest(), &vec![1; 60_000]))
-            .collect();
+        let large: Vec<Vec<u8>> =
+            (0..5).map(|_| author.record(&network.digest(), &vec![1; 60_000])).collect();
         builder.batch(2, &large);
     }
     for _ in 0..4 {
@@ -175,14 +161,7 @@ fn batches_that_a_quota_leaves_for_later_are_replayed() {
     early[1].outcomes = early[2].outcomes.clone();
     let finding = replay(&network, &early).unwrap_err();
     let place = Place::Outcome { index: 0 };
-    assert_eq!(
-        finding,
-        Finding {
-            height: Height(2),
-            place,
-            what: What::Differs
-        }
-    );
+    assert_eq!(finding, Finding { height: Height(2), place, what: What::Differs });
 }
 
 #[test]
@@ -191,12 +170,11 @@ fn many_transactions_are_asked_about_in_several_questions() {
     let mut builder = Builder::new(&network);
     let mut author = author(0);
     for lane in [0, 1] {
-        let transactions: Vec<Vec<u8>> = (0..2_100)
-            .map(|_| author.record(&network.digest(), b""))
-            .collect();
+        let transactions: Vec<Vec<u8>> =
+            (0..2_100).map(|_| author.record(&network.digest(), b"")).collect();
         builder.batch(lane, &transactions);
     }
-    assert!(2 * 2_100 > ITEMS_MAX);
+    const { assert!(2 * 2_100 > ITEMS_MAX) };
     let ledger = [builder.block().0];
     let summary = replay(&network, &ledger).unwrap();
     assert_eq!(summary.signatures, 4_200 + 2 + 6 + 3);
@@ -244,10 +222,7 @@ fn blocks_that_are_missing_moved_or_repeated_are_found() {
     let (builder, ledger) = ledger();
     let wrong_place = |ledger: &[Stored], height| {
         let finding = replay(&builder.network, ledger).unwrap_err();
-        assert_eq!(
-            (finding.height, finding.place),
-            (Height(height), Place::Cut)
-        );
+        assert_eq!((finding.height, finding.place), (Height(height), Place::Cut));
     };
     let mut missing = ledger.clone();
     missing.remove(2);
@@ -258,10 +233,7 @@ fn blocks_that_are_missing_moved_or_repeated_are_found() {
     let mut repeated = ledger.clone();
     repeated.insert(1, ledger[0].clone());
     wrong_place(&repeated, 2);
-    let other = Network::with(Parameters {
-        base_fee: 11,
-        ..Parameters::default()
-    });
+    let other = Network::with(Parameters { base_fee: 11, ..Parameters::default() });
     let finding = replay(&other, &ledger).unwrap_err();
     assert_eq!(finding.what, refused(Reject::WrongNetwork));
 }
@@ -280,10 +252,7 @@ fn a_cut_that_breaks_a_rule_is_found() {
         builder.close(cut).0
     });
     assert_eq!((place, what), (Place::Cut, refused(Reject::BadSignature)));
-    let (place, what) = sixth(|builder| Stored {
-        cut: vec![7],
-        ..builder.block().0
-    });
+    let (place, what) = sixth(|builder| Stored { cut: vec![7], ..builder.block().0 });
     assert_eq!((place, what), (Place::Cut, refused(Reject::UnknownVersion)));
 }
 
@@ -310,50 +279,26 @@ fn batches_that_are_absent_foreign_or_repeated_are_found() {
         stored.batches.remove(1);
         stored
     };
-    assert_eq!(
-        sixth(absent),
-        (
-            Place::Batch {
-                lane: 1,
-                sequence: 5
-            },
-            What::Absent
-        )
-    );
+    assert_eq!(sixth(absent), (Place::Batch { lane: 1, sequence: 5 }, What::Absent));
     let repeated = |builder: &mut Builder| {
         let mut stored = builder.block().0;
         stored.batches.push(stored.batches[0].clone());
         stored
     };
-    assert_eq!(
-        sixth(repeated),
-        (Place::Handed { index: 2 }, What::Repeated)
-    );
+    assert_eq!(sixth(repeated), (Place::Handed { index: 2 }, What::Repeated));
     let foreign = |builder: &mut Builder| {
         let mut stored = builder.block().0;
         let record = author(4).record(&builder.network.digest(), b"more");
         stored.batches.push(builder.batch(3, &[record]));
         stored
     };
-    assert_eq!(
-        sixth(foreign),
-        (
-            Place::Batch {
-                lane: 3,
-                sequence: 1
-            },
-            What::Uncommitted
-        )
-    );
+    assert_eq!(sixth(foreign), (Place::Batch { lane: 3, sequence: 1 }, What::Uncommitted));
     let broken = |builder: &mut Builder| {
         let mut stored = builder.block().0;
         stored.batches[1].pop();
         stored
     };
-    assert_eq!(
-        sixth(broken),
-        (Place::Handed { index: 1 }, refused(Reject::BodyLength))
-    );
+    assert_eq!(sixth(broken), (Place::Handed { index: 1 }, refused(Reject::BodyLength)));
 }
 
 #[test]
@@ -361,25 +306,16 @@ fn batches_that_are_not_the_certified_ones_are_found() {
     let other = |builder: &mut Builder| {
         let mut stored = builder.block().0;
         let batch = Batch::decode(&stored.batches[0], &stored_network(builder)).unwrap();
-        let tip = Tip {
-            sequence: 4,
-            digest: batch.header().previous,
-        };
+        let tip = Tip { sequence: 4, digest: batch.header().previous };
         let record = author(4).record(&stored_network(builder), b"instead");
         (stored.batches[0], _) = builder.network.seal(0, &tip, &[record]);
         stored
     };
-    let place = Place::Batch {
-        lane: 0,
-        sequence: 5,
-    };
+    let place = Place::Batch { lane: 0, sequence: 5 };
     assert_eq!(sixth(other), (place, refused(Reject::BatchUnlinked)));
     let unlinked = |builder: &mut Builder| {
         let mut stored = builder.block().0;
-        let tip = Tip {
-            sequence: 4,
-            digest: digest(1),
-        };
+        let tip = Tip { sequence: 4, digest: digest(1) };
         let record = author(4).record(&stored_network(builder), b"instead");
         (stored.batches[0], _) = builder.network.seal(0, &tip, &[record]);
         stored
@@ -396,27 +332,13 @@ fn signatures_that_do_not_hold_are_found_even_when_all_certified_them() {
     let owner = |builder: &mut Builder| {
         let record = author(4).record(&builder.network.digest(), b"record");
         let (mut bytes, _) = builder.network.seal(3, &builder.tip(3), &[record]);
-        let digest = Batch::decode(&bytes, &builder.network.digest())
-            .unwrap()
-            .digest();
-        let thief = sign(
-            &builder.network.validators[0],
-            &batch_signing_message(&digest),
-        );
+        let digest = Batch::decode(&bytes, &builder.network.digest()).unwrap().digest();
+        let thief = sign(&builder.network.validators[0], &batch_signing_message(&digest));
         bytes[HEADER_BYTES..HEADER_BYTES + 64].copy_from_slice(thief.as_bytes());
         builder.add(3, bytes);
         builder.block().0
     };
-    assert_eq!(
-        sixth(owner),
-        (
-            Place::Batch {
-                lane: 3,
-                sequence: 1
-            },
-            What::Signature
-        )
-    );
+    assert_eq!(sixth(owner), (Place::Batch { lane: 3, sequence: 1 }, What::Signature));
     let author = |builder: &mut Builder| {
         let mut author = author(4);
         let good = author.record(&builder.network.digest(), b"good");
@@ -425,11 +347,7 @@ fn signatures_that_do_not_hold_are_found_even_when_all_certified_them() {
         builder.batch(3, &[good, bad]);
         builder.block().0
     };
-    let place = Place::Transaction {
-        lane: 3,
-        sequence: 1,
-        index: 1,
-    };
+    let place = Place::Transaction { lane: 3, sequence: 1, index: 1 };
     assert_eq!(sixth(author), (place, What::Signature));
 }
 
@@ -448,28 +366,13 @@ fn false_outcomes_are_found() {
     assert_eq!(changed, (Place::Outcome { index: 2 }, What::Differs));
     let swapped = with(|list| list.outcomes.swap(1, 2));
     assert_eq!(swapped, (Place::Outcome { index: 1 }, What::Differs));
-    assert_eq!(
-        with(|list| drop(list.outcomes.pop())),
-        (Place::Outcomes, What::Differs)
-    );
+    assert_eq!(with(|list| list.outcomes.truncate(3)), (Place::Outcomes, What::Differs));
     let more = with(|list| list.outcomes.push((digest(1), Outcome::Applied)));
     assert_eq!(more, (Place::Outcomes, What::Differs));
-    assert_eq!(
-        with(|list| list.height = Height(7)),
-        (Place::Outcomes, What::Differs)
-    );
-    assert_eq!(
-        with(|list| list.cut = digest(1)),
-        (Place::Outcomes, What::Differs)
-    );
-    assert_eq!(
-        with(|list| list.history_root = digest(1)),
-        (Place::Outcomes, What::Differs)
-    );
-    let broken = sixth(|builder| Stored {
-        outcomes: vec![1],
-        ..builder.block().0
-    });
+    assert_eq!(with(|list| list.height = Height(7)), (Place::Outcomes, What::Differs));
+    assert_eq!(with(|list| list.cut = digest(1)), (Place::Outcomes, What::Differs));
+    assert_eq!(with(|list| list.history_root = digest(1)), (Place::Outcomes, What::Differs));
+    let broken = sixth(|builder| Stored { outcomes: vec![1], ..builder.block().0 });
     assert_eq!(broken, (Place::Outcomes, refused(Reject::Truncated)));
 }
 
@@ -492,10 +395,7 @@ fn false_certificates_are_found() {
     assert_eq!(found(|it| it.payload = digest(1)), What::OtherBlock);
     assert_eq!(found(|it| it.epoch = 1), refused(Reject::WrongEpoch));
     assert_eq!(found(|it| it.view = View(1)), refused(Reject::BadSignature));
-    assert_eq!(
-        found(|it| it.signatures.swap(0, 1)),
-        refused(Reject::BadSignature)
-    );
+    assert_eq!(found(|it| it.signatures.swap(0, 1)), refused(Reject::BadSignature));
     let few = found(|it| {
         it.signers = Bitmap(0b1100);
         it.signatures.pop();
@@ -503,10 +403,7 @@ fn false_certificates_are_found() {
     assert_eq!(few, refused(Reject::QuorumMissing));
     let strangers = found(|it| it.signers = Bitmap(0b1_1100));
     assert_eq!(strangers, refused(Reject::UnknownValidator));
-    let broken = sixth(|builder| Stored {
-        certificate: Some(vec![]),
-        ..builder.block().0
-    });
+    let broken = sixth(|builder| Stored { certificate: Some(vec![]), ..builder.block().0 });
     assert_eq!(broken, (Place::Certificate, refused(Reject::Truncated)));
 }
 
@@ -515,21 +412,8 @@ fn places_are_named() {
     let names = [
         (Place::Cut, "cut"),
         (Place::Handed { index: 3 }, "batch record 3"),
-        (
-            Place::Batch {
-                lane: 1,
-                sequence: 2,
-            },
-            "lane 1 batch 2",
-        ),
-        (
-            Place::Transaction {
-                lane: 1,
-                sequence: 2,
-                index: 3,
-            },
-            "lane 1 batch 2 transaction 3",
-        ),
+        (Place::Batch { lane: 1, sequence: 2 }, "lane 1 batch 2"),
+        (Place::Transaction { lane: 1, sequence: 2, index: 3 }, "lane 1 batch 2 transaction 3"),
         (Place::Outcomes, "outcomes"),
         (Place::Outcome { index: 3 }, "outcome 3"),
         (Place::Certificate, "certificate"),
@@ -537,8 +421,5 @@ fn places_are_named() {
     for (place, name) in names {
         assert_eq!(place.to_string(), name);
     }
-    assert_eq!(
-        refused(Reject::LaneOrder).to_string(),
-        "refused: lane_order"
-    );
+    assert_eq!(refused(Reject::LaneOrder).to_string(), "refused: lane_order");
 }

@@ -10,17 +10,12 @@ use crate::testing::{Dalek, Network, author, digest, golden, public, unsigned};
 
 fn transactions(network: &Network, count: u8) -> Vec<Vec<u8>> {
     let mut author = author(0);
-    (0..count)
-        .map(|number| author.record(&network.digest(), &vec![number; 5]))
-        .collect()
+    (0..count).map(|number| author.record(&network.digest(), &[number; 5])).collect()
 }
 
 fn sample() -> (Network, Vec<u8>) {
     let network = Network::new();
-    let tip = Tip {
-        sequence: 6,
-        digest: digest(3),
-    };
+    let tip = Tip { sequence: 6, digest: digest(3) };
     let (bytes, _) = network.seal(2, &tip, &transactions(&network, 3));
     (network, bytes)
 }
@@ -33,9 +28,7 @@ fn changed(bytes: &[u8], offset: usize, field: &[u8]) -> Vec<u8> {
 }
 
 fn encode_again(batch: &Batch<'_>) -> Vec<u8> {
-    let transactions = batch
-        .transactions()
-        .map(|transaction| transaction.bytes().to_vec());
+    let transactions = batch.transactions().map(|transaction| transaction.bytes().to_vec());
     let body: Vec<u8> = transactions.flatten().collect();
     [&batch.header().encode()[..], &batch.signature().0, &body].concat()
 }
@@ -62,35 +55,21 @@ fn what_was_sealed_comes_back() {
     let expected = transactions(&network, 3);
     let header = batch.header();
     assert_eq!((header.lane, header.epoch, header.sequence), (2, 0, 7));
-    assert_eq!(
-        (header.previous, header.network),
-        (digest(3), network.digest())
-    );
-    assert_eq!(
-        (header.count, index(header.bytes)),
-        (3, expected.concat().len())
-    );
+    assert_eq!((header.previous, header.network), (digest(3), network.digest()));
+    assert_eq!((header.count, index(header.bytes)), (3, expected.concat().len()));
     assert_eq!(batch.body(), expected.concat());
     assert_eq!(batch.bytes(), bytes);
     assert_eq!((batch.count(), batch.transactions().len()), (3, 3));
-    let found: Vec<&[u8]> = batch
-        .transactions()
-        .map(|transaction| transaction.bytes())
-        .collect();
+    let found: Vec<&[u8]> = batch.transactions().map(|transaction| transaction.bytes()).collect();
     assert_eq!(found, expected);
-    let ids: Vec<Digest> = batch
-        .transactions()
-        .map(|transaction| transaction.id(&network.digest()))
-        .collect();
+    let ids: Vec<Digest> =
+        batch.transactions().map(|transaction| transaction.id(&network.digest())).collect();
     assert_eq!(batch.ids(), ids);
     assert_eq!(batch.digest(), header.digest());
     assert_eq!(BatchHeader::decode(&bytes[..HEADER_BYTES]), Ok(*header));
 
     let owned = batch.clone().into_owned();
-    assert_eq!(
-        (owned.bytes(), owned.digest()),
-        (batch.bytes(), batch.digest())
-    );
+    assert_eq!((owned.bytes(), owned.digest()), (batch.bytes(), batch.digest()));
     let owned = Batch::decode_owned(bytes.clone(), &network.digest()).unwrap();
     assert_eq!((owned.bytes(), owned.ids()), (batch.bytes(), batch.ids()));
 }
@@ -103,47 +82,24 @@ fn broken_bytes_are_refused_with_their_reason() {
     assert_eq!(refused(&vec![1; BATCH_BYTES_MAX + 1]), Reject::TooLong);
     assert_eq!(refused(&changed(&bytes, 0, &[2])), Reject::UnknownVersion);
     assert_eq!(refused(&changed(&bytes, 3, &[1])), Reject::ReservedNotZero);
-    assert_eq!(
-        refused(&changed(&bytes, 4, &[100])),
-        Reject::UnknownValidator
-    );
+    assert_eq!(refused(&changed(&bytes, 4, &[100])), Reject::UnknownValidator);
     assert_eq!(refused(&changed(&bytes, 8, &[0; 32])), Reject::WrongNetwork);
     assert_eq!(refused(&changed(&bytes, 48, &[0])), Reject::SequenceZero);
     assert_eq!(refused(&changed(&bytes, 48, &[1])), Reject::FirstLink);
     assert_eq!(refused(&changed(&bytes, 56, &[0; 32])), Reject::FirstLink);
-    assert_eq!(
-        refused(&changed(&bytes, 88, &[0; 32])),
-        Reject::RootMismatch
-    );
+    assert_eq!(refused(&changed(&bytes, 88, &[0; 32])), Reject::RootMismatch);
     assert_eq!(refused(&changed(&bytes, 120, &[0])), Reject::EmptyBatch);
     assert_eq!(refused(&changed(&bytes, 120, &[2])), Reject::CountMismatch);
     assert_eq!(refused(&changed(&bytes, 120, &[4])), Reject::CountMismatch);
-    assert_eq!(
-        refused(&changed(&bytes, 120, &[0, 255])),
-        Reject::CountMismatch
-    );
+    assert_eq!(refused(&changed(&bytes, 120, &[0, 255])), Reject::CountMismatch);
     assert_eq!(refused(&changed(&bytes, 124, &[0])), Reject::BodyLength);
     assert_eq!(refused(&changed(&bytes, 124, &[0, 0, 9])), Reject::TooLong);
-    assert_eq!(
-        refused(&changed(&bytes, 192, &[9])),
-        Reject::UnknownVersion,
-        "of a transaction"
-    );
-    assert_eq!(
-        refused(&changed(&bytes, 196, &[9])),
-        Reject::WrongNetwork,
-        "of a transaction"
-    );
+    assert_eq!(refused(&changed(&bytes, 192, &[9])), Reject::UnknownVersion, "of a transaction");
+    assert_eq!(refused(&changed(&bytes, 196, &[9])), Reject::WrongNetwork, "of a transaction");
     let signature = bytes.len() - 1;
-    assert_eq!(
-        refused(&changed(&bytes, signature, &[255])),
-        Reject::RootMismatch
-    );
+    assert_eq!(refused(&changed(&bytes, signature, &[255])), Reject::RootMismatch);
     assert_eq!(refused(&[&bytes[..], &[0]].concat()), Reject::BodyLength);
-    assert_eq!(
-        BatchHeader::decode(&bytes[..129]),
-        Err(Reject::TrailingBytes)
-    );
+    assert_eq!(BatchHeader::decode(&bytes[..129]), Err(Reject::TrailingBytes));
 }
 
 #[test]
@@ -160,10 +116,7 @@ fn a_sealer_is_filled_to_its_limit_and_starts_anew() {
             break;
         }
         pushed += 1;
-        assert_eq!(
-            (sealer.count(), sealer.body_bytes()),
-            (pushed, pushed * 65_536)
-        );
+        assert_eq!((sealer.count(), sealer.body_bytes()), (pushed, pushed * 65_536));
     }
     assert_eq!(sealer.body_bytes(), BATCH_BODY_BYTES_MAX);
     let place = BatchPlace {
@@ -198,10 +151,7 @@ fn the_most_transactions_fit() {
         previous: digest(1),
     };
     let (bytes, _) = sealer.seal(&place, unsigned).unwrap();
-    assert_eq!(
-        Batch::decode(&bytes, &network.digest()).unwrap().count(),
-        BATCH_TRANSACTIONS_MAX
-    );
+    assert_eq!(Batch::decode(&bytes, &network.digest()).unwrap().count(), BATCH_TRANSACTIONS_MAX);
 }
 
 #[test]
@@ -219,16 +169,10 @@ fn a_wrong_place_is_not_sealed() {
         previous: Digest::ZERO,
     };
     assert_eq!(sealer.seal(&place, unsigned), Err(Reject::SequenceZero));
-    let unlinked = BatchPlace {
-        sequence: 2,
-        ..place
-    };
+    let unlinked = BatchPlace { sequence: 2, ..place };
     assert_eq!(sealer.seal(&unlinked, unsigned), Err(Reject::FirstLink));
     let nobody = BatchPlace { lane: 100, ..place };
-    assert_eq!(
-        sealer.seal(&nobody, unsigned),
-        Err(Reject::UnknownValidator)
-    );
+    assert_eq!(sealer.seal(&nobody, unsigned), Err(Reject::UnknownValidator));
     assert_eq!(sealer.count(), 1, "nothing is lost");
 }
 

@@ -24,13 +24,7 @@ fn builder() -> Builder {
 fn check(builder: &Builder, cut: &Cut) -> Result<Tips, Reject> {
     let parent_digest = builder.parent.digest();
     let tips = builder.chain.tips();
-    cut.check(
-        &builder.parent,
-        &parent_digest,
-        &tips,
-        builder.network.genesis.set(),
-        &Dalek,
-    )
+    cut.check(&builder.parent, &parent_digest, &tips, builder.network.genesis.set(), &Dalek)
 }
 
 fn read(bytes: &[u8]) -> Result<(Vec<u8>, Digest), Reject> {
@@ -41,11 +35,7 @@ fn read(bytes: &[u8]) -> Result<(Vec<u8>, Digest), Reject> {
 #[test]
 fn golden_samples_hold() {
     let network = Network::new();
-    golden(
-        "cut_genesis",
-        &Cut::genesis(&network.genesis).encode(),
-        read,
-    );
+    golden("cut_genesis", &Cut::genesis(&network.genesis).encode(), read);
     golden("cut", &builder().cut().encode(), read);
 }
 
@@ -76,10 +66,7 @@ fn a_block_without_lanes_is_good() {
 #[test]
 fn the_rotation_starts_with_another_lane_at_each_height() {
     let lanes = |height| rotation(Height(height), 3).collect::<Vec<u32>>();
-    assert_eq!(
-        [lanes(0), lanes(1), lanes(2)],
-        [[0, 1, 2], [1, 2, 0], [2, 0, 1]]
-    );
+    assert_eq!([lanes(0), lanes(1), lanes(2)], [[0, 1, 2], [1, 2, 0], [2, 0, 1]]);
     assert_eq!(lanes(u64::MAX), [0, 1, 2]);
     for height in [0, 1, 5, u64::MAX] {
         for (expected, lane) in (0..).zip(rotation(Height(height), 100)) {
@@ -97,53 +84,23 @@ fn a_broken_rule_is_refused_with_its_reason() {
         change(&mut cut);
         check(&builder, &cut).unwrap_err()
     };
-    assert_eq!(
-        refused(&|cut| cut.network = digest(0)),
-        Reject::WrongNetwork
-    );
+    assert_eq!(refused(&|cut| cut.network = digest(0)), Reject::WrongNetwork);
     assert_eq!(refused(&|cut| cut.epoch = 1), Reject::WrongEpoch);
     assert_eq!(refused(&|cut| cut.parent = digest(0)), Reject::WrongParent);
     assert_eq!(refused(&|cut| cut.height = Height(4)), Reject::WrongHeight);
     assert_eq!(refused(&|cut| cut.view = View(4)), Reject::WrongView);
     assert_eq!(refused(&|cut| cut.time_ms = 499), Reject::TimeBackwards);
-    assert_eq!(
-        refused(&|cut| cut.executed = Height(0)),
-        Reject::ExecutedRange
-    );
-    assert_eq!(
-        refused(&|cut| cut.executed = Height(3)),
-        Reject::ExecutedRange
-    );
-    assert_eq!(
-        refused(&|cut| cut.executed = Height(1)),
-        Reject::DeclaredRoots
-    );
-    assert_eq!(
-        refused(&|cut| cut.lanes[2].lane = 4),
-        Reject::UnknownValidator
-    );
+    assert_eq!(refused(&|cut| cut.executed = Height(0)), Reject::ExecutedRange);
+    assert_eq!(refused(&|cut| cut.executed = Height(3)), Reject::ExecutedRange);
+    assert_eq!(refused(&|cut| cut.executed = Height(1)), Reject::DeclaredRoots);
+    assert_eq!(refused(&|cut| cut.lanes[2].lane = 4), Reject::UnknownValidator);
     assert_eq!(refused(&|cut| cut.lanes[2].epoch = 1), Reject::WrongEpoch);
     assert_eq!(refused(&|cut| cut.lanes.swap(0, 1)), Reject::LaneOrder);
-    assert_eq!(
-        refused(&|cut| cut.lanes[1] = cut.lanes[0].clone()),
-        Reject::LaneOrder
-    );
-    assert_eq!(
-        refused(&|cut| cut.lanes[2].sequence = 2),
-        Reject::TipNotAdvanced
-    );
-    assert_eq!(
-        refused(&|cut| cut.lanes[2].sequence = 4),
-        Reject::BadSignature
-    );
-    assert_eq!(
-        refused(&|cut| cut.lanes[1].signers = Bitmap(0b11)),
-        Reject::QuorumMissing
-    );
-    assert_eq!(
-        refused(&|cut| cut.lanes[0].signatures[1].0[0] ^= 1),
-        Reject::BadSignature
-    );
+    assert_eq!(refused(&|cut| cut.lanes[1] = cut.lanes[0].clone()), Reject::LaneOrder);
+    assert_eq!(refused(&|cut| cut.lanes[2].sequence = 2), Reject::TipNotAdvanced);
+    assert_eq!(refused(&|cut| cut.lanes[2].sequence = 4), Reject::BadSignature);
+    assert_eq!(refused(&|cut| cut.lanes[1].signers = Bitmap(0b11)), Reject::QuorumMissing);
+    assert_eq!(refused(&|cut| cut.lanes[0].signatures[1].0[0] ^= 1), Reject::BadSignature);
 }
 
 #[test]
@@ -164,11 +121,7 @@ fn declared_heights_stay_within_the_lag() {
     assert_eq!(check(&cut), Err(Reject::ExecutedRange));
     parent.executed = Height(50);
     cut.executed = Height(50);
-    assert_eq!(
-        cut.check_executed(&parent),
-        Ok(()),
-        "the same roots for the same height"
-    );
+    assert_eq!(cut.check_executed(&parent), Ok(()), "the same roots for the same height");
     cut.state_root = digest(0);
     assert_eq!(cut.check_executed(&parent), Err(Reject::DeclaredRoots));
 }
@@ -176,14 +129,8 @@ fn declared_heights_stay_within_the_lag() {
 #[test]
 fn tips_refuse_lanes_that_do_not_exist() {
     let builder = builder();
-    assert_eq!(
-        Tips::genesis(2).after(&builder.cut()),
-        Err(Reject::UnknownValidator)
-    );
-    assert_eq!(
-        builder.chain.tips().after(&builder.cut()),
-        check(&builder, &builder.cut())
-    );
+    assert_eq!(Tips::genesis(2).after(&builder.cut()), Err(Reject::UnknownValidator));
+    assert_eq!(builder.chain.tips().after(&builder.cut()), check(&builder, &builder.cut()));
 }
 
 #[test]
@@ -196,18 +143,11 @@ fn broken_bytes_are_refused_with_their_reason() {
     };
     assert_eq!(refused(0, 2), Reject::UnknownVersion);
     assert_eq!(refused(1, 1), Reject::ReservedNotZero);
-    assert_eq!(
-        refused(176, 1),
-        Reject::ReservedNotZero,
-        "no set changes in this version"
-    );
+    assert_eq!(refused(176, 1), Reject::ReservedNotZero, "no set changes in this version");
     assert_eq!(refused(4, 101), Reject::CountMismatch);
     assert_eq!(refused(4, 4), Reject::Truncated);
     assert_eq!(refused(4, 2), Reject::TrailingBytes);
-    assert_eq!(
-        Cut::decode(&vec![1; CUT_BYTES_MAX + 1]),
-        Err(Reject::TooLong)
-    );
+    assert_eq!(Cut::decode(&vec![1; CUT_BYTES_MAX + 1]), Err(Reject::TooLong));
 }
 
 #[test]
@@ -217,10 +157,7 @@ fn the_digest_needs_the_header_and_one_digest() {
     let (header, lanes) = bytes.split_at(CUT_HEADER_BYTES);
     let lanes = blake3::derive_key("althing 2026 cut lanes v1", lanes);
     let material = [header, &lanes].concat();
-    assert_eq!(
-        cut.digest().0,
-        blake3::derive_key("althing 2026 cut v1", &material)
-    );
+    assert_eq!(cut.digest().0, blake3::derive_key("althing 2026 cut v1", &material));
 }
 
 proptest! {

@@ -9,17 +9,12 @@ use crate::testing::{Author, Builder, Network, author, digest};
 
 fn narrow() -> Network {
     let lane_quota_bytes = 512 * 1024;
-    Network::with(Parameters {
-        lane_quota_bytes,
-        ..Parameters::default()
-    })
+    Network::with(Parameters { lane_quota_bytes, ..Parameters::default() })
 }
 
 /// Records that fill about 300 KiB.
 fn large(author: &mut Author, network: &Digest) -> Vec<Vec<u8>> {
-    (0..5)
-        .map(|_| author.record(network, &vec![1; 60_000]))
-        .collect()
+    (0..5).map(|_| author.record(network, &vec![1; 60_000])).collect()
 }
 
 fn decode(network: &Network, bytes: &[u8]) -> Batch<'static> {
@@ -40,23 +35,12 @@ fn lanes_are_executed_in_rotation_and_batches_by_sequence() {
     let (_, executed) = builder.block();
     let found: Vec<Digest> = executed.outcomes.iter().map(|(id, _)| *id).collect();
     assert_eq!(found, ids);
-    assert!(
-        executed
-            .outcomes
-            .iter()
-            .all(|(_, outcome)| *outcome == Outcome::Applied)
-    );
-    let lanes: Vec<(u32, u64, u64)> = executed
-        .lanes
-        .iter()
-        .map(|lane| (lane.lane, lane.first, lane.last))
-        .collect();
+    assert!(executed.outcomes.iter().all(|(_, outcome)| *outcome == Outcome::Applied));
+    let lanes: Vec<(u32, u64, u64)> =
+        executed.lanes.iter().map(|lane| (lane.lane, lane.first, lane.last)).collect();
     assert_eq!(lanes, [(1, 1, 2), (2, 1, 1), (3, 1, 1), (0, 1, 1)]);
     let first = &executed.lanes[0];
-    assert_eq!(
-        (first.transactions, first.bytes, first.unpaid_bytes),
-        (2, 2 * 159, 0)
-    );
+    assert_eq!((first.transactions, first.bytes, first.unpaid_bytes), (2, 2 * 159, 0));
     let mut changed: Vec<PublicKey> = authors.iter().map(Author::public).collect();
     changed.sort_unstable();
     assert_eq!(executed.changed, changed);
@@ -70,28 +54,18 @@ fn receivers_and_failures_are_among_the_changed() {
     let network = builder.network.digest();
     let (mut rich, mut poor) = (author(0), author(1));
     let new = Author::new(77).public();
-    let transactions = [
-        rich.transfer(&network, new, 1),
-        poor.transfer(&network, author(2).public(), u64::MAX),
-    ];
+    let transactions =
+        [rich.transfer(&network, new, 1), poor.transfer(&network, author(2).public(), u64::MAX)];
     builder.batch(0, &transactions);
     builder.batch(1, &transactions);
     let (_, executed) = builder.block();
-    let outcomes: Vec<Outcome> = executed
-        .outcomes
-        .iter()
-        .map(|(_, outcome)| *outcome)
-        .collect();
+    let outcomes: Vec<Outcome> = executed.outcomes.iter().map(|(_, outcome)| *outcome).collect();
     let (applied, failed, stale) = (Outcome::Applied, Outcome::Failed, Outcome::Stale);
     assert_eq!(outcomes, [applied, failed, stale, stale]);
     let mut changed = [rich.public(), poor.public(), new];
     changed.sort_unstable();
     assert_eq!(executed.changed, changed);
-    let unpaid: Vec<u64> = executed
-        .lanes
-        .iter()
-        .map(|lane| lane.unpaid_bytes)
-        .collect();
+    let unpaid: Vec<u64> = executed.lanes.iter().map(|lane| lane.unpaid_bytes).collect();
     assert_eq!(unpaid, [0, 2 * 196], "lane 1 was first at height 1");
 }
 
@@ -110,33 +84,19 @@ fn roots_grow_with_the_records() {
         let (stored, executed) = builder.block();
         let list = outcome::OutcomeList::decode(&stored.outcomes).unwrap();
         assert_eq!(list.root(), executed.record.outcomes_root);
-        assert_eq!(
-            (list.height, list.cut),
-            (executed.height, builder.chain.cut_digest())
-        );
+        assert_eq!((list.height, list.cut), (executed.height, builder.chain.cut_digest()));
         leaves.push(executed.record.leaf());
         let checkpoint = height % 2 == 0;
-        let after = if checkpoint {
-            builder.chain.state().root()
-        } else {
-            before
-        };
+        let after = if checkpoint { builder.chain.state().root() } else { before };
         assert_eq!(builder.chain.state_root(), after);
         assert_eq!(executed.history_root, builder.chain.history_root());
         roots.push((executed.history_root, after));
     }
     let proof = history::prove(&leaves, Height(33)).unwrap();
-    assert_eq!(
-        proof.check(&leaves[32], &builder.chain.history_root()),
-        Ok(())
-    );
+    assert_eq!(proof.check(&leaves[32], &builder.chain.history_root()), Ok(()));
     for (height, roots) in (0..).zip(roots) {
         let expected = (height >= 70 - EXECUTION_LAG_MAX).then_some(roots);
-        assert_eq!(
-            builder.chain.roots_at(Height(height)),
-            expected,
-            "height {height}"
-        );
+        assert_eq!(builder.chain.roots_at(Height(height)), expected, "height {height}");
     }
     assert_eq!(builder.chain.roots_at(Height(71)), None);
     assert_eq!(builder.chain.height(), Height(70));
@@ -157,22 +117,10 @@ fn what_exceeds_the_quota_waits_for_the_next_cuts() {
     let mut executed = Vec::new();
     for left in (0..3).rev() {
         let (stored, done) = builder.block();
-        assert_eq!(
-            stored.batches.len(),
-            if left == 2 { 4 } else { 0 },
-            "committed once"
-        );
-        executed.push(
-            done.lanes
-                .iter()
-                .map(|lane| (lane.lane, lane.last))
-                .collect::<Vec<_>>(),
-        );
+        assert_eq!(stored.batches.len(), if left == 2 { 4 } else { 0 }, "committed once");
+        executed.push(done.lanes.iter().map(|lane| (lane.lane, lane.last)).collect::<Vec<_>>());
         assert_eq!(builder.chain.tips().get(0).unwrap().sequence, 3);
-        assert_eq!(
-            builder.chain.executed_tips().get(0).unwrap().sequence,
-            3 - left
-        );
+        assert_eq!(builder.chain.executed_tips().get(0).unwrap().sequence, 3 - left);
         assert_eq!(builder.chain.has_backlog(), left > 0);
     }
     assert_eq!(executed, [vec![(3, 1), (0, 1)], vec![(0, 2)], vec![(0, 3)]]);
@@ -198,10 +146,7 @@ fn junk_halves_the_quota_and_honest_work_restores_it() {
     assert_eq!(next_quota(least, most, &done(1_000, 1_000)), least);
     assert_eq!(next_quota(least + 1, most, &done(1_000, 1_000)), least);
     let largest = length_u64(crate::limits::LANE_QUOTA_BYTES_MAX);
-    assert_eq!(
-        next_quota(largest, largest, &done(largest, largest)),
-        largest / 2
-    );
+    assert_eq!(next_quota(largest, largest, &done(largest, largest)), largest / 2);
 }
 
 #[test]
@@ -210,13 +155,7 @@ fn only_the_lane_that_carried_junk_loses_quota() {
     let network = builder.network.digest();
     let most = builder.chain.state().parameters().lane_quota_bytes;
     let quotas = |builder: &Builder| -> Vec<u64> {
-        builder
-            .chain
-            .state()
-            .lanes()
-            .iter()
-            .map(|lane| lane.quota_bytes)
-            .collect()
+        builder.chain.state().lanes().iter().map(|lane| lane.quota_bytes).collect()
     };
     let junk = Author::new(77).record(&network, b"nobody's");
     builder.batch(2, &[junk.clone(), author(0).record(&network, b"paid")]);
@@ -224,11 +163,7 @@ fn only_the_lane_that_carried_junk_loses_quota() {
     builder.block();
     assert_eq!(quotas(&builder), [most, most, most / 2, most]);
     builder.block();
-    assert_eq!(
-        quotas(&builder),
-        [most, most, most / 2, most],
-        "an idle lane keeps its quota"
-    );
+    assert_eq!(quotas(&builder), [most, most, most / 2, most], "an idle lane keeps its quota");
     builder.batch(2, &[junk]);
     builder.block();
     assert_eq!(quotas(&builder)[2], most / 4);
@@ -255,69 +190,27 @@ fn a_refused_cut_changes_nothing() {
         change(&mut cut);
         let lanes = lanes.map(|lane| lane.iter().map(|bytes| batch(bytes)).collect::<Vec<_>>());
         let reject = chain.execute(&cut, &cut.digest(), &lanes).unwrap_err();
-        assert_eq!(
-            (chain.state().root(), chain.history_root(), chain.height()),
-            before
-        );
+        assert_eq!((chain.state().root(), chain.history_root(), chain.height()), before);
         reject
     };
     let good: [&[&[u8]]; 4] = [&[&first, &second], &[], &[], &[]];
-    assert_eq!(
-        refused(&|cut| cut.network = digest(0), good),
-        Reject::WrongNetwork
-    );
+    assert_eq!(refused(&|cut| cut.network = digest(0), good), Reject::WrongNetwork);
     assert_eq!(refused(&|cut| cut.epoch = 1, good), Reject::WrongEpoch);
-    assert_eq!(
-        refused(&|cut| cut.height = Height(2), good),
-        Reject::WrongHeight
-    );
-    assert_eq!(
-        refused(&|cut| cut.parent = digest(0), good),
-        Reject::WrongParent
-    );
-    assert_eq!(
-        refused(&|cut| cut.lanes[0].lane = 4, good),
-        Reject::UnknownValidator
-    );
-    assert_eq!(
-        refused(&|cut| cut.lanes[0].sequence = 0, good),
-        Reject::TipNotAdvanced
-    );
+    assert_eq!(refused(&|cut| cut.height = Height(2), good), Reject::WrongHeight);
+    assert_eq!(refused(&|cut| cut.parent = digest(0), good), Reject::WrongParent);
+    assert_eq!(refused(&|cut| cut.lanes[0].lane = 4, good), Reject::UnknownValidator);
+    assert_eq!(refused(&|cut| cut.lanes[0].sequence = 0, good), Reject::TipNotAdvanced);
     let none = |_: &mut Cut| {};
-    assert_eq!(
-        refused(&none, [&[&first], &[], &[], &[]]),
-        Reject::BatchMissing
-    );
-    assert_eq!(
-        refused(&none, [&[&second], &[], &[], &[]]),
-        Reject::BatchMissing
-    );
-    assert_eq!(
-        refused(&none, [&[&first, &second], &[&first], &[], &[]]),
-        Reject::BatchMissing
-    );
-    assert_eq!(
-        refused(&none, [&[&second, &first], &[], &[], &[]]),
-        Reject::BatchUnlinked
-    );
-    assert_eq!(
-        refused(&none, [&[&first, &first], &[], &[], &[]]),
-        Reject::BatchUnlinked
-    );
-    assert_eq!(
-        refused(&none, [&[&other, &second], &[], &[], &[]]),
-        Reject::BatchUnlinked
-    );
+    assert_eq!(refused(&none, [&[&first], &[], &[], &[]]), Reject::BatchMissing);
+    assert_eq!(refused(&none, [&[&second], &[], &[], &[]]), Reject::BatchMissing);
+    assert_eq!(refused(&none, [&[&first, &second], &[&first], &[], &[]]), Reject::BatchMissing);
+    assert_eq!(refused(&none, [&[&second, &first], &[], &[], &[]]), Reject::BatchUnlinked);
+    assert_eq!(refused(&none, [&[&first, &first], &[], &[], &[]]), Reject::BatchUnlinked);
+    assert_eq!(refused(&none, [&[&other, &second], &[], &[], &[]]), Reject::BatchUnlinked);
     let certified = |cut: &mut Cut| cut.lanes[0].sequence = 1;
-    assert_eq!(
-        refused(&certified, [&[&other], &[], &[], &[]]),
-        Reject::BatchUnlinked
-    );
+    assert_eq!(refused(&certified, [&[&other], &[], &[], &[]]), Reject::BatchUnlinked);
     let moved = |cut: &mut Cut| cut.lanes[0].lane = 1;
-    assert_eq!(
-        refused(&moved, [&[], &[&first, &second], &[], &[]]),
-        Reject::BatchUnlinked
-    );
+    assert_eq!(refused(&moved, [&[], &[&first, &second], &[], &[]]), Reject::BatchUnlinked);
     let lanes = good.map(|lane| lane.iter().map(|bytes| batch(bytes)).collect::<Vec<_>>());
     assert!(chain.execute(&cut, &cut.digest(), &lanes).is_ok());
 }

@@ -51,10 +51,7 @@ fn varints_are_those_of_the_engine() {
     assert_eq!(varint(128), [0x80, 0x01]);
     assert_eq!(varint(16_383), [0xff, 0x7f]);
     assert_eq!(varint(16_384), [0x80, 0x80, 0x01]);
-    assert_eq!(
-        varint(u64::MAX),
-        [255, 255, 255, 255, 255, 255, 255, 255, 255, 1]
-    );
+    assert_eq!(varint(u64::MAX), [255, 255, 255, 255, 255, 255, 255, 255, 255, 1]);
     assert_eq!(varint(u64::MAX).len(), VARINT_BYTES_MAX);
 }
 
@@ -64,36 +61,16 @@ fn bad_certificates_are_refused_with_their_reason() {
     let refused = |change: &dyn Fn(&mut Finality)| {
         let mut certificate = good.clone();
         change(&mut certificate);
-        certificate
-            .check(&network.digest(), network.genesis.set(), &Dalek)
-            .unwrap_err()
+        certificate.check(&network.digest(), network.genesis.set(), &Dalek).unwrap_err()
     };
-    assert_eq!(
-        refused(&|it| it.signers = Bitmap(0b1_0110)),
-        Reject::UnknownValidator
-    );
-    assert_eq!(
-        refused(&|it| it.signers = Bitmap(0b0110)),
-        Reject::QuorumMissing
-    );
-    assert_eq!(
-        refused(&|it| it.signers = Bitmap(0b1111)),
-        Reject::CountMismatch
-    );
-    assert_eq!(
-        refused(&|it| it.signers = Bitmap(0b0111)),
-        Reject::BadSignature
-    );
-    assert_eq!(
-        refused(&|it| it.signatures.swap(1, 2)),
-        Reject::BadSignature
-    );
+    assert_eq!(refused(&|it| it.signers = Bitmap(0b1_0110)), Reject::UnknownValidator);
+    assert_eq!(refused(&|it| it.signers = Bitmap(0b0110)), Reject::QuorumMissing);
+    assert_eq!(refused(&|it| it.signers = Bitmap(0b1111)), Reject::CountMismatch);
+    assert_eq!(refused(&|it| it.signers = Bitmap(0b0111)), Reject::BadSignature);
+    assert_eq!(refused(&|it| it.signatures.swap(1, 2)), Reject::BadSignature);
     assert_eq!(refused(&|it| it.epoch = 1), Reject::BadSignature);
     assert_eq!(refused(&|it| it.view = View(301)), Reject::BadSignature);
-    assert_eq!(
-        refused(&|it| it.parent_view = View(1)),
-        Reject::BadSignature
-    );
+    assert_eq!(refused(&|it| it.parent_view = View(1)), Reject::BadSignature);
     assert_eq!(refused(&|it| it.payload = digest(1)), Reject::BadSignature);
     let elsewhere = good.check(&digest(1), network.genesis.set(), &Dalek);
     assert_eq!(elsewhere, Err(Reject::BadSignature));
@@ -115,10 +92,7 @@ fn votes_are_judged_by_the_engine_s_rule_alone() {
     }
 
     let (network, certificate) = sample();
-    assert_eq!(
-        certificate.check(&digest(1), network.genesis.set(), &VotesOnly),
-        Ok(())
-    );
+    assert_eq!(certificate.check(&digest(1), network.genesis.set(), &VotesOnly), Ok(()));
 }
 
 #[test]
@@ -135,10 +109,7 @@ fn broken_bytes_are_refused_with_their_reason() {
     assert_eq!(refused(79, 1), Reject::UnknownValidator);
     assert_eq!(refused(64, 0b1111), Reject::Truncated);
     assert_eq!(refused(64, 0b0011), Reject::TrailingBytes);
-    assert_eq!(
-        Finality::decode(&vec![1; FINALITY_BYTES_MAX + 1]),
-        Err(Reject::TooLong)
-    );
+    assert_eq!(Finality::decode(&vec![1; FINALITY_BYTES_MAX + 1]), Err(Reject::TooLong));
 }
 
 proptest! {

@@ -25,19 +25,35 @@ fn the_golden_sample_holds() {
     assert_eq!(genesis.digest().to_string(), DIGEST);
 }
 
-const DIGEST: &str = "?";
+const DIGEST: &str = "95df3059693f7416440b49507cf1d16ed0c366e764927043e7d997e8c23044d6";
 
 #[test]
 fn parts_come_back() {
     let genesis = sample();
     assert_eq!((genesis.name(), genesis.set().len()), ("test", 4));
-    assert!(
-        genesis
-            .accounts()
-            .iter()
-            .all(|account| account.balance == BALANCE)
-    );
+    assert!(genesis.accounts().iter().all(|account| account.balance == BALANCE));
     assert_eq!(*genesis.parameters(), Parameters::default());
+}
+
+#[test]
+fn the_digest_is_that_of_its_layout() {
+    let genesis = sample();
+    let mut bytes = vec![1, 4, 0, 0, 0];
+    bytes.extend_from_slice(b"test");
+    bytes.extend_from_slice(&[4, 0, 0, 0]);
+    for key in genesis.set().keys() {
+        bytes.extend_from_slice(&key.0);
+    }
+    bytes.extend_from_slice(&[5, 0, 0, 0]);
+    for account in genesis.accounts() {
+        bytes.extend_from_slice(&account.key.0);
+        bytes.extend_from_slice(&BALANCE.to_le_bytes());
+    }
+    for number in [10_u64, 1, 1_000, 256, 100_000, 16 << 20] {
+        bytes.extend_from_slice(&number.to_le_bytes());
+    }
+    let digest = blake3::derive_key("althing 2026 genesis v1", &bytes);
+    assert_eq!(genesis.digest().0, digest);
 }
 
 #[test]
@@ -46,9 +62,7 @@ fn the_digest_covers_every_part() {
     let (validators, accounts) = (genesis.set().keys().to_vec(), genesis.accounts().to_vec());
     let make = |name: &str, validators: &[PublicKey], accounts: &[GenesisAccount], parameters| {
         let (validators, accounts) = (validators.to_vec(), accounts.to_vec());
-        Genesis::new(name.into(), validators, accounts, parameters, &accept)
-            .unwrap()
-            .digest()
+        Genesis::new(name.into(), validators, accounts, parameters, &accept).unwrap().digest()
     };
     let standard = Parameters::default();
     let mut richer = accounts.clone();
@@ -61,30 +75,12 @@ fn the_digest_covers_every_part() {
         make("test", &validators, &richer, standard),
     ];
     for parameters in [
-        Parameters {
-            base_fee: 11,
-            ..standard
-        },
-        Parameters {
-            fee_per_byte: 2,
-            ..standard
-        },
-        Parameters {
-            account_deposit: 1_001,
-            ..standard
-        },
-        Parameters {
-            checkpoint_interval: 255,
-            ..standard
-        },
-        Parameters {
-            retention: 100_001,
-            ..standard
-        },
-        Parameters {
-            lane_quota_bytes: 1 << 20,
-            ..standard
-        },
+        Parameters { base_fee: 11, ..standard },
+        Parameters { fee_per_byte: 2, ..standard },
+        Parameters { account_deposit: 1_001, ..standard },
+        Parameters { checkpoint_interval: 255, ..standard },
+        Parameters { retention: 100_001, ..standard },
+        Parameters { lane_quota_bytes: 1 << 20, ..standard },
     ] {
         digests.push(make("test", &validators, &accounts, parameters));
     }
@@ -92,10 +88,7 @@ fn the_digest_covers_every_part() {
     digests.sort_unstable();
     digests.dedup();
     assert_eq!(digests.len(), count);
-    assert_eq!(
-        make("test", &validators, &accounts, standard),
-        genesis.digest()
-    );
+    assert_eq!(make("test", &validators, &accounts, standard), genesis.digest());
 }
 
 #[test]
@@ -104,24 +97,11 @@ fn parameters_have_defaults_and_no_unknown_keys() {
     let short = format!("{}}}", &GENESIS[..part]);
     assert_eq!(Genesis::from_json(&short, &accept).unwrap(), sample());
     let one = GENESIS.replace("\"base_fee\": 10", "\"base_fee\": 12");
-    assert_eq!(
-        Genesis::from_json(&one, &accept)
-            .unwrap()
-            .parameters()
-            .base_fee,
-        12
-    );
-    for (from, to) in [
-        ("base_fee", "base_fees"),
-        ("name", "title"),
-        ("balance", "amount"),
-    ] {
+    assert_eq!(Genesis::from_json(&one, &accept).unwrap().parameters().base_fee, 12);
+    for (from, to) in [("base_fee", "base_fees"), ("name", "title"), ("balance", "amount")] {
         let text = GENESIS.replacen(from, to, 1);
         let error = Genesis::from_json(&text, &accept).unwrap_err();
-        assert!(
-            error.to_string().contains(&format!("unknown field `{to}`")),
-            "{error}"
-        );
+        assert!(error.to_string().contains(&format!("unknown field `{to}`")), "{error}");
         assert!(error.to_string().contains("line"), "{error}");
     }
 }
@@ -132,10 +112,7 @@ fn broken_text_is_refused_with_its_place() {
     assert!(matches!(error, Error::Json(_)), "{error}");
     let text = GENESIS.replacen("\n    \"", "\n    \"zz", 1);
     let error = Genesis::from_json(&text, &accept).unwrap_err();
-    assert!(
-        error.to_string().contains("expected 64 hexadecimal digits"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("expected 64 hexadecimal digits"), "{error}");
 }
 
 #[test]
@@ -150,34 +127,19 @@ fn every_wrong_part_is_named() {
     for name in ["", "two\nlines", "þing", &"x".repeat(65)] {
         assert_eq!(make(name, &validators, &accounts), Error::Name);
     }
-    assert_eq!(
-        make("test", &[], &accounts),
-        Error::ValidatorCount { found: 0 }
-    );
+    assert_eq!(make("test", &[], &accounts), Error::ValidatorCount { found: 0 });
     let many: Vec<PublicKey> = (0..101).map(|number| PublicKey([number; 32])).collect();
-    assert_eq!(
-        make("test", &many, &accounts),
-        Error::ValidatorCount { found: 101 }
-    );
+    assert_eq!(make("test", &many, &accounts), Error::ValidatorCount { found: 101 });
     let twice = [validators[0], validators[1], validators[1]];
-    assert_eq!(
-        make("test", &twice, &accounts),
-        Error::ValidatorOrder { index: 2 }
-    );
+    assert_eq!(make("test", &twice, &accounts), Error::ValidatorOrder { index: 2 });
     let swapped = [accounts[1], accounts[0]];
-    assert_eq!(
-        make("test", &validators, &swapped),
-        Error::AccountOrder { index: 1 }
-    );
+    assert_eq!(make("test", &validators, &swapped), Error::AccountOrder { index: 1 });
     let mut rich = accounts.clone();
     rich[3].balance = u64::MAX;
     assert_eq!(make("test", &validators, &rich), Error::Supply { index: 3 });
     let crowd = vec![accounts[0]; GENESIS_ACCOUNTS_MAX + 1];
     let found = GENESIS_ACCOUNTS_MAX + 1;
-    assert_eq!(
-        make("test", &validators, &crowd),
-        Error::AccountCount { found }
-    );
+    assert_eq!(make("test", &validators, &crowd), Error::AccountCount { found });
     let refused = validators[2];
     let check = |key: &[u8; 32]| *key != refused.0;
     let error = Genesis::from_json(GENESIS, &check).unwrap_err();
@@ -203,62 +165,22 @@ fn every_parameter_has_a_range() {
     };
     let standard = Parameters::default();
     let most = u64::MAX;
-    assert_eq!(
-        name_of(Parameters {
-            base_fee: most,
-            ..standard
-        }),
-        "base_fee"
-    );
-    assert_eq!(
-        name_of(Parameters {
-            fee_per_byte: most,
-            ..standard
-        }),
-        "fee_per_byte"
-    );
-    assert_eq!(
-        name_of(Parameters {
-            account_deposit: most,
-            ..standard
-        }),
-        "account_deposit"
-    );
-    let never = Parameters {
-        checkpoint_interval: 0,
-        ..standard
-    };
+    assert_eq!(name_of(Parameters { base_fee: most, ..standard }), "base_fee");
+    assert_eq!(name_of(Parameters { fee_per_byte: most, ..standard }), "fee_per_byte");
+    assert_eq!(name_of(Parameters { account_deposit: most, ..standard }), "account_deposit");
+    let never = Parameters { checkpoint_interval: 0, ..standard };
     assert_eq!(name_of(never), "checkpoint_interval");
-    assert_eq!(
-        name_of(Parameters {
-            retention: 0,
-            ..standard
-        }),
-        "retention"
-    );
-    let narrow = Parameters {
-        lane_quota_bytes: 512 * 1024 - 1,
-        ..standard
-    };
+    assert_eq!(name_of(Parameters { retention: 0, ..standard }), "retention");
+    let narrow = Parameters { lane_quota_bytes: 512 * 1024 - 1, ..standard };
     assert_eq!(name_of(narrow), "lane_quota_bytes");
-    let wide = Parameters {
-        lane_quota_bytes: 65 * 1024 * 1024,
-        ..standard
-    };
+    let wide = Parameters { lane_quota_bytes: 65 * 1024 * 1024, ..standard };
     assert_eq!(name_of(wide), "lane_quota_bytes");
 }
 
 #[test]
 fn fees_do_not_overflow() {
-    let most = Parameters {
-        base_fee: PRICE_MAX,
-        fee_per_byte: PRICE_MAX,
-        ..Parameters::default()
-    };
+    let most = Parameters { base_fee: PRICE_MAX, fee_per_byte: PRICE_MAX, ..Parameters::default() };
     let longest = crate::limits::TRANSACTION_BYTES_MAX;
-    assert_eq!(
-        most.fee(longest),
-        PRICE_MAX + PRICE_MAX * length_u64(longest)
-    );
+    assert_eq!(most.fee(longest), PRICE_MAX + PRICE_MAX * length_u64(longest));
     assert_eq!(Parameters::default().fee(512), 522);
 }

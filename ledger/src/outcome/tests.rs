@@ -6,9 +6,7 @@ use super::*;
 use crate::testing::{digest, golden};
 
 fn sample() -> OutcomeList {
-    let outcomes = (0..)
-        .zip(Outcome::ALL)
-        .map(|(number, outcome)| (digest(number), outcome));
+    let outcomes = (0..).zip(Outcome::ALL).map(|(number, outcome)| (digest(number), outcome));
     OutcomeList {
         height: Height(12),
         cut: digest(0xc0),
@@ -42,11 +40,8 @@ fn codes_go_there_and_back() {
 #[test]
 fn the_root_covers_ids_outcomes_and_order() {
     let list = sample();
-    let leaves: Vec<Digest> = list
-        .outcomes
-        .iter()
-        .map(|(id, outcome)| outcome_leaf(id, *outcome))
-        .collect();
+    let leaves: Vec<Digest> =
+        list.outcomes.iter().map(|(id, outcome)| outcome_leaf(id, *outcome)).collect();
     assert_eq!(list.root(), merkle::root(&leaves));
     let mut other = list.clone();
     other.outcomes[2].1 = Outcome::Applied;
@@ -55,10 +50,7 @@ fn the_root_covers_ids_outcomes_and_order() {
     other.outcomes.swap(0, 1);
     assert_ne!(other.root(), list.root());
     let proof = merkle::prove(&leaves, 4).unwrap();
-    assert_eq!(
-        proof.check(&outcome_leaf(&digest(4), Outcome::Expired), &list.root()),
-        Ok(())
-    );
+    assert_eq!(proof.check(&outcome_leaf(&digest(4), Outcome::Expired), &list.root()), Ok(()));
     let lie = outcome_leaf(&digest(4), Outcome::Applied);
     assert_eq!(proof.check(&lie, &list.root()), Err(Reject::ProofRoot));
 }

@@ -18,11 +18,7 @@ fn setup() -> (State, Digest) {
 }
 
 fn total(state: &State) -> u64 {
-    state
-        .accounts()
-        .map(|(_, account)| account.balance)
-        .sum::<u64>()
-        + state.burned()
+    state.accounts().map(|(_, account)| account.balance).sum::<u64>() + state.burned()
 }
 
 #[test]
@@ -33,14 +29,7 @@ fn a_record_costs_its_fee() {
     assert_eq!(apply(&mut state, &network, &bytes, 1), Outcome::Applied);
     let fee = 10 + 156 + 12;
     let account = *state.account(&author.public()).unwrap();
-    assert_eq!(
-        account,
-        Account {
-            balance: BALANCE - fee,
-            sequence: 1,
-            head: author.previous
-        }
-    );
+    assert_eq!(account, Account { balance: BALANCE - fee, sequence: 1, head: author.previous });
     assert_eq!(state.burned(), fee);
     assert_eq!(apply(&mut state, &network, &bytes, 1), Outcome::Stale);
 }
@@ -52,19 +41,12 @@ fn a_transfer_moves_its_amount() {
     let bytes = from.transfer(&network, to, 5_000);
     assert_eq!(apply(&mut state, &network, &bytes, 1), Outcome::Applied);
     let fee = 10 + 196;
-    assert_eq!(
-        state.account(&from.public()).unwrap().balance,
-        BALANCE - fee - 5_000
-    );
+    assert_eq!(state.account(&from.public()).unwrap().balance, BALANCE - fee - 5_000);
     assert_eq!(state.account(&to).unwrap().balance, BALANCE + 5_000);
     let bytes = from.transfer(&network, from.public(), 5_000);
     assert_eq!(apply(&mut state, &network, &bytes, 1), Outcome::Applied);
     let after = state.account(&from.public()).unwrap().balance;
-    assert_eq!(
-        after,
-        BALANCE - 2 * fee - 5_000,
-        "to oneself costs the fee alone"
-    );
+    assert_eq!(after, BALANCE - 2 * fee - 5_000, "to oneself costs the fee alone");
 }
 
 #[test]
@@ -90,28 +72,16 @@ fn what_cannot_be_paid_fails_and_consumes_the_sequence() {
     for amount in [u64::MAX, BALANCE - fee + 1] {
         let bytes = from.transfer(&network, to, amount);
         let before = state.account(&from.public()).unwrap().balance;
-        let expected = if amount == u64::MAX {
-            before - fee
-        } else {
-            before - fee
-        };
+        let expected = before - fee;
         assert_eq!(apply(&mut state, &network, &bytes, 1), Outcome::Failed);
         assert_eq!(state.account(&from.public()).unwrap().balance, expected);
     }
     let rest = state.account(&from.public()).unwrap().balance;
     let bytes = from.transfer(&network, Author::new(77).public(), rest - fee - 999);
-    assert_eq!(
-        apply(&mut state, &network, &bytes, 1),
-        Outcome::Failed,
-        "the deposit is short"
-    );
+    assert_eq!(apply(&mut state, &network, &bytes, 1), Outcome::Failed, "the deposit is short");
     let rest = state.account(&from.public()).unwrap().balance;
     let bytes = from.transfer(&network, to, rest - fee);
-    assert_eq!(
-        apply(&mut state, &network, &bytes, 1),
-        Outcome::Applied,
-        "to the last unit"
-    );
+    assert_eq!(apply(&mut state, &network, &bytes, 1), Outcome::Applied, "to the last unit");
     let bytes = from.record(&network, b"broke");
     assert_eq!(apply(&mut state, &network, &bytes, 1), Outcome::Failed);
     let account = state.account(&from.public()).unwrap();
@@ -140,45 +110,21 @@ fn the_rules_have_their_order() {
     let first = author.record(&network, b"first");
     let second = author.record(&network, b"second");
     assert_eq!(apply(&mut state, &network, &second, 5), Outcome::Ahead);
-    assert_eq!(
-        apply(&mut state, &network, &first, 10),
-        Outcome::Applied,
-        "the last valid height"
-    );
+    assert_eq!(apply(&mut state, &network, &first, 10), Outcome::Applied, "the last valid height");
     assert_eq!(apply(&mut state, &network, &first, 10), Outcome::Stale);
-    assert_eq!(
-        apply(&mut state, &network, &first, 11),
-        Outcome::Expired,
-        "before stale"
-    );
-    assert_eq!(
-        apply(&mut state, &network, &second, 11),
-        Outcome::Expired,
-        "before all else"
-    );
+    assert_eq!(apply(&mut state, &network, &first, 11), Outcome::Expired, "before stale");
+    assert_eq!(apply(&mut state, &network, &second, 11), Outcome::Expired, "before all else");
     let mut nobody = Author::new(77);
     nobody.valid_until = Height(10);
     let bytes = nobody.record(&network, b"who");
-    assert_eq!(
-        apply(&mut state, &network, &bytes, 11),
-        Outcome::Expired,
-        "before ahead"
-    );
+    assert_eq!(apply(&mut state, &network, &bytes, 11), Outcome::Expired, "before ahead");
     assert_eq!(apply(&mut state, &network, &bytes, 10), Outcome::Ahead);
     author.previous = digest(1);
     author.sequence = 1;
     let forked = author.record(&network, b"forked");
     assert_eq!(apply(&mut state, &network, &forked, 10), Outcome::Forked);
-    assert_eq!(
-        apply(&mut state, &network, &second, 10),
-        Outcome::Applied,
-        "the right link"
-    );
-    assert_eq!(
-        apply(&mut state, &network, &forked, 10),
-        Outcome::Stale,
-        "before forked"
-    );
+    assert_eq!(apply(&mut state, &network, &second, 10), Outcome::Applied, "the right link");
+    assert_eq!(apply(&mut state, &network, &forked, 10), Outcome::Stale, "before forked");
 }
 
 #[test]
@@ -196,14 +142,18 @@ fn the_root_covers_everything() {
         changed(&|it| it.accounts.get_mut(&key).unwrap().balance += 1),
         changed(&|it| it.accounts.get_mut(&key).unwrap().sequence += 1),
         changed(&|it| it.accounts.get_mut(&key).unwrap().head = digest(1)),
-        changed(&|it| drop(it.accounts.remove(&key))),
+        changed(&|it| {
+            it.accounts.remove(&key);
+        }),
         changed(&|it| it.burned += 1),
         changed(&|it| it.lanes[1].executed.sequence += 1),
         changed(&|it| it.lanes[1].executed.digest = digest(1)),
         changed(&|it| it.lanes[1].committed.sequence += 1),
         changed(&|it| it.lanes[1].committed.digest = digest(1)),
         changed(&|it| it.lanes[1].quota_bytes += 1),
-        changed(&|it| drop(apply(it, &network, &author(0).record(&network, b""), 1))),
+        changed(&|it| {
+            apply(it, &network, &author(0).record(&network, b""), 1);
+        }),
     ];
     let count = roots.len();
     roots.sort_unstable();
@@ -227,10 +177,7 @@ fn the_root_is_that_of_its_layout() {
         bytes.extend_from_slice(&(16_u64 << 20).to_le_bytes());
     }
     bytes.extend_from_slice(&[0; 8]);
-    assert_eq!(
-        state.root().0,
-        blake3::derive_key("althing 2026 state v1", &bytes)
-    );
+    assert_eq!(state.root().0, blake3::derive_key("althing 2026 state v1", &bytes));
 }
 
 /// One step of the model test.
@@ -256,26 +203,16 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let ahead = prop_oneof![6 => Just(0), 1 => -2_i8..3];
     let linked = proptest::bool::weighted(0.9);
     let expired = proptest::bool::weighted(0.1);
-    let step = (
-        0_u8..8,
+    let step = (0_u8..8, ahead, linked, expired, 0_u8..8, amount, 0_usize..3_000);
+    let step = step.prop_map(|(author, ahead, linked, expired, to, amount, body_bytes)| Step {
+        author,
         ahead,
         linked,
         expired,
-        0_u8..8,
+        to,
         amount,
-        0_usize..3_000,
-    );
-    let step = step.prop_map(
-        |(author, ahead, linked, expired, to, amount, body_bytes)| Step {
-            author,
-            ahead,
-            linked,
-            expired,
-            to,
-            amount,
-            body_bytes,
-        },
-    );
+        body_bytes,
+    });
     proptest::collection::vec(step, 1..120)
 }
 
@@ -293,9 +230,7 @@ impl Model {
 
     fn apply(&mut self, transaction: &Transaction<'_>, id: Digest, height: Height) -> Outcome {
         let fee = 10 + i128::try_from(transaction.bytes().len()).unwrap();
-        let new = transaction
-            .transfer()
-            .is_some_and(|transfer| self.find(&transfer.to).is_none());
+        let new = transaction.transfer().is_some_and(|transfer| self.find(&transfer.to).is_none());
         let deposit = if new { 1_000 } else { 0 };
         if height > transaction.valid_until() {
             return Outcome::Expired;
@@ -305,11 +240,7 @@ impl Model {
         };
         if transaction.sequence() != account.2 {
             let stale = transaction.sequence() < account.2;
-            return if stale {
-                Outcome::Stale
-            } else {
-                Outcome::Ahead
-            };
+            return if stale { Outcome::Stale } else { Outcome::Ahead };
         }
         if transaction.previous() != account.3 {
             return Outcome::Forked;
@@ -349,18 +280,10 @@ fn encode(step: &Step, account: Option<&Account>, network: &Digest) -> Vec<u8> {
         None => vec![0; step.body_bytes],
     };
     let draft = Draft {
-        kind: if step.amount.is_some() {
-            Kind::Transfer
-        } else {
-            Kind::Record
-        },
+        kind: if step.amount.is_some() { Kind::Transfer } else { Kind::Record },
         author: Author::new(100 + step.author).public(),
         sequence: account.sequence.saturating_add_signed(step.ahead.into()),
-        previous: if step.linked {
-            account.head
-        } else {
-            digest(0xbb)
-        },
+        previous: if step.linked { account.head } else { digest(0xbb) },
         valid_until: Height(if step.expired { 9 } else { 10 }),
         body: &body,
     };

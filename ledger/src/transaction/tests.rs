@@ -19,20 +19,11 @@ fn sample(kind: Kind, body: &[u8]) -> (Vec<u8>, Digest) {
         valid_until: Height(500),
         body,
     };
-    draft
-        .sign(&NETWORK_DIGEST, |message| sign(&author, message))
-        .unwrap()
+    draft.sign(&NETWORK_DIGEST, |message| sign(&author, message)).unwrap()
 }
 
 fn sample_transfer() -> (Vec<u8>, Digest) {
-    sample(
-        Kind::Transfer,
-        &Transfer {
-            to: public(&key(8)),
-            amount: 1_234,
-        }
-        .encode(),
-    )
+    sample(Kind::Transfer, &Transfer { to: public(&key(8)), amount: 1_234 }.encode())
 }
 
 /// Decodes, checks the network and the signature.
@@ -57,19 +48,12 @@ fn encode_again(transaction: &Transaction<'_>) -> Vec<u8> {
         valid_until: transaction.valid_until(),
         body: transaction.body(),
     };
-    draft
-        .sign(&Digest(network), |_| transaction.signature())
-        .unwrap()
-        .0
+    draft.sign(&Digest(network), |_| transaction.signature()).unwrap().0
 }
 
 #[test]
 fn golden_samples_hold() {
-    golden(
-        "transaction_record",
-        &sample(Kind::Record, b"a record").0,
-        read,
-    );
+    golden("transaction_record", &sample(Kind::Record, b"a record").0, read);
     golden("transaction_transfer", &sample_transfer().0, read);
 }
 
@@ -85,20 +69,11 @@ fn fields_come_back() {
     assert_eq!(transaction.valid_until(), Height(500));
     assert_eq!(transaction.network_hint(), [0x4e; 8]);
     let transfer = transaction.transfer().unwrap();
-    assert_eq!(
-        transfer,
-        Transfer {
-            to: public(&key(8)),
-            amount: 1_234
-        }
-    );
+    assert_eq!(transfer, Transfer { to: public(&key(8)), amount: 1_234 });
     assert_eq!(transaction.body(), transfer.encode());
     assert_eq!(transaction.id(&NETWORK_DIGEST), id);
     assert_eq!(ids(&NETWORK_DIGEST, &[transaction, transaction]), [id, id]);
-    assert_eq!(
-        transaction.signature().as_bytes(),
-        transaction.signature_bytes()
-    );
+    assert_eq!(transaction.signature().as_bytes(), transaction.signature_bytes());
 
     let (bytes, _) = sample(Kind::Record, &[]);
     let record = Transaction::decode(&bytes).unwrap();
@@ -111,10 +86,7 @@ fn the_id_is_that_of_the_specification() {
     let (bytes, id) = sample_transfer();
     let mut material = NETWORK_DIGEST.0.to_vec();
     material.extend_from_slice(&bytes[..bytes.len() - 64]);
-    assert_eq!(
-        id.0,
-        blake3::derive_key("althing 2026 transaction id v1", &material)
-    );
+    assert_eq!(id.0, blake3::derive_key("althing 2026 transaction id v1", &material));
     assert_eq!(signing_message(&id)[..15], *b"althing/tx/v1\0\0");
     assert_eq!(signing_message(&id)[15..], id.0);
 }
@@ -125,16 +97,9 @@ fn the_signature_holds_on_one_network_only() {
     let transaction = Transaction::decode(&bytes).unwrap();
     let mut other = NETWORK_DIGEST;
     other.0[31] ^= 1;
-    assert_eq!(
-        transaction.check_network(&other),
-        Ok(()),
-        "the hint is the same"
-    );
+    assert_eq!(transaction.check_network(&other), Ok(()), "the hint is the same");
     assert_ne!(transaction.id(&other), id);
-    assert_eq!(
-        transaction.check_network(&digest(1)),
-        Err(Reject::WrongNetwork)
-    );
+    assert_eq!(transaction.check_network(&digest(1)), Err(Reject::WrongNetwork));
 }
 
 #[test]
@@ -149,16 +114,9 @@ fn broken_bytes_are_refused_with_their_reason() {
     assert_eq!(refused(&|bytes| bytes.truncate(195)), Reject::Truncated);
     assert_eq!(refused(&|bytes| bytes.push(0)), Reject::TrailingBytes);
     assert_eq!(refused(&|bytes| bytes[0] = 0), Reject::UnknownVersion);
-    assert_eq!(
-        refused(&|bytes| bytes[1] = 3),
-        Reject::UnknownKind,
-        "votes are not in version 1"
-    );
+    assert_eq!(refused(&|bytes| bytes[1] = 3), Reject::UnknownKind, "votes are not in version 1");
     assert_eq!(refused(&|bytes| bytes[2] = 39), Reject::TransferBody);
-    assert_eq!(
-        refused(&|bytes| bytes[1..4].copy_from_slice(&[1, 255, 255])),
-        Reject::TooLong
-    );
+    assert_eq!(refused(&|bytes| bytes[1..4].copy_from_slice(&[1, 255, 255])), Reject::TooLong);
 }
 
 #[test]
@@ -189,10 +147,7 @@ fn drafts_keep_the_limits() {
     assert_eq!(draft.sign(&NETWORK_DIGEST, unsigned), Err(Reject::TooLong));
     draft.body = &[0; 41];
     draft.kind = Kind::Transfer;
-    assert_eq!(
-        draft.sign(&NETWORK_DIGEST, unsigned),
-        Err(Reject::TransferBody)
-    );
+    assert_eq!(draft.sign(&NETWORK_DIGEST, unsigned), Err(Reject::TransferBody));
 }
 
 proptest! {

@@ -183,7 +183,7 @@ fn a_killed_process_loses_nothing_acknowledged() {
         let output = child.wait_with_output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let acknowledged = |line: &str| line.strip_prefix("durable ")?.parse::<u64>().ok();
-        let acknowledged = text.lines().filter_map(acknowledged).last().unwrap_or(0);
+        let acknowledged = text.lines().filter_map(acknowledged).next_back().unwrap_or(0);
         assert!(acknowledged == 0 || acknowledged > last);
         let (store, recovery) = Store::open(directory.path(), &small()).unwrap();
         assert!(recovery.records >= acknowledged.max(last), "{recovery:?} {acknowledged} {last}");

@@ -196,7 +196,7 @@ fn execution_moves_accounts_and_tells_who_waits() {
     round(&mut core, 0, vec![second.clone()], |_| true);
     let key = author(1).1;
     let account = Account { balance: 90_000, sequence: 1, head: a };
-    core.executed(&done(11, vec![(a, Outcome::Applied)], vec![(key, account)]));
+    core.executed(0, &done(11, vec![(a, Outcome::Applied)], vec![(key, account)]));
     assert_eq!(client.next(), Some(Answer::Accepted { id: a }));
     let told = Answer::Final { id: a, height: Height(11), outcome: Outcome::Applied };
     assert_eq!(client.next(), Some(told));
@@ -204,7 +204,7 @@ fn execution_moves_accounts_and_tells_who_waits() {
     assert_eq!((view.sequence, view.pending_sequence, view.pending_head), (1, 2, b));
     // Another validator executed another link: what was pending here came to nothing.
     let account = Account { balance: 80_000, sequence: 2, head: Digest([7; 32]) };
-    core.executed(&done(12, vec![], vec![(key, account)]));
+    core.executed(0, &done(12, vec![], vec![(key, account)]));
     let view = core.account(&key).unwrap();
     assert_eq!((view.pending_sequence, view.pending_head), (2, Digest([7; 32])));
     assert_eq!(refusal(&mut core, second).0, Refusal::Stale);
@@ -216,7 +216,7 @@ fn a_new_account_can_send_as_soon_as_it_exists() {
     let (bytes, id) = link(7, 0, Digest::ZERO).sign();
     assert_eq!(refusal(&mut core, bytes.clone()).0, Refusal::UnknownAuthor);
     let account = Account { balance: BALANCE, sequence: 0, head: Digest::ZERO };
-    core.executed(&done(11, vec![], vec![(author(7).1, account)]));
+    core.executed(0, &done(11, vec![], vec![(author(7).1, account)]));
     assert_eq!(round(&mut core, 0, vec![bytes], |_| true).0, [id]);
 }
 
@@ -228,9 +228,9 @@ fn an_outcome_that_is_not_final_tells_nobody() {
     let candidates = core.sift(0, vec![request], &mut SignedMessages::default());
     core.settle(0, candidates, &[true]);
     client.next();
-    core.executed(&done(11, vec![(id, Outcome::Ahead)], vec![]));
+    core.executed(0, &done(11, vec![(id, Outcome::Ahead)], vec![]));
     assert_eq!(client.next(), None);
-    core.executed(&done(12, vec![(id, Outcome::Applied)], vec![]));
+    core.executed(0, &done(12, vec![(id, Outcome::Applied)], vec![]));
     assert!(matches!(client.next(), Some(Answer::Final { .. })));
 }
 

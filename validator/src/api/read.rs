@@ -150,7 +150,7 @@ fn decode(id: Digest, bytes: &[u8]) -> Answered<Transaction<'_>> {
     })
 }
 
-fn content(transaction: &Transaction<'_>) -> document::Content {
+pub(super) fn content(transaction: &Transaction<'_>) -> document::Content {
     let kind = match transaction.kind() {
         Kind::Record => "record",
         Kind::Transfer => "transfer",

@@ -1,7 +1,24 @@
 //! What the commands print: aligned tables, readable numbers, colour only where it is wanted.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
+
+/// Prints text; a reader who has gone away is no error.
+pub fn say(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// Prints a line on standard error.
+pub fn complain(line: &str) {
+    let mut stderr = std::io::stderr().lock();
+    let _ = stderr.write_all(format!("{line}\n").as_bytes());
+}
+
+/// Prints a JSON document.
+pub fn say_json(document: &serde_json::Value) {
+    say(&format!("{document:#}\n"));
+}
 
 /// Writes a number with a comma between thousands: `1,234,567`.
 pub fn thousands(number: u64) -> String {
@@ -132,7 +149,7 @@ impl Paint {
 }
 
 // Source: no-color.org: any value but the empty one forbids colour.
-fn colour_wanted() -> bool {
+pub(super) fn colour_wanted() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::env::var_os("TERM").is_none_or(|value| value != "dumb")
 }

@@ -105,14 +105,14 @@ impl Application {
         Some(tips)
     }
 
-    /// A cut on `parent`, or nothing while none is worth a view.
-    fn build(&self, parent: &Block, tips: &Tips, view: View, now_ms: u64, force: bool) -> Option<Cut> {
+    /// A cut on `parent`; with [`Build::Wait`] none is worth a view yet.
+    fn build(&self, parent: &Block, tips: &Tips, view: View, now_ms: u64, force: bool) -> Build {
         let before = parent.cut();
         let height = before.height.next();
         let recent = self.board.progress.borrow();
         let known = newest(&recent);
         if known.height > before.height {
-            return None;
+            return Build::Moot;
         }
         let (executed, history_root, state_root) = if known.height >= before.executed {
             (known.height, known.history_root, known.state_root)
@@ -120,14 +120,14 @@ impl Application {
             (before.executed, before.history_root, before.state_root)
         };
         if height.get() - executed.get() > EXECUTION_LAG_MAX {
-            return None;
+            return Build::Wait;
         }
         let lanes = self.lanes(height, tips);
         let declare = before.executed < known.content && known.content <= executed;
         if lanes.is_empty() && !declare && !known.backlog && !force {
-            return None;
+            return Build::Wait;
         }
-        Some(Cut {
+        Build::Cut(Cut {
             network: self.network,
             epoch: self.epoch,
             height,
@@ -174,6 +174,16 @@ impl Application {
     }
 }
 
+/// What a leader has to propose.
+enum Build {
+    /// This cut.
+    Cut(Cut),
+    /// Nothing yet.
+    Wait,
+    /// Nothing ever: the parent is below what was executed here.
+    Moot,
+}
+
 impl<E: Clock> commonware_consensus::Application<E> for Application {
     type SigningScheme = Scheme;
     type Context = Context<Digest, PublicKey>;
@@ -197,25 +207,23 @@ impl<E: Clock> commonware_consensus::Application<E> for Application {
             let now = runtime.current();
             let now_ms = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
             let now_ms = u64::try_from(now_ms).unwrap_or(u64::MAX);
-            if let Some(cut) = self.build(&parent, &tips, view, now_ms, now >= deadline) {
-                let block = Block::new(cut);
-                let after = advance(tips, block.cut());
-                self.remember(&block, after);
-                let digest = block.digest();
-                return Some(Digested::precomputed(block, digest));
-            }
-            commonware_macros::select! {
-                changed = certificates.changed() => changed.ok()?,
-                changed = progress.changed() => changed.ok()?,
-                _ = runtime.sleep_until(deadline) => {
-                    if runtime.current() >= deadline + self.heartbeat {
-                        return None;
+            match self.build(&parent, &tips, view, now_ms, now >= deadline) {
+                Build::Cut(cut) => {
+                    let block = Block::new(cut);
+                    self.remember(&block, advance(tips, block.cut()));
+                    let digest = block.digest();
+                    return Some(Digested::precomputed(block, digest));
+                }
+                Build::Moot => return None,
+                // Due, yet execution lags too far: only execution can change that.
+                Build::Wait if now >= deadline => progress.changed().await.ok()?,
+                Build::Wait => {
+                    commonware_macros::select! {
+                        changed = certificates.changed() => changed.ok()?,
+                        changed = progress.changed() => changed.ok()?,
+                        _ = runtime.sleep_until(deadline) => {},
                     }
-                    // Only execution that lags too far keeps a due leader from proposing.
-                    if now >= deadline {
-                        progress.changed().await.ok()?;
-                    }
-                },
+                }
             }
         }
     }

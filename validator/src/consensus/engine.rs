@@ -14,7 +14,7 @@ use commonware_consensus::{
         self, Floor, ForwardPolicy, SkipBudget, SkipPolicy,
         elector::RoundRobin,
         scheme::ed25519::Scheme,
-        types::{Activity, Finalization},
+        types::{Activity, Attributable, Finalization},
     },
     types::{Epoch, FixedEpocher, Height, View, ViewDelta},
 };
@@ -34,6 +34,7 @@ use commonware_utils::{
 };
 use rand_core::CryptoRng;
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -125,8 +126,8 @@ pub struct Observed {
     pub votes: Vec<u64>,
     /// Views that ended without a block.
     pub nullified: u64,
-    /// Contradicting votes seen.
-    pub equivocations: u64,
+    /// Contradictions seen, by validator and kind.
+    pub equivocations: BTreeMap<(u32, &'static str), u64>,
 }
 
 impl Observer {
@@ -146,6 +147,12 @@ impl Observed {
     }
 }
 
+impl Observed {
+    fn equivocate(&mut self, conflict: &impl Attributable, kind: &'static str) {
+        *self.equivocations.entry((conflict.signer().get(), kind)).or_default() += 1;
+    }
+}
+
 impl Reporter for Observer {
     type Activity = Activity<Scheme, Digest>;
 
@@ -160,9 +167,9 @@ impl Reporter for Observer {
                 state.view = state.view.max(activity.view().get());
                 state.nullified += 1;
             }
-            Activity::ConflictingNotarize(_)
-            | Activity::ConflictingFinalize(_)
-            | Activity::NullifyFinalize(_) => state.equivocations += 1,
+            Activity::ConflictingNotarize(conflict) => state.equivocate(conflict, "notarize"),
+            Activity::ConflictingFinalize(conflict) => state.equivocate(conflict, "finalize"),
+            Activity::NullifyFinalize(conflict) => state.equivocate(conflict, "nullify_finalize"),
             Activity::Notarize(vote) => state.vote(vote.attestation.signer.get(), vote.view()),
             Activity::Nullify(vote) => state.vote(vote.attestation.signer.get(), vote.view()),
             Activity::Finalize(vote) => state.vote(vote.attestation.signer.get(), vote.view()),

@@ -109,7 +109,7 @@ pub(crate) struct FakeNode {
 
 impl FakeNode {
     pub(crate) fn start() -> Self {
-        let (handle, requests, queries) = handle(16 * 1_024, 64 << 20);
+        let (handle, requests, queries) = handle(32 * 1_024, 64 << 20);
         let (stop, stopped) = channel::bounded(1);
         let thread = std::thread::spawn(move || {
             let mut kept = Vec::new();

@@ -37,8 +37,9 @@ pub const FRAME_TIME_MAX: Duration = Duration::from_secs(20);
 pub const WRITE_TIME_MAX: Duration = Duration::from_secs(20);
 /// Time without a frame or an answer after which a connection is closed.
 pub const IDLE_TIME_MAX: Duration = Duration::from_secs(300);
-/// Time between two writes to one connection: under load, answers of a millisecond become one write.
-const WRITE_PAUSE: Duration = Duration::from_millis(1);
+/// Time between two turns of one connection, unless more waits than one turn reads: under load the
+/// frames and answers of a millisecond cost one call each way, and the first of them never waits.
+const TURN_PAUSE: Duration = Duration::from_millis(1);
 /// Time for the last answers when the validator stops.
 const STOP_TIME_MAX: Duration = Duration::from_millis(500);
 /// Pause after a failed accept, such as too many open files: trying at once would spin.

@@ -21,6 +21,15 @@ const THINGS: [&str; 11] = [
 fn page() -> String {
     let metrics = Metrics::new();
     metrics.observe(&crate::handle::tests::status());
+    // The two that have no rows before something happens.
+    metrics.stage("verify");
+    metrics
+        .equivocation
+        .get_or_create(&EquivocationLabel {
+            validator: 1,
+            kind: "ack",
+        })
+        .inc();
     metrics.render()
 }
 

@@ -1,12 +1,13 @@
 //! What a restart finds in the store: the executed chain, acks given, batches not yet final.
 
 use crate::{
+    consensus::{Recent, remember},
     execute::Core,
     held::Held,
     lane::{Finalized, Ready, Recovered},
     record,
 };
-use ledger::{Ack, Chain, Cut, Digest, Finality, Genesis, Height, OutcomeList, Tip};
+use ledger::{Ack, Chain, Cut, Digest, Genesis, Height, OutcomeList, Tip};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -15,11 +16,13 @@ use storage::Store;
 
 /// What the stages start from.
 pub struct State {
-    /// Execution, after the newest height that a certificate covers.
+    /// Execution, after the newest stored height.
     pub execute: Core,
     /// What the lane stage had acknowledged and held.
     pub lanes: Recovered,
-    /// Newest certified view, for the log.
+    /// Roots and tips of the newest heights.
+    pub recent: Recent,
+    /// Newest view, for the log.
     pub view: u64,
 }
 
@@ -39,18 +42,20 @@ pub enum Error {
     },
 }
 
-/// Replays every height that a certificate covers and collects what stands above.
+/// Replays every stored height and collects what stands above.
 ///
 /// Errors: [`Error::Record`] where a stored height does not lead to its stored outcome.
 pub fn recover(store: &Store, genesis: &Genesis) -> Result<State, Error> {
     let network = genesis.digest();
     let lanes = genesis.set().len();
     let mut core = Core::new(Chain::genesis(genesis), vec![VecDeque::new(); lanes]);
+    let mut recent = Recent::from([core.progress()]);
     let mut view = 0;
-    let last = store.last_height(record::CERTIFICATE).unwrap_or(0);
+    let last = store.last_height(record::CUT).unwrap_or(0);
     for height in (1..=last).map(Height) {
         let replay = Replay { store, network: &network, height };
         view = view.max(replay.height(&mut core)?);
+        remember(&mut recent, core.progress());
     }
     let tips = core.chain().tips();
     let mut recovered = Recovered::default();
@@ -81,7 +86,7 @@ pub fn recover(store: &Store, genesis: &Genesis) -> Result<State, Error> {
             _ => {}
         }
     }
-    Ok(State { execute: core, lanes: recovered, view })
+    Ok(State { execute: core, lanes: recovered, recent, view })
 }
 
 struct Replay<'a> {
@@ -113,16 +118,9 @@ impl Replay<'_> {
             let tip = Tip { sequence: certificate.sequence, digest: certificate.digest };
             batches[lane] = self.chain(&tips.0[lane], tip)?;
         }
-        let certificate = self.store.at_height(record::CERTIFICATE, self.height.get());
-        let certificate = match certificate {
-            Some(place) => {
-                let bytes = self.store.read(place)?;
-                Some(Finality::decode(&bytes).map_err(undecodable("certificate"))?)
-            }
-            None => None,
-        };
         let (digest, view) = (cut.digest(), cut.view.get());
-        let finalized = Finalized { cut: Arc::new(cut), digest, certificate, token: 0 };
+        // Its certificate is stored already; whether it holds is the audit's question.
+        let finalized = Finalized { cut: Arc::new(cut), digest, certificate: None, token: 0 };
         let root = core
             .replay(Ready { finalized, batches })
             .map_err(|reject| self.wrong(format!("it does not follow: {reject}")))?;

@@ -7,13 +7,14 @@ use crate::{
         BackendStatus, Budget, LaneStatus, PeerStatus, QueueStatus, Status, StatusBoard, Stop,
     },
     lane::{OWN_BYTES_MAX, WAITING_BYTES_MAX, WINDOW_BYTES},
-    metrics::Metrics,
+    metrics::{EquivocationLabel, Metrics},
     stage::{Clock, execute, lane},
 };
 use ledger::{Digest, PublicKey};
 use net_ebpf::filter;
 use sigverify::Verifier;
 use std::{
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -73,6 +74,8 @@ pub struct Reporter {
     pub delivered: Delivered,
     /// The block store.
     pub store: Store,
+    /// Its folder.
+    pub data: PathBuf,
     /// Counters of the process.
     pub metrics: Arc<Metrics>,
     /// The node's clock.
@@ -88,10 +91,23 @@ impl Reporter {
             let status = self.status();
             self.metrics.observe(&status);
             board.publish(status);
-            let written = self.store.stats().bytes;
-            self.metrics.storage_write_bytes.inc_by(written.saturating_sub(self.stored));
-            self.stored = written;
+            self.count();
             std::thread::sleep(PERIOD);
+        }
+    }
+
+    /// Brings counters up to date that others keep.
+    fn count(&mut self) {
+        let written = self.store.stats().bytes;
+        self.metrics.storage_write_bytes.inc_by(written.saturating_sub(self.stored));
+        self.stored = written;
+        if let Ok(disk) = rustix::fs::statvfs(&self.data) {
+            self.metrics.storage_free.set(disk.f_bavail.saturating_mul(disk.f_frsize));
+        }
+        for ((validator, kind), count) in self.observer.observed().equivocations {
+            let label = EquivocationLabel { validator, kind };
+            let counter = self.metrics.equivocation.get_or_create_owned(&label);
+            counter.inc_by(count.saturating_sub(counter.get()));
         }
     }
 

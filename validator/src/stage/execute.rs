@@ -14,8 +14,11 @@ use crate::{
     record,
 };
 use crossbeam::channel::{Receiver, Sender, select};
-use ledger::{Batch, Digest, Height, OutcomeList};
-use std::sync::{Arc, Mutex};
+use ledger::{Batch, Digest, Height, Outcome, OutcomeList};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 /// The stage and its queues.
 pub struct Stage {
@@ -126,9 +129,13 @@ impl Stage {
 
     fn append(&self, records: Vec<storage::Record>, height: Height) {
         let durable = self.durable.0.clone();
+        let (metrics, clock, start) = (self.metrics.clone(), self.clock, self.clock.now());
         let done = move |result: Result<(), storage::Error>| match result {
-            // The stage may have stopped meanwhile.
-            Ok(()) => drop(durable.send(height)),
+            Ok(()) => {
+                metrics.storage_sync.observe(seconds(clock.now() - start));
+                // The stage may have stopped meanwhile.
+                drop(durable.send(height));
+            }
             Err(error) => fatal(&error),
         };
         if let Err(error) = self.store.append(records, Some(Box::new(done))) {
@@ -138,13 +145,18 @@ impl Stage {
 
     fn finish(&mut self, done: Arc<Done>) -> bool {
         self.metrics.execute_blocks.inc();
-        let mut committed = 0;
-        for (_, outcome) in &done.outcomes {
-            let label = OutcomeLabel { outcome: outcome.as_str() };
-            self.metrics.tx_outcomes.get_or_create(&label).inc();
-            committed += u64::from(outcome.pays());
+        let age = self.clock.wall().saturating_sub(Duration::from_millis(done.time_ms));
+        self.metrics.consensus_finality.observe(age.as_secs_f64());
+        for outcome in Outcome::ALL {
+            let count = done.outcomes.iter().filter(|(_, other)| *other == outcome).count() as u64;
+            if count > 0 {
+                let label = OutcomeLabel { outcome: outcome.as_str() };
+                self.metrics.tx_outcomes.get_or_create(&label).inc_by(count);
+            }
+            if outcome.pays() {
+                self.metrics.tx_committed.inc_by(count);
+            }
         }
-        self.metrics.tx_committed.inc_by(committed);
         *self.report.lock().expect("no holder panics") = Report {
             height: done.height,
             history_root: done.history_root,

@@ -9,6 +9,7 @@ use crate::{
     metrics::Metrics,
     network::lanes::Outgoing,
     node::fatal,
+    record,
 };
 use crossbeam::channel::{Receiver, Sender, select};
 use ledger::Digest;
@@ -183,9 +184,18 @@ impl Stage {
 
     fn append(&self, records: Vec<storage::Record>, then: Durable) -> bool {
         let durable = self.durable.0.clone();
+        let (metrics, clock, start) = (self.metrics.clone(), self.clock, self.clock.now());
+        let batches = records.iter().filter(|record| record.kind == record::BATCH);
+        let (count, bytes) =
+            batches.fold((0, 0), |(count, bytes), batch| (count + 1, bytes + batch.body.size()));
         let done = move |result: Result<(), storage::Error>| match result {
-            // The stage may have stopped meanwhile.
-            Ok(()) => drop(durable.send(then)),
+            Ok(()) => {
+                metrics.storage_sync.observe(seconds(clock.now() - start));
+                metrics.lane_batches.inc_by(count);
+                metrics.lane_batch_bytes.inc_by(bytes as u64);
+                // The stage may have stopped meanwhile.
+                drop(durable.send(then));
+            }
             Err(error) => fatal(&error),
         };
         match self.store.append(records, Some(Box::new(done))) {

@@ -128,7 +128,8 @@ impl Stage {
             let label = crate::metrics::DropLabel { stage: "verify", reason: refusal.as_str() };
             self.metrics.tx_dropped.get_or_create(&label).inc_by(count);
         }
-        counters.busy.inc_by(seconds(self.clock.now() - start));
+        let end = self.clock.now();
+        counters.busy.inc_by(seconds(end - start));
         let mut open = true;
         for (digest, held) in verified.batches {
             open &= self.lane.send(FromVerify::Batch(digest, held)).is_ok();
@@ -138,6 +139,7 @@ impl Stage {
             counters.passed.inc_by(verified.admitted.len() as u64);
             open &= self.lane.send(FromVerify::Admitted(verified.admitted)).is_ok();
         }
+        counters.backpressure.inc_by(seconds(self.clock.now() - end));
         open
     }
 
@@ -155,7 +157,12 @@ impl Stage {
 
     fn update(&mut self, update: Update) {
         match update {
-            Update::Done(done) => self.core.executed(&done),
+            Update::Done(done) => {
+                self.core.executed(self.clock.now(), &done);
+                for latency in self.core.take_latencies() {
+                    self.metrics.tx_commit_latency.observe(seconds(latency));
+                }
+            }
             // The asker may have gone.
             Update::Account(key, reply) => drop(reply.send(self.core.account(&key))),
             Update::Located(id, reply, location) => {

@@ -1,0 +1,88 @@
+//! The rival to beat: the batch verifier of commonware, which the consensus engine itself uses.
+
+use chacha20::ChaCha12Rng;
+use chacha20::rand_core::SeedableRng;
+use commonware_codec::ReadExt;
+use commonware_cryptography::ed25519::{PublicKey, Signature};
+use commonware_cryptography::{BatchEntry, BatchVerifier};
+use commonware_parallel::{Rayon, Sequential, Strategy};
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+
+use super::inputs::{Inputs, NAMESPACE};
+use super::subjects::{Pass, Subject, Workers, timed};
+use crate::suite::{Failure, Label};
+
+/// `PublicKey::verify_batch`, with its own parallel strategy where there are threads.
+pub(super) struct Commonware {
+    /// Its coefficients; a fixed seed does for inputs that nobody chose against it.
+    random: ChaCha12Rng,
+    workers: Workers,
+}
+
+impl Commonware {
+    pub(super) fn new(workers: Workers) -> Self {
+        Self { random: ChaCha12Rng::from_seed([7; 32]), workers }
+    }
+
+    /// Checks one call's items with keys that are decoded.
+    fn hold(
+        &mut self,
+        inputs: &Inputs,
+        start: usize,
+        keys: &[PublicKey],
+        signatures: &[Signature],
+        strategy: &impl Strategy,
+    ) -> bool {
+        let project = |index: usize, public_key| BatchEntry {
+            namespace: NAMESPACE,
+            message: inputs.payload(start + index),
+            public_key,
+            signature: &signatures[start + index],
+        };
+        PublicKey::verify_batch(&mut self.random, keys, project, strategy)
+    }
+
+    fn pass_with(&mut self, inputs: &Inputs, strategy: &impl Strategy) -> Result<Pass, Failure> {
+        let signatures = inputs.signatures.iter().map(signature).collect::<Result<Vec<_>, _>>()?;
+        let workers = self.workers.clone();
+        let decode = |keys: &[[u8; 32]]| -> Option<Vec<PublicKey>> {
+            match &workers {
+                Some(workers) => workers.install(|| keys.par_iter().map(key).collect()),
+                None => keys.iter().map(key).collect(),
+            }
+        };
+        let known = match &inputs.decoded {
+            Some(_) => decode(&inputs.keys),
+            None => None,
+        };
+        Ok(timed(inputs, |call| {
+            let start = call.start;
+            match &known {
+                Some(known) => self.hold(inputs, start, &known[call], &signatures, strategy),
+                None => decode(&inputs.keys[call])
+                    .is_some_and(|keys| self.hold(inputs, start, &keys, &signatures, strategy)),
+            }
+        }))
+    }
+}
+
+impl Subject for Commonware {
+    fn label(&self) -> Label {
+        Label::new("commonware-cryptography::verify_batch")
+    }
+
+    fn pass(&mut self, inputs: &Inputs) -> Result<Pass, Failure> {
+        match self.workers.clone() {
+            Some(workers) => self.pass_with(inputs, &Rayon::with_pool(workers)),
+            None => self.pass_with(inputs, &Sequential),
+        }
+    }
+}
+
+fn key(bytes: &[u8; 32]) -> Option<PublicKey> {
+    PublicKey::read(&mut &bytes[..]).ok()
+}
+
+fn signature(bytes: &[u8; 64]) -> Result<Signature, Failure> {
+    Signature::read(&mut &bytes[..]).map_err(|error| Failure::Wrong(error.to_string()))
+}

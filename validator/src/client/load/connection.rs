@@ -1,0 +1,211 @@
+//! A connection to one validator that is made again whenever it breaks, and its datagrams.
+
+use super::Target;
+use crate::handle::{Answer, RETRY_MS};
+use crate::refusal::Refusal;
+use crate::wire::{self, Call, Frames, HELLO, WELCOME_BYTES, Welcome};
+use ledger::Digest;
+use net_ebpf::abi;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::{Notify, mpsc};
+
+/// Time between two attempts to connect.
+const RECONNECT: Duration = Duration::from_millis(200);
+/// Time for one attempt.
+const CONNECT: Duration = Duration::from_secs(2);
+/// Bytes that may wait for a validator that does not read; then the connection is given up.
+const OUTGOING_BYTES_MAX: usize = 64 << 20;
+/// Bytes that are read at once.
+const READ_BYTES: usize = 64 * 1024;
+
+/// News from a connection.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// It was made.
+    Connected(usize, Welcome),
+    /// It broke, or could not be made.
+    Gone(usize, String),
+    /// Answers arrived.
+    Answers(usize, Vec<Answer>),
+}
+
+/// The sending side of a connection.
+#[derive(Clone, Default)]
+pub(super) struct Outgoing {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    wake: Arc<Notify>,
+}
+
+impl Outgoing {
+    /// Adds a frame; it leaves at the next [`Outgoing::flush`].
+    pub(super) fn push(&self, call: &Call<'_>) {
+        call.encode_into(&mut self.lock());
+    }
+
+    /// Sends what was added.
+    pub(super) fn flush(&self) {
+        if !self.lock().is_empty() {
+            self.wake.notify_one();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<u8>> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps a connection for as long as the events are read.
+pub(super) async fn keep(
+    index: usize,
+    target: Target,
+    outgoing: Outgoing,
+    events: mpsc::Sender<Event>,
+) {
+    while !events.is_closed() {
+        let end = match tokio::time::timeout(CONNECT, open(target.tcp)).await {
+            Ok(Ok((stream, welcome))) => {
+                // What was meant for the connection before is sent again by whoever sent it.
+                outgoing.lock().clear();
+                if events.send(Event::Connected(index, welcome)).await.is_err() {
+                    return;
+                }
+                serve(index, stream, &outgoing, &events).await
+            }
+            Ok(Err(error)) => error,
+            Err(_) => io::Error::from(io::ErrorKind::TimedOut),
+        };
+        let reason = format!("{}: {end}", target.tcp);
+        if events.send(Event::Gone(index, reason)).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(RECONNECT).await;
+    }
+}
+
+async fn open(address: SocketAddr) -> io::Result<(TcpStream, Welcome)> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    stream.write_all(&HELLO).await?;
+    let mut bytes = [0; WELCOME_BYTES];
+    stream.read_exact(&mut bytes).await?;
+    let welcome = Welcome::decode(&bytes).map_err(io::Error::other)?;
+    Ok((stream, welcome))
+}
+
+/// Serves both directions at once, so that a validator that does not read can still be read.
+async fn serve(
+    index: usize,
+    stream: TcpStream,
+    outgoing: &Outgoing,
+    events: &mpsc::Sender<Event>,
+) -> io::Error {
+    let (reader, writer) = stream.into_split();
+    tokio::select! {
+        error = read(index, reader, events) => error,
+        error = write(writer, outgoing) => error,
+    }
+}
+
+async fn read(index: usize, mut reader: OwnedReadHalf, events: &mpsc::Sender<Event>) -> io::Error {
+    let mut frames = Frames::new(wire::ANSWER_BYTES_MAX);
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        let count = match reader.read(&mut buffer).await {
+            Ok(0) => return io::Error::from(io::ErrorKind::UnexpectedEof),
+            Ok(count) => count,
+            Err(error) => return error,
+        };
+        let mut answers = Vec::new();
+        let fed = frames.feed(&buffer[..count], |frame| {
+            answers.push(wire::decode_answer(frame)?);
+            Ok(())
+        });
+        if let Err(reject) = fed {
+            return io::Error::other(reject);
+        }
+        if !answers.is_empty() && events.send(Event::Answers(index, answers)).await.is_err() {
+            return io::Error::from(io::ErrorKind::BrokenPipe);
+        }
+    }
+}
+
+async fn write(mut writer: OwnedWriteHalf, outgoing: &Outgoing) -> io::Error {
+    let mut bytes = Vec::new();
+    loop {
+        bytes.clear();
+        std::mem::swap(&mut bytes, &mut outgoing.lock());
+        if bytes.is_empty() {
+            outgoing.wake.notified().await;
+            continue;
+        }
+        let sent = writer.write_all(&bytes);
+        tokio::select! {
+            result = sent => if let Err(error) = result { return error },
+            () = clogged(outgoing) => return io::Error::other("the validator does not read"),
+        }
+    }
+}
+
+/// Ends when too much waits.
+async fn clogged(outgoing: &Outgoing) {
+    while outgoing.lock().len() < OUTGOING_BYTES_MAX {
+        tokio::time::sleep(RECONNECT).await;
+    }
+}
+
+/// Makes a socket for the datagrams to one validator.
+pub(super) async fn datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
+    let local: SocketAddr = match address {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(local).await?;
+    socket.connect(address).await?;
+    Ok(socket)
+}
+
+/// Reads the answers to datagrams for as long as the events are read.
+pub(super) async fn keep_datagrams(
+    index: usize,
+    socket: Arc<UdpSocket>,
+    events: mpsc::Sender<Event>,
+) {
+    let mut packet = [0; abi::ANSWER_SIZE + 1];
+    while !events.is_closed() {
+        // An error here tells of an earlier datagram: nobody listened. Its transaction has no answer
+        // and goes elsewhere in time.
+        let Ok(count) = socket.recv(&mut packet).await else {
+            tokio::time::sleep(RECONNECT).await;
+            continue;
+        };
+        let Some(answer) = abi::Answer::decode(&packet[..count]).ok().as_ref().and_then(answer_of)
+        else {
+            continue;
+        };
+        if events.send(Event::Answers(index, vec![answer])).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What a datagram says; none for what the connection tells better, with its height.
+fn answer_of(answer: &abi::Answer) -> Option<Answer> {
+    let id = Digest(answer.id);
+    match answer.status {
+        abi::Status::Accepted => Some(Answer::Accepted { id }),
+        abi::Status::Final => None,
+        abi::Status::Refused(code) => {
+            let refusal = Refusal::from_code(code)?;
+            let previous = Digest(answer.expected_previous);
+            let expected = wire::expected(answer.expected_sequence, previous).ok()?;
+            let retry_ms = if refusal.retryable() { RETRY_MS } else { 0 };
+            Some(Answer::Refused { id, refusal, expected, retry_ms })
+        }
+    }
+}

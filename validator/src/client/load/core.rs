@@ -1,0 +1,546 @@
+//! The decisions of the load as a plain state machine: time, answers and signed transactions in,
+//! actions out.
+
+use super::report::{Lateness, Measured};
+use super::{Acknowledged, Counts, LATE_MAX, Latency, Snapshot, TargetSnapshot};
+use crate::client::author::Link;
+use crate::handle::{Answer, Expected};
+use crate::refusal::Refusal;
+use ledger::Digest;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Microseconds since the first transaction was due.
+pub(super) type Micros = u64;
+
+/// Without an answer for this long, another validator is asked.
+const ANSWER_TIME: Micros = 2_000_000;
+/// Accepted but not final for this long: another validator is asked. Longer, since asking twice adds
+/// to the load of validators that are slow because of it.
+const FINAL_TIME: Micros = 10_000_000;
+/// A validator that is behind is asked again after this time at least.
+const BEHIND_TIME: Micros = 100_000;
+/// While no validator is connected, what is under way is looked at this often.
+const OFFLINE_TIME: Micros = 200_000;
+/// A transaction is signed again for another place in its author's chain this often at most.
+const RESIGNED_MAX: u8 = 3;
+
+/// What the shell must do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Sign the author's transaction for a place, and give it back by [`Core::signed`].
+    Sign { author: u32, link: Link },
+    /// Send these bytes.
+    Submit { target: usize, id: Digest, bytes: Arc<[u8]> },
+    /// Ask for news of a transaction.
+    Watch { target: usize, id: Digest },
+}
+
+/// A transaction that can leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Signed {
+    pub(super) author: u32,
+    pub(super) id: Digest,
+    pub(super) bytes: Arc<[u8]>,
+}
+
+struct Author {
+    link: Link,
+    /// Whether its place in its chain is known from a final transaction.
+    is_settled: bool,
+    /// Set while a transaction is signed again for an offer that was made.
+    reoffer: Option<Offer>,
+}
+
+/// A place in the schedule that a transaction fills.
+#[derive(Clone, Copy)]
+struct Offer {
+    intended: Micros,
+    resigned: u8,
+}
+
+struct Flight {
+    signed: Signed,
+    offer: Offer,
+    target: usize,
+    attempts: u32,
+    /// Whether some validator took it: it may become final whatever others say.
+    is_accepted: bool,
+    /// Whether the validator that was asked last has answered.
+    is_answered: bool,
+    /// When to look at it again; other timers of it are old.
+    due: Micros,
+}
+
+struct Target {
+    is_connected: bool,
+    last_final: Micros,
+    longest_pause: Micros,
+}
+
+/// Why transactions leave late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The generator's own thread came late.
+    Schedule,
+    /// Signing is behind.
+    Signing,
+    /// Every author waits for a validator.
+    Authors,
+    /// No validator is connected.
+    Offline,
+}
+
+/// Everything that the load knows.
+pub(super) struct Core {
+    rate: u64,
+    /// Transactions to offer in all.
+    offers: u64,
+    authors: Vec<Author>,
+    ready: VecDeque<Signed>,
+    signing: usize,
+    /// Offers whose transaction is being signed again.
+    reoffers: usize,
+    flights: HashMap<Digest, Flight>,
+    timers: BinaryHeap<Reverse<(Micros, Digest)>>,
+    targets: Vec<Target>,
+    counts: Counts,
+    measured: Measured,
+    lateness: Lateness,
+    cause: Cause,
+    actions: Vec<Action>,
+    last_snapshot: Micros,
+    is_closed: bool,
+}
+
+impl Core {
+    /// Starts with every author at the first place of its chain.
+    ///
+    /// Shape: `offers` is the whole number of transactions to offer.
+    pub(super) fn new(rate: u64, offers: u64, authors: u32, targets: usize) -> Self {
+        let author = || Author { link: Link::FIRST, is_settled: false, reoffer: None };
+        let target = || Target { is_connected: false, last_final: 0, longest_pause: 0 };
+        let mut core = Self {
+            rate,
+            offers,
+            authors: (0..authors).map(|_| author()).collect(),
+            ready: VecDeque::new(),
+            signing: 0,
+            reoffers: 0,
+            flights: HashMap::new(),
+            timers: BinaryHeap::new(),
+            targets: (0..targets).map(|_| target()).collect(),
+            counts: Counts::default(),
+            measured: Measured::new(),
+            lateness: Lateness::default(),
+            cause: Cause::Schedule,
+            actions: Vec::new(),
+            last_snapshot: 0,
+            is_closed: false,
+        };
+        for author in 0..authors {
+            core.sign(author);
+        }
+        core
+    }
+
+    /// Returns what is to be done, once.
+    pub(super) fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Returns how many transactions are being signed.
+    pub(super) fn signing(&self) -> usize {
+        self.signing
+    }
+
+    /// Returns whether a validator is connected.
+    pub(super) fn is_online(&self) -> bool {
+        self.targets.iter().any(|target| target.is_connected)
+    }
+
+    /// Returns whether nothing is under way and nothing will leave any more.
+    pub(super) fn is_done(&self) -> bool {
+        (self.is_closed || self.counts.sent == self.offers)
+            && self.flights.is_empty()
+            && self.reoffers == 0
+    }
+
+    /// Returns how many transactions are final.
+    pub(super) fn finalized_total(&self) -> u64 {
+        self.counts.finalized_total()
+    }
+
+    /// A connection was made.
+    pub(super) fn connected(&mut self, target: usize, now: Micros) {
+        self.targets[target].is_connected = true;
+        self.targets[target].last_final = now;
+    }
+
+    /// A connection broke: what was sent over it goes to another validator.
+    pub(super) fn disconnected(&mut self, target: usize, now: Micros) {
+        self.targets[target].is_connected = false;
+        let mut orphans: Vec<Digest> = self
+            .flights
+            .iter()
+            .filter(|(_, flight)| flight.target == target)
+            .map(|(id, _)| *id)
+            .collect();
+        // A map's order differs from run to run.
+        orphans.sort_unstable();
+        for id in orphans {
+            self.resubmit(&id, now);
+        }
+    }
+
+    /// A transaction was signed.
+    pub(super) fn signed(&mut self, signed: Signed, now: Micros) {
+        self.signing -= 1;
+        match self.authors[place(signed.author)].reoffer.take() {
+            None => self.ready.push_back(signed),
+            Some(offer) => {
+                self.reoffers -= 1;
+                self.launch(signed, offer, now);
+            }
+        }
+    }
+
+    /// Sends what is due and looks after what is under way.
+    pub(super) fn step(&mut self, now: Micros) {
+        while let Some(intended) = self.next_intended().filter(|intended| *intended <= now) {
+            if self.is_closed {
+                break;
+            }
+            if !self.is_online() {
+                self.cause = Cause::Offline;
+                break;
+            }
+            let Some(signed) = self.ready.pop_front() else {
+                self.cause = if self.signing > 0 { Cause::Signing } else { Cause::Authors };
+                break;
+            };
+            self.measure_lateness(now - intended);
+            self.counts.sent += 1;
+            self.launch(signed, Offer { intended, resigned: 0 }, now);
+        }
+        while let Some(Reverse((due, id))) = self.timers.peek().copied() {
+            if due > now {
+                break;
+            }
+            self.timers.pop();
+            if self.flights.get(&id).is_some_and(|flight| flight.due == due) {
+                self.resubmit(&id, now);
+            }
+        }
+    }
+
+    /// Returns when [`Core::step`] has something to do at the latest.
+    pub(super) fn next_step(&self) -> Option<Micros> {
+        let offer = self.next_intended().filter(|_| !self.is_closed);
+        let timer = self.timers.peek().map(|Reverse((due, _))| *due);
+        [offer, timer].into_iter().flatten().min()
+    }
+
+    /// A validator answered.
+    ///
+    /// Shape: returns what it acknowledged as final, if it did.
+    pub(super) fn answered(
+        &mut self,
+        target: usize,
+        answer: Answer,
+        now: Micros,
+    ) -> Option<Acknowledged> {
+        match answer {
+            Answer::Accepted { id } => self.accepted(&id, now),
+            Answer::Unknown { id } => {
+                if let Some(flight) = self.flights.get_mut(&id) {
+                    flight.is_answered = true;
+                }
+            }
+            Answer::Refused { id, refusal, expected, retry_ms } => {
+                self.refused(&id, target, refusal, expected, retry_ms, now);
+            }
+            Answer::Final { id, height, outcome } => {
+                let known = Acknowledged { id, height, outcome };
+                self.finalized(target, &known, now);
+                return Some(known);
+            }
+        }
+        None
+    }
+
+    /// Offers nothing more; what never left is counted.
+    pub(super) fn close(&mut self, now: Micros) {
+        if !self.is_closed {
+            self.is_closed = true;
+            self.offers = self.due(now).min(self.offers).max(self.counts.sent);
+        }
+    }
+
+    /// Ends the run: what has no answer is lost, and as old as it is now in the latency.
+    pub(super) fn finish(mut self, now: Micros) -> (Counts, Measured, Lateness) {
+        let flights = self.flights.values().map(|flight| flight.offer);
+        let offers = flights.chain(self.authors.iter().filter_map(|author| author.reoffer));
+        for offer in offers {
+            self.measured.lost(now.saturating_sub(offer.intended));
+        }
+        self.counts.lost = count(self.flights.len() + self.reoffers);
+        self.counts.offered = self.due(now).min(self.offers).max(self.counts.sent);
+        self.counts.unsent = self.counts.offered - self.counts.sent;
+        self.lateness.never_left(self.counts.unsent, self.cause);
+        (self.counts, self.measured, self.lateness)
+    }
+
+    /// Measures pauses from now on.
+    pub(super) fn mark(&mut self, now: Micros) {
+        for target in &mut self.targets {
+            target.last_final = now;
+            target.longest_pause = 0;
+        }
+    }
+
+    /// Returns the state, and starts the next interval.
+    pub(super) fn snapshot(&mut self, now: Micros) -> Snapshot {
+        let mut counts = self.counts.clone();
+        counts.offered = self.due(now).min(self.offers).max(counts.sent);
+        let (finalized_recently, latency): (u64, Option<Latency>) = self.measured.take_recent();
+        let interval = Duration::from_micros(now - self.last_snapshot);
+        self.last_snapshot = now;
+        let targets = self.targets.iter().map(|target| TargetSnapshot {
+            is_connected: target.is_connected,
+            longest_pause: Duration::from_micros(
+                target.longest_pause.max(now.saturating_sub(target.last_final)),
+            ),
+        });
+        Snapshot {
+            elapsed: Duration::from_micros(now),
+            counts,
+            in_flight: count(self.flights.len()),
+            finalized_recently,
+            interval,
+            latency,
+            targets: targets.collect(),
+        }
+    }
+
+    /// Returns how many transactions were due at a time.
+    fn due(&self, now: Micros) -> u64 {
+        let due = u128::from(now) * u128::from(self.rate) / 1_000_000 + 1;
+        u64::try_from(due).unwrap_or(u64::MAX)
+    }
+
+    /// Returns the time of the next transaction that has not left.
+    fn next_intended(&self) -> Option<Micros> {
+        if self.counts.sent >= self.offers {
+            return None;
+        }
+        let micros = (u128::from(self.counts.sent) * 1_000_000).div_ceil(u128::from(self.rate));
+        u64::try_from(micros).ok()
+    }
+
+    fn measure_lateness(&mut self, lag: Micros) {
+        if Duration::from_micros(lag) > LATE_MAX {
+            self.lateness.late(self.cause);
+        } else {
+            self.cause = Cause::Schedule;
+        }
+    }
+
+    fn sign(&mut self, author: u32) {
+        self.signing += 1;
+        let link = self.authors[place(author)].link;
+        self.actions.push(Action::Sign { author, link });
+    }
+
+    fn launch(&mut self, signed: Signed, offer: Offer, now: Micros) {
+        let home = place(signed.author) % self.targets.len();
+        let id = signed.id;
+        let flight = Flight {
+            signed,
+            offer,
+            target: home,
+            attempts: 0,
+            is_accepted: false,
+            is_answered: false,
+            due: 0,
+        };
+        self.flights.insert(id, flight);
+        let target = self.connected_from(home);
+        self.submit(&id, target, now);
+    }
+
+    /// Finds a connected validator, this one first.
+    fn connected_from(&self, first: usize) -> Option<usize> {
+        let count = self.targets.len();
+        (0..count).map(|step| (first + step) % count).find(|target| self.targets[*target].is_connected)
+    }
+
+    fn resubmit(&mut self, id: &Digest, now: Micros) {
+        let Some(flight) = self.flights.get(id) else {
+            return;
+        };
+        let target = self.connected_from((flight.target + 1) % self.targets.len());
+        self.submit(id, target, now);
+    }
+
+    /// Sends a transaction under way, or waits when no validator is connected.
+    fn submit(&mut self, id: &Digest, target: Option<usize>, now: Micros) {
+        let Some(target) = target else {
+            return self.look_again(id, now + OFFLINE_TIME);
+        };
+        let flight = self.flights.get_mut(id).expect("the caller has seen it");
+        if flight.attempts > 0 {
+            self.counts.resubmitted += 1;
+        }
+        flight.attempts += 1;
+        flight.target = target;
+        flight.is_answered = false;
+        let bytes = Arc::clone(&flight.signed.bytes);
+        self.actions.push(Action::Submit { target, id: *id, bytes });
+        self.look_again(id, now + ANSWER_TIME);
+    }
+
+    fn look_again(&mut self, id: &Digest, due: Micros) {
+        let flight = self.flights.get_mut(id).expect("the caller has seen it");
+        flight.due = due;
+        self.timers.push(Reverse((due, *id)));
+    }
+
+    fn accepted(&mut self, id: &Digest, now: Micros) {
+        let Some(flight) = self.flights.get_mut(id) else {
+            return;
+        };
+        flight.is_answered = true;
+        if !flight.is_accepted {
+            flight.is_accepted = true;
+            self.counts.accepted += 1;
+            self.measured.accepted(now.saturating_sub(flight.offer.intended));
+        }
+        self.look_again(id, now + FINAL_TIME);
+    }
+
+    fn refused(
+        &mut self,
+        id: &Digest,
+        target: usize,
+        refusal: Refusal,
+        expected: Option<Expected>,
+        retry_ms: u32,
+        now: Micros,
+    ) {
+        let Some(flight) = self.flights.get(id).filter(|flight| flight.target == target) else {
+            return;
+        };
+        let author = &self.authors[place(flight.signed.author)];
+        // Some validator may have taken it: then nobody's refusal is the last word.
+        let is_open = flight.is_accepted || flight.attempts > 1;
+        let is_behind = refusal == Refusal::Ahead && author.is_settled;
+        let age = now.saturating_sub(flight.offer.intended);
+        let link = expected.map(|link| Link { sequence: link.sequence, previous: link.previous });
+        let later = now + BEHIND_TIME.max(u64::from(retry_ms) * 1_000);
+        match refusal {
+            Refusal::Duplicate => self.watch(id, target, now),
+            Refusal::Stale if link.is_some_and(|link| link.previous == *id) => {
+                self.watch(id, target, now);
+            }
+            Refusal::Ahead if is_behind || is_open => match age < FINAL_TIME {
+                true => self.look_again(id, later),
+                false => self.reject(id, refusal, link, true),
+            },
+            Refusal::Stale | Refusal::Forked | Refusal::Ahead => {
+                let resigned = flight.offer.resigned;
+                match link.filter(|_| !is_open && resigned < RESIGNED_MAX) {
+                    Some(link) => self.resign(id, link),
+                    None => self.reject(id, refusal, link, true),
+                }
+            }
+            Refusal::NotReady | Refusal::Stopping => {
+                let tried_all = place(flight.attempts) >= self.targets.len();
+                match (tried_all, is_open && flight.is_accepted) {
+                    (false, _) => self.resubmit(id, now),
+                    (true, true) => self.look_again(id, later),
+                    (true, false) => self.reject(id, refusal, None, true),
+                }
+            }
+            Refusal::Busy | Refusal::LaneFull | Refusal::RateLimited => match is_open {
+                true => self.look_again(id, later),
+                false => self.reject(id, refusal, None, true),
+            },
+            Refusal::Malformed
+            | Refusal::WrongNetwork
+            | Refusal::TooLarge
+            | Refusal::UnknownAuthor
+            | Refusal::Unfunded
+            | Refusal::Expired
+            | Refusal::InvalidSignature => self.reject(id, refusal, None, false),
+        }
+    }
+
+    /// The validator knows the transaction: it will tell when it is final.
+    fn watch(&mut self, id: &Digest, target: usize, now: Micros) {
+        self.accepted(id, now);
+        self.actions.push(Action::Watch { target, id: *id });
+    }
+
+    /// The author's chain has gone on elsewhere: the same offer is signed for the right place.
+    fn resign(&mut self, id: &Digest, link: Link) {
+        let flight = self.flights.remove(id).expect("the caller has seen it");
+        let author = flight.signed.author;
+        let resigned = flight.offer.resigned + 1;
+        self.counts.resigned += 1;
+        self.authors[place(author)].link = link;
+        self.authors[place(author)].reoffer = Some(Offer { resigned, ..flight.offer });
+        self.reoffers += 1;
+        self.sign(author);
+    }
+
+    /// A refusal for good. An author whose transactions will never be taken does not come back.
+    fn reject(&mut self, id: &Digest, refusal: Refusal, link: Option<Link>, comes_back: bool) {
+        let flight = self.flights.remove(id).expect("the caller has seen it");
+        *self.counts.rejected.entry(refusal).or_default() += 1;
+        match link {
+            _ if !comes_back => {}
+            None => self.ready.push_back(flight.signed),
+            Some(link) => {
+                let author = flight.signed.author;
+                self.authors[place(author)].link = link;
+                self.sign(author);
+            }
+        }
+    }
+
+    fn finalized(&mut self, target: usize, known: &Acknowledged, now: Micros) {
+        let from = &mut self.targets[target];
+        from.longest_pause = from.longest_pause.max(now.saturating_sub(from.last_final));
+        from.last_final = now;
+        let Some(flight) = self.flights.remove(&known.id) else {
+            return;
+        };
+        self.counts.finalized[usize::from(known.outcome.code())] += 1;
+        if !flight.is_accepted {
+            self.counts.accepted += 1;
+        }
+        self.measured.finalized(now.saturating_sub(flight.offer.intended));
+        let author = &mut self.authors[place(flight.signed.author)];
+        author.is_settled = true;
+        if known.outcome.pays() {
+            author.link = author.link.after(known.id);
+        }
+        if !self.is_closed {
+            self.sign(flight.signed.author);
+        }
+    }
+}
+
+fn place(index: u32) -> usize {
+    usize::try_from(index).expect("a place in memory has at least 32 bits")
+}
+
+fn count(length: usize) -> u64 {
+    u64::try_from(length).expect("a length has at most 64 bits")
+}
+
+#[cfg(test)]
+mod tests;

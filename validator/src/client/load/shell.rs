@@ -1,0 +1,290 @@
+//! The load's thread: clock, connections and signers around the core.
+
+use super::connection::{self, Event, Outgoing};
+use super::core::{Action, Core, Micros};
+use super::signer::Signer;
+use super::{Acknowledged, Control, Error, Options, Report, Snapshot, Transport};
+use crate::wire::Call;
+use ledger::Digest;
+use net_ebpf::abi::{self, Submit};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+/// News that may wait; full: the connections wait.
+const EVENTS: usize = 1_024;
+/// Time for the first connection.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Time between two calls of `on_tick`.
+const TICK: Duration = Duration::from_secs(1);
+/// Looked at least this often, for what arrives without waking: signed transactions and the wish to
+/// stop.
+const LOOK: Duration = Duration::from_millis(5);
+/// Woken at most this often for the schedule: what is due within it leaves together.
+const TOGETHER: Duration = Duration::from_millis(1);
+/// What is due and could not leave may still leave for this long after the end.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Runs a load, on the calling thread and the signers'.
+pub(super) fn run(
+    options: &Options,
+    control: &Arc<Control>,
+    on_tick: &mut dyn FnMut(&Snapshot),
+    on_final: &mut dyn FnMut(&Acknowledged),
+) -> Result<Report, Error> {
+    let signer = Signer::start(
+        options.network,
+        options.workload,
+        options.authors,
+        options.rate,
+    )?;
+    let mut core = Core::new(options.rate, offers(options), options.authors, options.targets.len());
+    // Every author's first transaction is signed before the first is due.
+    for action in core.take_actions() {
+        if let Action::Sign { author, link } = action {
+            signer.sign(author, link);
+        }
+    }
+    while core.signing() > 0 && !control.is_stopped() {
+        core.signed(signer.wait(), 0);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let shell = Shell::connect(options, core, signer).await?;
+        shell.run(options, control, on_tick, on_final).await
+    })
+}
+
+/// Returns how many transactions a run offers in all.
+fn offers(options: &Options) -> u64 {
+    let Some(duration) = options.duration else {
+        return u64::MAX;
+    };
+    let offers = duration.as_micros() * u128::from(options.rate) / 1_000_000;
+    u64::try_from(offers).unwrap_or(u64::MAX)
+}
+
+struct Shell {
+    core: Core,
+    signer: Signer,
+    links: Vec<Outgoing>,
+    datagrams: Vec<Arc<UdpSocket>>,
+    events: mpsc::Receiver<Event>,
+    start: Instant,
+    packets: u64,
+}
+
+impl Shell {
+    /// Connects to every validator, and waits until one is there.
+    async fn connect(options: &Options, core: Core, signer: Signer) -> Result<Self, Error> {
+        let (sender, events) = mpsc::channel(EVENTS);
+        let mut links = Vec::new();
+        let mut datagrams = Vec::new();
+        for (index, target) in options.targets.iter().enumerate() {
+            let outgoing = Outgoing::default();
+            tokio::spawn(connection::keep(index, *target, outgoing.clone(), sender.clone()));
+            links.push(outgoing);
+            if let (Transport::Udp, Some(address)) = (options.transport, target.udp) {
+                let socket = Arc::new(connection::datagrams(address).await?);
+                let answers = connection::keep_datagrams(index, Arc::clone(&socket), sender.clone());
+                tokio::spawn(answers);
+                datagrams.push(socket);
+            }
+        }
+        let start = Instant::now();
+        let mut shell = Self { core, signer, links, datagrams, events, start, packets: 0 };
+        shell.wait_for_connections(options).await?;
+        Ok(shell)
+    }
+
+    /// Hears from every validator once: connected, or not.
+    async fn wait_for_connections(&mut self, options: &Options) -> Result<(), Error> {
+        let until = Instant::now() + CONNECT;
+        let mut heard = vec![false; options.targets.len()];
+        let mut reasons = Vec::new();
+        while heard.iter().any(|heard| !heard) {
+            let Ok(Some(event)) = timeout_at(until, self.events.recv()).await else {
+                break;
+            };
+            match event {
+                Event::Connected(index, welcome) => {
+                    check_welcome(options, index, &welcome)?;
+                    self.core.connected(index, 0);
+                    heard[index] = true;
+                }
+                Event::Gone(index, reason) => {
+                    if !std::mem::replace(&mut heard[index], true) {
+                        reasons.push(reason);
+                    }
+                }
+                Event::Answers(..) => {}
+            }
+        }
+        if self.core.is_online() {
+            return Ok(());
+        }
+        if reasons.is_empty() {
+            reasons.push(format!("no answer within {} s", CONNECT.as_secs()));
+        }
+        Err(Error::Unreachable(reasons.join("; ")))
+    }
+
+    async fn run(
+        mut self,
+        options: &Options,
+        control: &Arc<Control>,
+        on_tick: &mut dyn FnMut(&Snapshot),
+        on_final: &mut dyn FnMut(&Acknowledged),
+    ) -> Result<Report, Error> {
+        self.start = Instant::now();
+        self.core.mark(0);
+        let mut next_tick = self.start + TICK;
+        let mut end: Option<Instant> = options.duration.map(|duration| self.start + duration);
+        let mut finalized_in_time = None;
+        loop {
+            let now = self.now();
+            if control.take_mark() {
+                self.core.mark(now);
+            }
+            if control.is_stopped() && end.is_none_or(|end| end > Instant::now()) {
+                end = Some(Instant::now());
+                self.core.close(now);
+            }
+            self.take_signed(now);
+            self.core.step(now);
+            self.act().await;
+            let (at, is_over) = (Instant::now(), end.is_some_and(|end| end <= Instant::now()));
+            if is_over && finalized_in_time.is_none() {
+                finalized_in_time = Some(self.core.finalized_total());
+            }
+            if let Some(end) = end.filter(|_| is_over) {
+                if at >= end + GRACE {
+                    self.core.close(now);
+                }
+                if self.core.is_done() || at >= end + GRACE + options.drain {
+                    break;
+                }
+            }
+            if at >= next_tick {
+                next_tick = at.max(next_tick + TICK);
+                on_tick(&self.core.snapshot(now));
+            }
+            self.wait(next_tick, end, options, on_final).await?;
+        }
+        let duration = end.map_or(Duration::ZERO, |end| end - self.start);
+        let finalized_in_time = finalized_in_time.unwrap_or_default();
+        let now = self.now();
+        Ok(Report::new(options, duration, finalized_in_time, self.core.finish(now)))
+    }
+
+    fn now(&self) -> Micros {
+        u64::try_from(self.start.elapsed().as_micros()).expect("no run takes 500,000 years")
+    }
+
+    fn take_signed(&mut self, now: Micros) {
+        while let Some(signed) = self.signer.take() {
+            self.core.signed(signed, now);
+        }
+    }
+
+    /// Waits for news, until there is something to do without any.
+    async fn wait(
+        &mut self,
+        next_tick: Instant,
+        end: Option<Instant>,
+        options: &Options,
+        on_final: &mut dyn FnMut(&Acknowledged),
+    ) -> Result<(), Error> {
+        let at = Instant::now();
+        let step = self.core.next_step().map(|due| self.start + Duration::from_micros(due));
+        let due = [Some(next_tick), end.filter(|end| *end > at), step, Some(at + LOOK)];
+        let due = due.into_iter().flatten().min().unwrap_or(at + LOOK).max(at + TOGETHER);
+        let Ok(event) = timeout_at(due, self.events.recv()).await else {
+            return Ok(());
+        };
+        let mut event = event;
+        while let Some(news) = event {
+            self.hear(news, options, on_final)?;
+            event = self.events.try_recv().ok();
+        }
+        // What arrives within it is handled together.
+        sleep_until(at + TOGETHER).await;
+        Ok(())
+    }
+
+    fn hear(
+        &mut self,
+        event: Event,
+        options: &Options,
+        on_final: &mut dyn FnMut(&Acknowledged),
+    ) -> Result<(), Error> {
+        let now = self.now();
+        match event {
+            Event::Connected(index, welcome) => {
+                check_welcome(options, index, &welcome)?;
+                self.core.connected(index, now);
+            }
+            Event::Gone(index, _) => self.core.disconnected(index, now),
+            Event::Answers(index, answers) => {
+                for answer in answers {
+                    if let Some(known) = self.core.answered(index, answer, now) {
+                        on_final(&known);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn act(&mut self) {
+        for action in self.core.take_actions() {
+            match action {
+                Action::Sign { author, link } => self.signer.sign(author, link),
+                Action::Watch { target, id } => self.links[target].push(&Call::Watch(id)),
+                Action::Submit { target, id, bytes } => self.submit(target, &id, &bytes).await,
+            }
+        }
+        for link in &self.links {
+            link.flush();
+        }
+    }
+
+    async fn submit(&mut self, target: usize, id: &Digest, bytes: &[u8]) {
+        let Some(socket) = self.datagrams.get(target) else {
+            return self.links[target].push(&Call::Submit(bytes));
+        };
+        self.links[target].push(&Call::Watch(*id));
+        self.packets += 1;
+        let mut packet = [0; abi::PACKET_SIZE_MAX];
+        let size = Submit { counter: self.packets, transaction: bytes }.encode(&mut packet);
+        // A datagram that cannot leave is like one that is lost on the way: it is sent again.
+        let _: io::Result<usize> = socket.send(&packet[..size]).await;
+    }
+}
+
+fn check_welcome(
+    options: &Options,
+    index: usize,
+    welcome: &crate::wire::Welcome,
+) -> Result<(), Error> {
+    let target = options.targets[index].tcp;
+    let refuse = |what: String| Err(Error::Target { target, what });
+    if welcome.hint != options.network.hint() {
+        return refuse(format!(
+            "it serves network {}.., not {}",
+            hex::encode(welcome.hint),
+            options.network
+        ));
+    }
+    let size = u64::try_from(options.workload.size).unwrap_or(u64::MAX);
+    if size > u64::from(welcome.transaction_bytes_max) {
+        return refuse(format!(
+            "it takes at most {} bytes, not {size}",
+            welcome.transaction_bytes_max
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,218 @@
+//! Checks of whole runs against validators that live in a thread and answer at once.
+
+use super::*;
+use crate::handle::Answer;
+use crate::wire::{Call, Frames, HELLO, Welcome, call_bytes_max, encode_answer};
+use ledger::Transaction;
+use net_ebpf::abi;
+use std::collections::HashSet;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::sync::Mutex;
+use std::thread;
+
+const NETWORK: Digest = Digest([8; 32]);
+const WELCOME: Welcome = Welcome { hint: [8; 8], transaction_bytes_max: 65_536 };
+
+/// Finalizes every transaction with a right link at once, and remembers it.
+#[derive(Default)]
+struct Ledger {
+    known: Mutex<HashSet<Digest>>,
+}
+
+impl Ledger {
+    fn answer(&self, call: Call<'_>) -> Vec<Answer> {
+        let id = match call {
+            Call::Submit(bytes) => Transaction::decode(bytes).unwrap().id(&NETWORK),
+            Call::Watch(id) => id,
+        };
+        self.known.lock().unwrap().insert(id);
+        let outcome = Outcome::Applied;
+        vec![Answer::Accepted { id }, Answer::Final { id, height: Height(3), outcome }]
+    }
+}
+
+fn serve(ledger: &Ledger, mut stream: TcpStream) {
+    let mut hello = [0; HELLO.len()];
+    stream.read_exact(&mut hello).unwrap();
+    assert_eq!(hello, HELLO);
+    stream.write_all(&WELCOME.encode()).unwrap();
+    let mut frames = Frames::new(call_bytes_max(65_536));
+    let mut buffer = vec![0; 65_536];
+    while let Ok(count @ 1..) = stream.read(&mut buffer) {
+        let mut answers = Vec::new();
+        let fed = frames.feed(&buffer[..count], |frame| {
+            for answer in ledger.answer(Call::decode(frame)?) {
+                encode_answer(&answer, &mut answers);
+            }
+            Ok(())
+        });
+        fed.unwrap();
+        if stream.write_all(&answers).is_err() {
+            return;
+        }
+    }
+}
+
+/// Starts a validator that serves connections until the test ends.
+fn validator(ledger: &Arc<Ledger>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let ledger = Arc::clone(ledger);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let ledger = Arc::clone(&ledger);
+            thread::spawn(move || serve(&ledger, stream.unwrap()));
+        }
+    });
+    address
+}
+
+fn options(targets: &[SocketAddr]) -> Options {
+    Options {
+        targets: targets.iter().map(|tcp| Target { tcp: *tcp, udp: None }).collect(),
+        network: NETWORK,
+        rate: 2_000,
+        duration: Some(Duration::from_millis(500)),
+        workload: Workload { seed: 1, size: 300, transfers_percent: 10 },
+        authors: 600,
+        transport: Transport::Tcp,
+        drain: Duration::from_secs(3),
+    }
+}
+
+fn run_all(options: &Options) -> (Report, HashSet<Digest>) {
+    let mut finals = HashSet::new();
+    let report = run(options, &Arc::default(), &mut |_| {}, &mut |known| {
+        assert_eq!((known.height, known.outcome), (Height(3), Outcome::Applied));
+        finals.insert(known.id);
+    })
+    .unwrap();
+    (report, finals)
+}
+
+#[test]
+fn a_run_offers_exactly_its_rate_and_every_final_is_told() {
+    let ledger = Arc::new(Ledger::default());
+    let (report, finals) = run_all(&options(&[validator(&ledger), validator(&ledger)]));
+    let counts = &report.counts;
+    assert_eq!((counts.offered, counts.sent, counts.finalized_total()), (1_000, 1_000, 1_000));
+    assert_eq!((counts.accepted, counts.lost, counts.rejected_total()), (1_000, 0, 0));
+    assert_eq!(finals, *ledger.known.lock().unwrap());
+    assert_eq!(report.duration, Duration::from_millis(500));
+    let finality = report.finality.unwrap();
+    assert!(finality.p50 <= finality.p99 && finality.p99 <= finality.max);
+    let text = report.table(crate::command::terminal::Paint::PLAIN);
+    assert!(text.contains("offered") && text.contains("1,000") && text.contains("p99.9"), "{text}");
+    let json = report.json();
+    assert_eq!(json["finalized"], 1_000);
+    assert_eq!(json["outcomes"]["applied"], 1_000);
+    assert_eq!(json["rejected_by_reason"], serde_json::json!({}));
+}
+
+#[test]
+fn datagrams_carry_transactions_and_the_connection_tells_of_finality() {
+    let ledger = Arc::new(Ledger::default());
+    let mut options = options(&[validator(&ledger)]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    options.targets[0].udp = Some(socket.local_addr().unwrap());
+    options.transport = Transport::Udp;
+    options.rate = 400;
+    thread::spawn(move || {
+        let mut packet = [0; 2_048];
+        while let Ok((count, from)) = socket.recv_from(&mut packet) {
+            let submit = abi::Submit::decode(&packet[..count]).unwrap();
+            let id = Transaction::decode(submit.transaction).unwrap().id(&NETWORK);
+            let answer = Answer::Accepted { id };
+            let answer = crate::wire::datagram_answer(submit.counter, &answer).unwrap();
+            socket.send_to(&answer.encode(), from).unwrap();
+        }
+    });
+    let (report, finals) = run_all(&options);
+    assert_eq!((report.counts.sent, report.counts.finalized_total()), (200, 200));
+    assert_eq!(finals.len(), 200);
+}
+
+#[test]
+fn a_run_can_be_stopped_and_reports_each_second() {
+    let ledger = Arc::new(Ledger::default());
+    let options = Options { duration: None, ..options(&[validator(&ledger)]) };
+    let control = Arc::new(Control::default());
+    let mut ticks = Vec::new();
+    let stop = Arc::clone(&control);
+    let report = run(
+        &options,
+        &control,
+        &mut |snapshot| {
+            ticks.push(snapshot.clone());
+            if ticks.len() == 2 {
+                stop.stop();
+            }
+        },
+        &mut |_| {},
+    )
+    .unwrap();
+    assert_eq!(ticks.len(), 2);
+    assert!(ticks[0].targets[0].is_connected && ticks[0].latency.is_some());
+    assert!(ticks[0].finalized_recently > 500, "{:?}", ticks[0]);
+    assert!(report.counts.sent == report.counts.finalized_total());
+    assert!(report.duration >= Duration::from_secs(2) && report.finalized_per_second() > 500);
+}
+
+#[test]
+fn a_validator_of_another_network_is_named() {
+    let ledger = Arc::new(Ledger::default());
+    let network = Digest([1; 32]);
+    let options = Options { network, ..options(&[validator(&ledger)]) };
+    let error = run(&options, &Arc::default(), &mut |_| {}, &mut |_| {}).unwrap_err();
+    assert!(error.to_string().contains("it serves network 0808080808080808.."), "{error}");
+}
+
+#[test]
+fn a_run_without_any_validator_says_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let error = run(&options(&[address]), &Arc::default(), &mut |_| {}, &mut |_| {}).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("no validator can be reached") && text.contains("refused"), "{text}");
+}
+
+#[test]
+fn options_that_make_no_sense_are_refused() {
+    let good = options(&["127.0.0.1:1".parse().unwrap()]);
+    let workload = |size, transfers_percent| Workload { seed: 1, size, transfers_percent };
+    let cases = [
+        (Options { targets: Vec::new(), ..good.clone() }, "needs a validator"),
+        (Options { rate: 0, ..good.clone() }, "rate must be"),
+        (Options { rate: RATE_MAX + 1, ..good.clone() }, "rate must be"),
+        (Options { authors: 0, ..good.clone() }, "authors"),
+        (Options { workload: workload(155, 0), ..good.clone() }, "size must be"),
+        (Options { workload: workload(65_537, 0), ..good.clone() }, "size must be"),
+        (Options { workload: workload(300, 101), ..good.clone() }, "percent"),
+        (Options { transport: Transport::Udp, ..good.clone() }, "UDP address"),
+    ];
+    for (options, part) in cases {
+        let error = run(&options, &Arc::default(), &mut |_| {}, &mut |_| {}).unwrap_err();
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    assert_eq!(authors_for(1), 4_096);
+    assert_eq!(authors_for(10_000), 40_000);
+    assert_eq!(authors_for(u64::MAX), AUTHORS_MAX);
+}
+
+#[test]
+fn one_thread_signs_fast_enough() {
+    // A debug build of the machine's slowest hour still signs a thousand a second.
+    let workload = Workload { seed: 1, size: 512, transfers_percent: 0 };
+    let secret = crate::client::author::secret(1, 0);
+    let to = secret.public();
+    let start = std::time::Instant::now();
+    let mut link = crate::client::author::Link::FIRST;
+    for _ in 0..500 {
+        let (_, id) = workload.sign(&NETWORK, &secret, link, &to);
+        link = link.after(id);
+    }
+    let micros = start.elapsed().as_micros() / 500;
+    assert!(micros < 1_000, "{micros} us for one signature");
+}

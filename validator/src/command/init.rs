@@ -1,0 +1,142 @@
+//! `init`: keys, a genesis and configurations, for one validator or for a whole network.
+
+use super::network::{self, Network, Plan, make_folder, write_new};
+use super::terminal::{say, thousands};
+use super::{Exit, terminal};
+use crate::config::{identity::load_genesis, schema};
+use crate::key::Secret;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// The arguments of `init`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The folder to fill
+    folder: PathBuf,
+    /// Make a whole network of this many validators instead of one validator
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
+    validators: Option<u16>,
+    /// The genesis file of the network that the one validator belongs to
+    #[arg(long, value_name = "FILE", conflicts_with = "validators")]
+    genesis: Option<PathBuf>,
+    /// Name of the network
+    #[arg(long, default_value = "althing", requires = "validators")]
+    name: String,
+    /// Address at which the network's validators listen
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1", requires = "validators")]
+    host: IpAddr,
+    /// First port; each validator takes five
+    #[arg(long, value_name = "PORT", default_value_t = 4_000, requires = "validators")]
+    base_port: u16,
+    /// Funded authors for `load`
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "validators")]
+    authors: u32,
+    /// Seed of the authors' keys
+    #[arg(long, default_value_t = 1, requires = "validators")]
+    seed: u64,
+}
+
+/// Runs the command.
+///
+/// Errors: config, when something exists already or cannot be written.
+pub fn run(arguments: &Arguments) -> Result<(), Exit> {
+    match arguments.validators {
+        Some(validators) => init_network(arguments, validators),
+        None => init_one(&arguments.folder, arguments.genesis.as_deref()),
+    }
+}
+
+fn init_network(arguments: &Arguments, validators: u16) -> Result<(), Exit> {
+    let listen = network::consecutive(arguments.host, arguments.base_port, validators)?;
+    let plan = Plan {
+        name: arguments.name.clone(),
+        listen,
+        authors: arguments.authors,
+        seed: arguments.seed,
+        settings: Vec::new(),
+    };
+    let network = Network::create(&arguments.folder, &plan)?;
+    let folder = arguments.folder.display();
+    let mut table = terminal::Table::new(&[terminal::Side::Left; 3]).indent(2);
+    table.row(["genesis.json", "", "the same for every validator"]);
+    let funded = format!("a funded client; {} authors are funded too", thousands(plan.authors.into()));
+    table.row(["client.key".to_string(), String::new(), funded]);
+    for (index, member) in network.validators.iter().enumerate() {
+        let url = format!("http://{}", member.http);
+        table.row([format!("validator-{index}/"), member.key.to_string(), url]);
+    }
+    say(&format!(
+        "network {} in {folder}\n{}\n\
+         next, for each validator (move its folder and genesis.json to its machine, and correct\n\
+         the addresses in every config.toml, if they do not share this one):\n\
+         \x20 validator start --config {folder}/validator-0/config.toml\n\
+         then:\n\
+         \x20 validator submit --file README.md --data {folder}\n",
+        network.network,
+        table.render(),
+    ));
+    Ok(())
+}
+
+fn init_one(folder: &Path, genesis: Option<&Path>) -> Result<(), Exit> {
+    // Judged before anything is written.
+    let genesis = genesis.map(load_genesis).transpose()?;
+    make_folder(folder)?;
+    let config = folder.join("config.toml");
+    if config.exists() {
+        return Err(Exit::config(format!(
+            "{} exists: it is never replaced, choose another folder",
+            config.display()
+        )));
+    }
+    let secret = Secret::generate()?;
+    secret.create(&folder.join("validator.key"))?;
+    write_new(&config, &schema::default_text())?;
+    let mut steps = Vec::new();
+    match genesis {
+        Some(genesis) => write_new(&folder.join("genesis.json"), &genesis.to_json())?,
+        None => {
+            steps.push("give the public key to whoever writes the genesis file".to_string());
+            steps.push(format!("put that file at {}/genesis.json", folder.display()));
+        }
+    }
+    let config = config.display();
+    steps.push(format!("add a [[peers]] entry for each validator to {config}"));
+    steps.push(format!("validator config check {config}"));
+    steps.push(format!("validator start --config {config}"));
+    let mut text = format!("public key {}\nnext:\n", secret.public());
+    for (index, step) in steps.iter().enumerate() {
+        text.push_str(&format!("  {}. {step}\n", index + 1));
+    }
+    say(&text);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn one_validator_gets_a_key_and_a_config_and_keeps_them() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("new");
+        init_one(&folder, None).unwrap();
+        let key = Secret::load(&folder.join("validator.key")).unwrap().public();
+        let loaded = Config::load_with(&folder.join("config.toml"), &|_| None, &[]).unwrap();
+        assert_eq!(loaded.config, Config::default_in(&folder));
+        let exit = init_one(&folder, None).unwrap_err();
+        assert!(exit.message().contains("never replaced"), "{exit}");
+        assert_eq!(Secret::load(&folder.join("validator.key")).unwrap().public(), key);
+    }
+
+    #[test]
+    fn a_wrong_genesis_leaves_nothing_behind() {
+        let parent = tempfile::tempdir().unwrap();
+        let wrong = parent.path().join("genesis.json");
+        std::fs::write(&wrong, "[]").unwrap();
+        let folder = parent.path().join("new");
+        assert!(init_one(&folder, Some(&wrong)).is_err());
+        assert!(!folder.exists());
+    }
+}

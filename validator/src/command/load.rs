@@ -1,0 +1,223 @@
+//! `load`: offers signed transactions at a constant rate and measures what becomes of them.
+
+use super::Exit;
+use super::network::Network;
+use super::terminal::{self, Paint, complain, say, say_json, thousands};
+use crate::client::author::Workload;
+use crate::client::load::{self, Control, Options, Report, Snapshot, Target, Transport};
+use crate::config::identity::load_genesis;
+use ledger::Digest;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The arguments of `load`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Validators to send to, as tcp://host:port
+    #[arg(long, value_name = "TCP", value_delimiter = ',', env = "ALTHING_LOAD_TO",
+          required_unless_present = "data", requires = "genesis")]
+    to: Vec<String>,
+    /// Their UDP addresses in the same order, for --transport udp
+    #[arg(long, value_name = "UDP", value_delimiter = ',')]
+    udp: Vec<String>,
+    /// The genesis file of their network
+    #[arg(long, value_name = "FILE")]
+    genesis: Option<PathBuf>,
+    /// Folder of a network: send to all of its validators, from its funded authors
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["to", "genesis", "udp"])]
+    data: Option<PathBuf>,
+    /// Transactions a second
+    #[arg(long, value_name = "TX/S", default_value_t = 1_000)]
+    rate: u64,
+    /// How long to offer, such as 20s, 500ms or 2m; until Ctrl-C without it
+    #[arg(long, value_parser = terminal::parse_duration)]
+    duration: Option<Duration>,
+    /// Bytes of a whole transaction
+    #[arg(long, value_name = "BYTES", default_value_t = 512)]
+    size: usize,
+    /// Authors that take turns; four for each transaction a second, at least 4,096, without it
+    #[arg(long, value_name = "N")]
+    authors: Option<u32>,
+    /// Seed of the authors' keys and of the transactions
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How transactions travel
+    #[arg(long, value_enum, default_value = "tcp")]
+    transport: Way,
+    /// Share of transfers in percent; the others are records
+    #[arg(long, value_name = "PERCENT", default_value_t = 0)]
+    transfers: u8,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Way {
+    Tcp,
+    Udp,
+}
+
+/// Runs the command.
+///
+/// Errors: usage, config, network; a check failed, when the rate could not be kept.
+pub fn run(arguments: &Arguments) -> Result<(), Exit> {
+    let options = options(arguments)?;
+    let control = Arc::new(Control::default());
+    super::testnet::signals::on_stop({
+        let control = Arc::clone(&control);
+        move || control.stop()
+    })?;
+    let quiet = arguments.json;
+    let mut on_tick = |snapshot: &Snapshot| {
+        if !quiet {
+            say(&line(snapshot));
+        }
+    };
+    let report = load::run(&options, &control, &mut on_tick, &mut |_| {}).map_err(exit_of)?;
+    print(&report, arguments.json)
+}
+
+/// Turns the end of a load into the end of a command.
+pub(super) fn exit_of(error: load::Error) -> Exit {
+    match error {
+        load::Error::Options(_) => Exit::usage(error.to_string()),
+        load::Error::Unreachable(_) | load::Error::Target { .. } => {
+            Exit::network(error.to_string())
+        }
+        load::Error::System(_) => Exit::host_unfit(error.to_string()),
+    }
+}
+
+fn print(report: &Report, json: bool) -> Result<(), Exit> {
+    if json {
+        say_json(&report.json());
+    } else {
+        say(&report.table(Paint::stdout()));
+    }
+    match &report.verdict {
+        load::Verdict::Valid => Ok(()),
+        load::Verdict::Invalid { side, .. } => Err(Exit::check_failed(format!(
+            "the rate was not kept: the bottleneck is the {side}"
+        ))),
+    }
+}
+
+fn line(snapshot: &Snapshot) -> String {
+    let latency = match snapshot.latency {
+        Some(latency) => {
+            let (p50, p99) = (terminal::duration(latency.p50), terminal::duration(latency.p99));
+            format!("p50 {p50:>8}  p99 {p99:>8}")
+        }
+        None => "nothing became final".into(),
+    };
+    format!(
+        "{:>5} s  {:>8} tx/s final  {latency}  {:>7} under way  {:>7} rejected\n",
+        snapshot.elapsed.as_secs(),
+        thousands(per_second(snapshot)),
+        thousands(snapshot.in_flight),
+        thousands(snapshot.counts.rejected_total()),
+    )
+}
+
+/// Returns the final transactions a second of the last interval.
+pub(super) fn per_second(snapshot: &Snapshot) -> u64 {
+    let micros = snapshot.interval.as_micros().max(1);
+    let rate = u128::from(snapshot.finalized_recently) * 1_000_000 / micros;
+    u64::try_from(rate).unwrap_or(u64::MAX)
+}
+
+fn options(arguments: &Arguments) -> Result<Options, Exit> {
+    let Source { targets, network, seed, authors } = source(arguments)?;
+    let wanted = arguments.authors.unwrap_or_else(|| load::authors_for(arguments.rate));
+    if let Some(funded) = authors.filter(|funded| *funded < wanted) {
+        if funded == 0 {
+            return Err(Exit::usage(
+                "the genesis of this network funds no authors: make it with `init --authors N`",
+            ));
+        }
+        complain(&format!("only {} authors are funded", thousands(funded.into())));
+    }
+    let authors = authors.map_or(wanted, |funded| funded.min(wanted));
+    let (seed, size) = (arguments.seed.unwrap_or(seed), arguments.size);
+    Ok(Options {
+        targets,
+        network,
+        rate: arguments.rate,
+        duration: arguments.duration,
+        workload: Workload { seed, size, transfers_percent: arguments.transfers },
+        authors,
+        transport: match arguments.transport {
+            Way::Tcp => Transport::Tcp,
+            Way::Udp => Transport::Udp,
+        },
+        drain: load::DRAIN,
+    })
+}
+
+struct Source {
+    targets: Vec<Target>,
+    network: Digest,
+    seed: u64,
+    /// Authors that are funded, if that is known.
+    authors: Option<u32>,
+}
+
+fn source(arguments: &Arguments) -> Result<Source, Exit> {
+    if let Some(folder) = &arguments.data {
+        let network = Network::open(folder)?;
+        let target = |member: &super::network::Member| Target {
+            tcp: member.tcp,
+            udp: Some(member.udp),
+        };
+        return Ok(Source {
+            targets: network.validators.iter().map(target).collect(),
+            network: network.network,
+            seed: network.seed,
+            authors: Some(network.authors),
+        });
+    }
+    if !arguments.udp.is_empty() && arguments.udp.len() != arguments.to.len() {
+        return Err(Exit::usage("--udp needs one address for each of --to"));
+    }
+    let genesis = arguments.genesis.as_ref().expect("the command line requires it with --to");
+    let mut targets = Vec::new();
+    for (index, to) in arguments.to.iter().enumerate() {
+        let tcp = resolve(to, "tcp")?;
+        let udp = arguments.udp.get(index).map(|udp| resolve(udp, "udp")).transpose()?;
+        targets.push(Target { tcp, udp });
+    }
+    let network = load_genesis(genesis)?.digest();
+    Ok(Source { targets, network, seed: 1, authors: None })
+}
+
+fn resolve(text: &str, scheme: &str) -> Result<SocketAddr, Exit> {
+    let rest = match text.split_once("://") {
+        None => text,
+        Some((found, rest)) if found == scheme => rest,
+        Some(_) => {
+            return Err(Exit::usage(format!("`{text}` is not an address of {scheme}://host:port")));
+        }
+    };
+    rest.to_socket_addrs()
+        .ok()
+        .and_then(|mut addresses| addresses.next())
+        .ok_or_else(|| Exit::usage(format!("`{text}` is not an address of {scheme}://host:port")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_need_the_right_scheme_or_none() {
+        let address: SocketAddr = "127.0.0.1:7".parse().unwrap();
+        assert_eq!(resolve("tcp://127.0.0.1:7", "tcp").unwrap(), address);
+        assert_eq!(resolve("127.0.0.1:7", "udp").unwrap(), address);
+        for wrong in ["http://127.0.0.1:7", "nowhere", ""] {
+            assert!(resolve(wrong, "tcp").unwrap_err().message().contains("is not an address"));
+        }
+    }
+}
