@@ -23,8 +23,8 @@ use validator::{
     votes::Judge,
 };
 
-/// Messages a second on each channel: no limit that matters here.
-const QUOTA: Quota = Quota::per_second(NZU32!(1_000_000));
+/// Messages a second on each channel: more than is sent; mailboxes are sized by it.
+const QUOTA: Quota = Quota::per_second(NZU32!(2_000));
 /// Accounts that send transactions.
 const AUTHORS: u8 = 16;
 /// Time between two ticks of the stages.

@@ -1,8 +1,8 @@
 //! HTTP: submit, read, status, health and metrics, on a runtime of its own.
 //!
-//! It lives on one thread named `api`, together with the clients' TCP connections, and shares nothing
-//! with the stages but bounded queues and the status board: so it answers while the node catches up,
-//! and a flood of requests costs the stages nothing but what they take from their queue.
+//! It lives on one thread named `api`, together with the clients' TCP connections, and shares
+//! nothing with the stages but bounded queues and the status board: so it answers while the node
+//! catches up, and a flood of requests costs the stages nothing but what they take from their queue.
 //!
 //! | request | answer |
 //! |---|---|
@@ -10,7 +10,7 @@
 //! | `GET /transaction/{id}` | where it was executed and what it says, or `unknown` |
 //! | `GET /transaction/{id}/body` | the bytes of its body |
 //! | `GET /account/{key}` | balance, and the link that its next transaction must carry |
-//! | `GET /block/{height}[?first=N&count=N]` | header, lanes, transactions; `latest` is a height too |
+//! | `GET /block/{height}[?first=N&count=N]` | header, lanes, transactions; or `latest` |
 //! | `GET /status` | [`crate::handle::Status`] |
 //! | `GET /livez`, `/readyz` | whether the process runs, whether it keeps up (503 and why) |
 //! | `GET /metrics` | OpenMetrics text |
@@ -51,8 +51,8 @@ pub const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 /// Time that a request with `wait=final` waits before it is answered `accepted`.
 pub const FINAL_TIME_MAX: Duration = Duration::from_secs(30);
-/// Turns of tasks before timers and new packets are looked at: a turn of a busy connection takes up to
-/// a tenth of a millisecond, and a health check shall not wait longer than a few of them.
+/// Turns of tasks before timers and new packets are looked at: a turn of a busy connection takes up
+/// to a tenth of a millisecond, and a health check shall not wait longer than a few of them.
 const TURNS_MAX: u32 = 16;
 /// Time for requests under way when the validator stops.
 const STOP_TIME_MAX: Duration = Duration::from_secs(1);

@@ -286,7 +286,7 @@ impl NodeHandle {
 
     /// Puts a question to execution.
     ///
-    /// Errors: [`Refusal::Busy`] when the queue is full, [`Refusal::Stopping`] when nobody reads it.
+    /// Errors: [`Refusal::Busy`] when the queue is full, [`Refusal::Stopping`] when nobody reads.
     pub fn query(&self, query: Query) -> Result<(), Refusal> {
         let refusal = match self.queries.try_send(query) {
             Ok(()) => return Ok(()),

@@ -1,12 +1,19 @@
 //! Every metric of the process: its name, type, labels and help, each written once.
 //!
 //! Stages hold clones of their own counters ([`Metrics::stage`]) and bump them once a batch; a
-//! family is looked up under a lock, which is for rare events. What the node publishes on its status
-//! board becomes gauges when somebody reads them ([`Metrics::observe`]), so it is said once.
+//! family is looked up under a lock, which is for rare events. What the node publishes on its
+//! status board becomes gauges when somebody reads them ([`Metrics::observe`]), so it is said once.
 
+mod labels;
 mod process;
 
+pub use labels::{
+    CloseLabel, DropLabel, EquivocationLabel, HttpLabel, OutcomeLabel, PathLabel, ResultLabel,
+    RuleLabel, StageLabel, TrafficLabel,
+};
+
 use crate::{handle::Status, refusal::Refusal};
+use labels::{BackendLabel, BuildLabel, CheckLabel, QueueLabel, StateLabel};
 use ledger::Outcome;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeMetric, text},
@@ -39,113 +46,6 @@ const TARGET: &str = if cfg!(target_arch = "x86_64") {
 pub type Seconds = Counter<f64, AtomicU64>;
 /// A gauge of an unsigned number: a height, a size, a count.
 pub type Number = Gauge<u64, AtomicU64>;
-
-/// Labels of what happens in a stage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct StageLabel {
-    /// The stage, or for a queue its name.
-    pub stage: &'static str,
-}
-
-/// Labels of what a stage drops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct DropLabel {
-    /// The stage.
-    pub stage: &'static str,
-    /// A name of [`crate::refusal::Refusal`], or of another list of reasons.
-    pub reason: &'static str,
-}
-
-/// Labels of a way in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct PathLabel {
-    /// `udp`, `tcp` or `http`.
-    pub path: &'static str,
-}
-
-/// Labels of a direction on a way in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct TrafficLabel {
-    /// `in` or `out`.
-    pub dir: &'static str,
-    /// `udp`, `tcp` or `http`.
-    pub path: &'static str,
-}
-
-/// Labels of a connection's end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct CloseLabel {
-    /// `tcp` or `http`.
-    pub path: &'static str,
-    /// Why the validator ended it.
-    pub reason: &'static str,
-}
-
-/// Labels of a rule of the packet filter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct RuleLabel {
-    /// A name of `net_ebpf::Reject`.
-    pub rule: &'static str,
-}
-
-/// Labels of a verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ResultLabel {
-    /// `valid` or `invalid`.
-    pub result: &'static str,
-}
-
-/// Labels of an outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OutcomeLabel {
-    /// A name of `ledger::Outcome`.
-    pub outcome: &'static str,
-}
-
-/// Labels of proven malice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct EquivocationLabel {
-    /// The validator's place in the set.
-    pub validator: u32,
-    /// What it contradicted itself in.
-    pub kind: &'static str,
-}
-
-/// Labels of HTTP requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct HttpLabel {
-    /// The status of the response.
-    pub status: u16,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct BuildLabel {
-    version: &'static str,
-    commit: &'static str,
-    target: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct BackendLabel {
-    stage: String,
-    backend: String,
-    reason: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct QueueLabel {
-    stage: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StateLabel {
-    state: &'static str,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CheckLabel {
-    check: &'static str,
-}
 
 /// What is known of a metric: a row of the reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

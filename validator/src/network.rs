@@ -27,11 +27,13 @@ use ledger::{Digest, limits::BATCH_BYTES_MAX};
 use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
 /// Messages a peer may send on a channel of small messages, a second.
-const SMALL_PER_SECOND: Quota = Quota::per_second(NZU32!(16_384));
-/// Blocks and finalized blocks a peer may send, a second.
-const BLOCKS_PER_SECOND: Quota = Quota::per_second(NZU32!(2_048));
-/// Batches a peer may send, a second: 1 GiB of full ones.
-const BATCHES_PER_SECOND: Quota = Quota::per_second(NZU32!(2_048));
+///
+/// A quota also sizes the channel's mailbox: one second's worth for each peer.
+const SMALL_PER_SECOND: Quota = Quota::per_second(NZU32!(4_096));
+/// Blocks and finalized blocks a peer may send, a second: of 64 KiB at most.
+const BLOCKS_PER_SECOND: Quota = Quota::per_second(NZU32!(512));
+/// Batches a peer may send, a second: 64 MiB of full ones.
+const BATCHES_PER_SECOND: Quota = Quota::per_second(NZU32!(128));
 /// Messages between the actors of a network.
 const MAILBOX: NonZeroUsize = NZUsize!(1_024);
 
@@ -115,5 +117,9 @@ fn config(
     let namespace = [b"althing/p2p/v1/", purpose, b"/", network.as_bytes()].concat();
     let validators = NonZeroUsize::new(validators).expect("a set is not empty");
     // `local` allows private addresses and quick reconnects; peers are authenticated either way.
-    lookup::Config::local(handshake, &namespace, listen, validators, payload, MAILBOX)
+    let mut config =
+        lookup::Config::local(handshake, &namespace, listen, validators, payload, MAILBOX);
+    // One set of peers for good: mailboxes are sized for as many as may be tracked.
+    config.tracked_peer_sets = NZUsize!(1);
+    config
 }

@@ -4,8 +4,8 @@ use std::fmt;
 
 /// The reason why a transaction is refused at the door; it has no effect on the ledger.
 ///
-/// The code stands in answers over TCP and UDP, the name in answers over HTTP and in metrics. Neither
-/// ever changes its meaning.
+/// The code stands in answers over TCP and UDP, the name in answers over HTTP and in metrics.
+/// Neither ever changes its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Refusal {

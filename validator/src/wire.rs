@@ -10,14 +10,15 @@
 //!    2  watch                   id 32
 //!   to the client
 //!   17  accepted                id 32
-//!   18  refused                 id 32 | refusal u8 | expected sequence u64 | previous 32 | retry_ms u32
+//!   18  refused                 id 32 | refusal u8 | expected sequence u64
+//!                               | expected previous 32 | retry_ms u32
 //!   19  final                   id 32 | height u64 | outcome u8
 //!   20  unknown                 id 32
 //! ```
 //!
 //! All integers are little-endian. An expected sequence of 2^64 - 1, with a previous of zeros, says
-//! that nothing is known of the author. The length is checked before anything is kept for a frame, so
-//! a stranger occupies no more than one frame.
+//! that nothing is known of the author. The length is checked before anything is kept for a frame,
+//! so a stranger occupies no more than one frame.
 
 use crate::{
     handle::{Answer, Expected},

@@ -1,6 +1,6 @@
 //! The JSON documents of the HTTP interface, for the server that writes and the client that reads.
 //!
-//! Digests, keys and ids are lower-case hexadecimal text; numbers are unsigned and have up to 64 bits.
+//! Digests, keys and ids are lower-case hexadecimal text; numbers are unsigned, of up to 64 bits.
 
 use crate::handle::text;
 use ledger::{Digest, PublicKey};

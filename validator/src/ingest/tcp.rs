@@ -40,6 +40,11 @@ pub const IDLE_TIME_MAX: Duration = Duration::from_secs(300);
 /// Time between two turns of one connection, unless more waits than one turn reads: under load the
 /// frames and answers of a millisecond cost one call each way, and the first of them never waits.
 const TURN_PAUSE: Duration = Duration::from_millis(1);
+/// The same after a turn that moved [`BUSY_BYTES`]: a client with thousands of transactions a
+/// second does not notice the delay, and costs a quarter.
+const BUSY_TURN_PAUSE: Duration = Duration::from_millis(4);
+/// Bytes of a busy turn: two transactions of 512 bytes in a millisecond.
+const BUSY_BYTES: usize = 1_024;
 /// Time for the last answers when the validator stops.
 const STOP_TIME_MAX: Duration = Duration::from_millis(500);
 /// Pause after a failed accept, such as too many open files: trying at once would spin.

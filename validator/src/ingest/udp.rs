@@ -26,7 +26,7 @@ use std::{
 pub const ANSWERS_MAX: usize = 10_000;
 /// How long a loop waits before it looks whether it shall end: four idle wake-ups a second.
 const WAIT: Duration = Duration::from_millis(250);
-/// Failures of the socket in a row that are taken for a passing trouble; the next one ends the loop.
+/// Failures of the socket in a row that are taken for passing trouble; the next ends the loop.
 const FAILURES_MAX: u32 = 50;
 /// Pause after a failure: trying at once would spin.
 const FAILURE_PAUSE: Duration = Duration::from_millis(100);

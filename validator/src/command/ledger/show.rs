@@ -242,25 +242,30 @@ fn write_body(found: &Found, id: &Digest) -> Result<(), Exit> {
 }
 
 /// Looks for a transaction in the outcomes, newest first, and for its bytes in the batches.
+///
+/// The same transaction may come by way of several lanes: the first time counts, and every later one
+/// is stale. So one that consumed its place is the first, and otherwise the oldest is.
 fn find(stored: &Ledger, id: &Digest) -> Result<Option<Found>, Exit> {
+    let mut first = None;
     for height in (1..=stored.last_height()).rev() {
-        let Some(outcomes) = stored.outcomes(height)? else {
-            continue;
-        };
-        // The last entry is the one that counts, should a block name it twice.
-        let entry = outcomes.outcomes.iter().rposition(|(found, outcome)| {
-            found == id && outcome.is_final()
-        });
-        if let Some(index) = entry {
-            let outcome = outcomes.outcomes[index].1;
-            let bytes = match near(stored, id, height)? {
-                Some(bytes) => Some(bytes),
-                None => anywhere(stored, id)?,
-            };
-            return Ok(Some(Found { height, index, outcome, bytes }));
+        let outcomes = stored.outcomes(height)?.map(|list| list.outcomes).unwrap_or_default();
+        let mut entries = outcomes.iter().enumerate();
+        let entry = entries.find(|(_, (found, outcome))| found == id && outcome.is_final());
+        if let Some((index, (_, outcome))) = entry {
+            first = Some((height, index, *outcome));
+            if outcome.pays() {
+                break;
+            }
         }
     }
-    Ok(None)
+    let Some((height, index, outcome)) = first else {
+        return Ok(None);
+    };
+    let bytes = match near(stored, id, height)? {
+        Some(bytes) => Some(bytes),
+        None => anywhere(stored, id)?,
+    };
+    Ok(Some(Found { height, index, outcome, bytes }))
 }
 
 /// Looks for the bytes in the newest batches of each lane at a height.

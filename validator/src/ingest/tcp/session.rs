@@ -1,6 +1,6 @@
 //! One client's connection: the opening bytes, then frames in and answers out until one side ends.
 
-use super::{STOP_TIME_MAX, Shared, TURN_PAUSE};
+use super::{BUSY_BYTES, BUSY_TURN_PAUSE, STOP_TIME_MAX, Shared, TURN_PAUSE};
 use crate::{
     handle::{OUTBOX_BYTES_MAX, Outbox, Reply},
     ingest::seats::Seat,
@@ -164,44 +164,55 @@ impl Session {
         tokio::pin!(stopped, alarm, pause);
         let mut is_paused = false;
         loop {
-            tokio::select! {
+            let is_turn = tokio::select! {
                 () = &mut stopped => return Err(End::Stopped),
                 () = seat.evicted() => return Err(End::Evicted),
-                () = &mut alarm => self.check_time()?,
+                () = &mut alarm => {
+                    self.check_time()?;
+                    false
+                }
                 ready = self.stream.readable(), if !is_paused => {
                     ready.map_err(|_| End::Client)?;
-                    is_paused = self.turn(seat)?;
+                    true
                 }
-                () = outbox.wait(), if !is_paused => is_paused = self.turn(seat)?,
+                () = outbox.wait(), if !is_paused => true,
                 ready = self.stream.writable(), if self.is_writing() => {
                     ready.map_err(|_| End::Client)?;
                     self.write()?;
+                    false
                 }
                 () = &mut pause, if is_paused => {
                     is_paused = false;
-                    continue;
+                    false
                 }
-            }
-            if is_paused {
-                pause.as_mut().reset(Instant::now() + TURN_PAUSE);
-            } else {
-                // A client that always has more to say gets one buffer a turn: without this the
-                // others, and the timers, would wait until it pauses.
-                tokio::task::yield_now().await;
+            };
+            if is_turn {
+                if let Some(rest) = self.turn(seat)? {
+                    pause.as_mut().reset(Instant::now() + rest);
+                    is_paused = true;
+                } else {
+                    // A client that always has more to say gets one buffer a turn: without this
+                    // the others, and the timers, would wait until it pauses.
+                    tokio::task::yield_now().await;
+                }
             }
             self.set_alarm(alarm.as_mut());
         }
     }
 
-    /// Reads what has arrived and writes what waits; answers whether there is time for a pause.
-    fn turn(&mut self, seat: &Seat) -> Result<bool, End> {
-        let bytes = self.read(seat)?;
+    /// Reads what has arrived and writes what waits; answers how long to pause, if at all.
+    fn turn(&mut self, seat: &Seat) -> Result<Option<Duration>, End> {
+        let read = self.read(seat)?;
         if !self.outbox.is_open() {
             return Err(End::Unread);
         }
-        self.take();
+        let written = self.take();
         self.write()?;
-        Ok(bytes < READ_BYTES)
+        Ok(match read + written {
+            _ if read == READ_BYTES => None,
+            0..BUSY_BYTES => Some(TURN_PAUSE),
+            _ => Some(BUSY_TURN_PAUSE),
+        })
     }
 
     /// Decodes what has arrived and hands it to the node; returns how many bytes it was.
@@ -244,17 +255,18 @@ impl Session {
         Ok(bytes)
     }
 
-    /// Takes the waiting answers, unless a write is under way.
-    fn take(&mut self) {
+    /// Takes the waiting answers, unless a write is under way; returns how many bytes they are.
+    fn take(&mut self) -> usize {
         self.waiting = self.is_writing();
         if self.waiting {
-            return;
+            return 0;
         }
         self.outbox.take(&mut self.writing);
         if self.is_writing() {
             self.write_began = Instant::now();
             self.active = self.write_began;
         }
+        self.writing.len()
     }
 
     /// Writes as much as the kernel takes now.
@@ -326,8 +338,8 @@ impl Session {
         }
     }
 
-    /// Sets the alarm when it has rung or would ring too late. One that would ring too early is left
-    /// alone: moving it on every event would cost more than one needless check.
+    /// Sets the alarm when it has rung or would ring too late. One that would ring too early is
+    /// left alone: moving it on every event would cost more than one needless check.
     fn set_alarm(&self, alarm: Pin<&mut Sleep>) {
         let (deadline, _) = self.deadline();
         if alarm.is_elapsed() || deadline < alarm.deadline() {
