@@ -267,19 +267,27 @@ impl Stages {
 /// The stages, shared by the tasks of one validator, with the runtime's clock.
 #[derive(Clone)]
 pub struct Shared {
-    stages: Arc<Mutex<Stages>>,
+    /// None once the process has crashed: its tasks may still run a step before they are gone.
+    stages: Arc<Mutex<Option<Stages>>>,
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
 
 impl Shared {
     /// Shares `stages`; `clock` gives nanoseconds of virtual time.
     pub fn new(stages: Stages, clock: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        Self { stages: Arc::new(Mutex::new(stages)), clock: Arc::new(clock) }
+        Self { stages: Arc::new(Mutex::new(Some(stages))), clock: Arc::new(clock) }
     }
 
-    /// Calls the stages with the present time.
-    pub fn with<T>(&self, call: impl FnOnce(&mut Stages, u64) -> T) -> T {
-        call(&mut self.stages.lock().expect("one thread"), (self.clock)())
+    /// Calls the stages, if they are alive, with the present time.
+    pub fn with(&self, call: impl FnOnce(&mut Stages, u64)) {
+        if let Some(stages) = &mut *self.stages.lock().expect("one thread") {
+            call(stages, (self.clock)());
+        }
+    }
+
+    /// The process is gone: nothing reaches its stages any more.
+    pub fn kill(&self) {
+        *self.stages.lock().expect("one thread") = None;
     }
 }
 

@@ -190,7 +190,8 @@ impl Cluster {
     }
 
     fn crash(&mut self, index: usize) {
-        let (handle, _) = self.running[index].take().expect("it runs");
+        let (handle, shared) = self.running[index].take().expect("it runs");
+        shared.kill();
         handle.abort();
         self.disks[index] = self.disks[index].crash();
     }

@@ -29,6 +29,7 @@ pub use problem::Problem;
 use crate::{
     handle::{NodeHandle, Stop},
     ingest::{
+        accept_on,
         seats::{Mark, Seats, affordable},
         tcp,
     },
@@ -75,7 +76,8 @@ struct Shared {
     stop: Stop,
 }
 
-/// Makes the runtime and serves both listeners until `stop`: the whole life of the thread `api`.
+/// Makes the runtime and serves both listeners until `stop`; it then ends within a second. This is
+/// the whole life of the thread `api`.
 ///
 /// Errors: the system denies what a runtime needs, or a listener cannot be used.
 pub fn run(listeners: Listeners, handle: NodeHandle, stop: Stop) -> io::Result<()> {
@@ -83,18 +85,20 @@ pub fn run(listeners: Listeners, handle: NodeHandle, stop: Stop) -> io::Result<(
         .enable_all()
         .event_interval(TURNS_MAX)
         .build()?;
-    runtime.block_on(serve(listeners, handle, stop))
-}
-
-/// Serves both listeners until `stop`; it then ends within a second.
-///
-/// Errors: a listener cannot be used by this runtime.
-pub async fn serve(listeners: Listeners, handle: NodeHandle, stop: Stop) -> io::Result<()> {
     let Listeners { http, tcp } = listeners;
     let tcp = tcp::serve(tcp, handle.clone(), stop.clone());
+    let http = serve(http, handle, stop);
+    runtime.block_on(async { tokio::try_join!(tcp, http).map(drop) })
+}
+
+/// Serves HTTP until `stop`; it then ends within a second.
+///
+/// It runs on the caller's runtime, which must have time and I/O enabled.
+///
+/// Errors: the listener cannot be used by this runtime.
+pub async fn serve(listener: TcpListener, handle: NodeHandle, stop: Stop) -> io::Result<()> {
     let seats = affordable(CONNECTIONS_MAX, CONNECTIONS_MAX + tcp::CONNECTIONS_MAX);
-    let http = serve_http(http, handle, stop, seats, connection::PROGRESS_TIME_MAX);
-    tokio::try_join!(tcp, http).map(drop)
+    serve_http(listener, handle, stop, seats, connection::PROGRESS_TIME_MAX).await
 }
 
 async fn serve_http(
@@ -104,7 +108,7 @@ async fn serve_http(
     seats: usize,
     progress_time_max: Duration,
 ) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let listener = accept_on(listener)?;
     let seats = Seats::new(PATH, seats, Arc::clone(&handle.metrics));
     let listener = connection::Listener::new(listener, seats, progress_time_max);
     let service = router(Shared {

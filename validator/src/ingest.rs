@@ -37,19 +37,19 @@ pub struct BindError {
 ///
 /// Errors: [`BindError`], one line that says what to do.
 pub fn listen(name: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
-    let bind = || {
-        let listener = TcpListener::bind(address)?;
-        // Listening again only makes the kernel's queue longer.
-        rustix::net::listen(&listener, BACKLOG)?;
-        // What an asynchronous runtime needs of it.
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    };
-    bind().map_err(|source| BindError {
+    TcpListener::bind(address).map_err(|source| BindError {
         name,
         address,
         source,
     })
+}
+
+/// Hands a bound socket to the caller's runtime.
+pub(crate) fn accept_on(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
+    listener.set_nonblocking(true)?;
+    // Listening again only makes the kernel's queue longer.
+    rustix::net::listen(&listener, BACKLOG)?;
+    tokio::net::TcpListener::from_std(listener)
 }
 
 /// Says what a failed bind means to an operator.

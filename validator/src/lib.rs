@@ -1,15 +1,26 @@
 //! The whole node as a library with one entry, [`main`]: `bench` and `tests` start validators through it.
+//!
+//! ```text
+//! client ──UDP/TCP/HTTP──▶ ingest ─▶ verify ─▶ lane ──batches──▶ every other validator
+//!                                                │ certificates
+//!                                                ▼
+//!                                    consensus: cut blocks ─▶ lane: fetch ─▶ execute ─▶ durable ─▶ final
+//! ```
+//!
+//! `admit`, `lane` and `execute` are plain state machines; `stage` puts them on threads, `node`
+//! makes queues and threads, `consensus` and `network` connect the engine. `ARCHITECTURE.md` has
+//! the map.
 
 pub mod admit;
-/// x
-pub mod command { pub mod exit; pub use exit::{Code, Exit}; }
+pub mod api;
+pub mod client;
+pub mod command;
 pub mod config;
 pub mod consensus;
 pub mod execute;
 pub mod handle;
 pub mod held;
-pub mod ingest { #![allow(missing_docs)] pub const BYTES_MAX: usize = 1<<24; pub(crate) mod seats; pub mod tcp; pub mod udp; }
-pub mod api { #![allow(missing_docs)] pub const CONNECTIONS_MAX: usize = 1; pub async fn serve(_:std::net::TcpListener,_:crate::handle::NodeHandle,_:crate::handle::Stop)->std::io::Result<()> {Ok(())} }
+pub mod ingest;
 pub mod key;
 pub mod lane;
 pub mod message;
@@ -22,4 +33,12 @@ pub mod stage;
 pub mod verify;
 pub mod votes;
 pub mod wire;
-pub fn main(_: impl IntoIterator<Item = std::ffi::OsString>) -> std::process::ExitCode { std::process::ExitCode::SUCCESS }
+
+use std::{ffi::OsString, process::ExitCode};
+
+/// Runs the command line of the binary.
+///
+/// Shape: `arguments` begins with the program's name; the answer is one of the documented exit codes.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    command::run(arguments)
+}

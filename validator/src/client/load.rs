@@ -245,10 +245,9 @@ impl Options {
         if self.workload.transfers_percent > 100 {
             return wrong("the share of transfers must be 0 to 100 percent".into());
         }
-        if self.transport == Transport::Udp {
-            if let Some(target) = self.targets.iter().find(|target| target.udp.is_none()) {
-                return wrong(format!("the UDP address of {} is not known", target.tcp));
-            }
+        let unknown = self.targets.iter().find(|target| target.udp.is_none());
+        if let Some(target) = unknown.filter(|_| self.transport == Transport::Udp) {
+            return wrong(format!("the UDP address of {} is not known", target.tcp));
         }
         Ok(())
     }

@@ -414,11 +414,10 @@ impl Run<'_> {
         if self.problems.is_empty() {
             self.settle();
         }
-        if let Some(kill) = self.kill.as_ref().filter(|kill| kill.caught_up.is_none()) {
-            if self.problems.is_empty() && !self.is_stopped.load(Ordering::Relaxed) {
-                let validator = kill.validator;
-                self.problems.push(format!("validator {validator} did not catch up after its kill"));
-            }
+        let is_whole = self.problems.is_empty() && !self.is_stopped.load(Ordering::Relaxed);
+        let behind = self.kill.as_ref().filter(|kill| is_whole && kill.caught_up.is_none());
+        if let Some(validator) = behind.map(|kill| kill.validator) {
+            self.problems.push(format!("validator {validator} did not catch up after its kill"));
         }
         drop(self.watch);
         self.problems.extend(self.processes.stop());

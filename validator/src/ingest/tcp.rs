@@ -23,7 +23,7 @@ use crate::{
 };
 use prometheus_client::metrics::counter::Counter;
 use std::{io, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, time::Instant};
+use tokio::time::Instant;
 
 /// Connections at the same time, at most, where the limit of open files allows as many.
 pub const CONNECTIONS_MAX: usize = 1_000;
@@ -106,7 +106,7 @@ async fn serve_with(
     seats: usize,
     times: Times,
 ) -> io::Result<()> {
-    let listener = TcpListener::from_std(listener)?;
+    let listener = super::accept_on(listener)?;
     let metrics = Arc::clone(&handle.metrics);
     let packets = |dir| {
         metrics

@@ -312,28 +312,4 @@ fn within(stored: &Ledger, id: &Digest, batch: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_height_and_an_id_are_told_apart() {
-        assert_eq!("17".parse(), Ok(What::Height(17)));
-        let id = "12".repeat(32);
-        assert_eq!(id.parse(), Ok(What::Id(Digest([0x12; 32]))));
-        for wrong in ["", "x", "-1", "1".repeat(40).as_str()] {
-            let error = wrong.parse::<What>().unwrap_err();
-            assert!(error.starts_with("neither a height"), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_preview_is_safe_and_short() {
-        assert_eq!(preview(b"# Title\nmore"), "\"# Title\"..");
-        assert_eq!(preview(b"one"), "\"one\"");
-        assert_eq!(preview(&[0xff, 0x00]), "ff00");
-        assert_eq!(preview(b"\x1b[2J"), "\"\u{fffd}[2J\"");
-        let long = "\u{e4}".repeat(100);
-        assert!(preview(&long.as_bytes()[1..]).ends_with(".."));
-        assert!(preview(format!("x{long}").as_bytes()).ends_with("\"..") );
-    }
-}
+mod tests;

@@ -56,7 +56,7 @@ fn serve(script: Script) -> (Url, Arc<Mutex<Seen>>) {
                 let status = crate::handle::Status { network: NETWORK, ..status };
                 (200, serde_json::to_string(&status).unwrap())
             } else if path.starts_with("/account/") {
-                let (sequence, head) = (seen.sequence, Digest([seen.sequence as u8; 32]));
+                let (sequence, head) = (seen.sequence, Digest([u8::try_from(seen.sequence).unwrap(); 32]));
                 let (pending_sequence, pending_head) = (sequence, head);
                 let key = AUTHOR;
                 let account =
