@@ -2,7 +2,8 @@
 //!
 //! Rows are matched by name. A row with a baseline is judged by its ratio to that baseline, taken
 //! in its own run, so that a machine that was busier in one of the runs does not cry wolf. The
-//! baselines themselves are shown, and judged only when absolute figures are asked for.
+//! baselines themselves are shown, and judged only when absolute figures are asked for. A row that
+//! has no rival is always judged by its figures.
 
 use crate::report::{Measure, Report, Row, RowState, table};
 use crate::suite::Better;
@@ -57,7 +58,9 @@ pub fn compare(first: &Report, second: &Report, basis: Basis) -> Vec<Change> {
     let mut changes = Vec::new();
     for row in first.rows() {
         if let Some(other) = second.rows().find(|other| other.name == row.name) {
-            compare_rows(row, other, basis, &mut changes);
+            let is_baseline = first.rows().any(|it| it.baseline.as_ref() == Some(&row.name));
+            let counts = basis == Basis::Absolute || !is_baseline;
+            compare_rows(row, other, basis, counts, &mut changes);
         }
     }
     changes
@@ -96,7 +99,7 @@ pub fn render(changes: &[Change]) -> String {
     lines.render()
 }
 
-fn compare_rows(first: &Row, second: &Row, basis: Basis, changes: &mut Vec<Change>) {
+fn compare_rows(first: &Row, second: &Row, basis: Basis, counts: bool, changes: &mut Vec<Change>) {
     let doubt = doubt(first, "first").or_else(|| doubt(second, "second"));
     for measure in &first.measures {
         let Some(other) = second.measure(&measure.metric) else {
@@ -105,7 +108,6 @@ fn compare_rows(first: &Row, second: &Row, basis: Basis, changes: &mut Vec<Chang
         if measure.better == Better::Neither {
             continue;
         }
-        let counts = basis == Basis::Absolute || first.baseline.is_some();
         let mut change = judge(measure, other, basis);
         change.name.clone_from(&first.name);
         change.counts = counts;
@@ -238,6 +240,16 @@ mod tests {
         assert_eq!((&changes[0].verdict, changes[0].counts), (&Verdict::Slower, false));
         assert!(!is_slower(&changes));
         assert!(render(&changes).contains("baseline"));
+    }
+
+    #[test]
+    fn a_row_without_rivals_is_judged_by_its_figures() {
+        let (mut first, mut second) = (report(10.0, 2.0), report(10.0, 2.0));
+        first.suites[0].rows.truncate(1);
+        second.suites[0].rows.truncate(1);
+        let measure = &mut second.suites[0].rows[0].measures[0];
+        (measure.median, measure.low, measure.high) = (9.0, 9.0, 9.0);
+        assert!(is_slower(&compare(&first, &second, Basis::Ratio)));
     }
 
     #[test]

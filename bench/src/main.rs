@@ -48,7 +48,7 @@ struct Run {
     #[arg(long)]
     quick: bool,
     /// Exactly so many rounds of everything, instead of as many as it takes.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(ROUNDS_MAX)))]
+    #[arg(long, value_name = "N", value_parser = rounds())]
     rounds: Option<u32>,
     /// Decides all inputs.
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -83,6 +83,10 @@ fn main() -> ExitCode {
         let _ = writeln!(stderr(), "bench: {error:#}");
         ExitCode::from(EXIT_USAGE)
     })
+}
+
+fn rounds() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(ROUNDS_MAX))
 }
 
 fn run(arguments: Run) -> Result<ExitCode> {

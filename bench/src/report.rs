@@ -107,7 +107,9 @@ pub struct Row {
     pub reason: Option<String>,
     /// The side that set the pace of an invalid row.
     pub bottleneck: Option<String>,
-    /// How many rounds count; a warm-up went before them.
+    /// What the contender tells beside its figures, each sentence once.
+    pub notes: Vec<String>,
+    /// How many rounds count; where there is anything to warm up, one more went before them.
     pub rounds: u32,
     /// The figures; none in rows that were skipped or failed.
     pub measures: Vec<Measure>,
@@ -262,6 +264,7 @@ impl Row {
             state,
             reason: None,
             bottleneck: None,
+            notes: Vec::new(),
             rounds: 0,
             measures: Vec::new(),
         }

@@ -226,6 +226,11 @@ impl Seat {
         if self.invalid.is_none() {
             self.invalid = round.invalid;
         }
+        if let Some(note) = round.note
+            && !self.row.notes.contains(&note)
+        {
+            self.row.notes.push(note);
+        }
         Ok(())
     }
 

@@ -178,12 +178,14 @@ pub struct Round {
     pub values: Vec<f64>,
     /// Why the round proves nothing about the contender, if so.
     pub invalid: Option<Invalid>,
+    /// What is worth telling beside the figures.
+    pub note: Option<String>,
 }
 
 impl Round {
     /// A round that counts.
     pub fn valid(values: Vec<f64>) -> Self {
-        Self { values, invalid: None }
+        Self { values, invalid: None, note: None }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! It lives on one thread named `api`, together with the clients' TCP connections, and shares
 //! nothing with the stages but bounded queues and the status board: so it answers while the node
-//! catches up, and a flood of requests costs the stages nothing but what they take from their queue.
+//! catches up, and a flood of requests costs the stages only what they take from their queue.
 //!
 //! | request | answer |
 //! |---|---|
@@ -111,11 +111,8 @@ async fn serve_http(
     let listener = accept_on(listener)?;
     let seats = Seats::new(PATH, seats, Arc::clone(&handle.metrics));
     let listener = connection::Listener::new(listener, seats, progress_time_max);
-    let service = router(Shared {
-        handle,
-        stop: stop.clone(),
-    })
-    .into_make_service_with_connect_info::<connection::Peer>();
+    let service = router(Shared { handle, stop: stop.clone() })
+        .into_make_service_with_connect_info::<connection::Peer>();
     let stopping = stop.clone();
     let server = axum::serve(listener, service)
         .with_graceful_shutdown(async move { stopping.stopped().await });
@@ -153,10 +150,7 @@ async fn watch(State(shared): State<Shared>, request: Request, next: Next) -> Re
     let response = next.run(request).await;
     metrics.net_packets.get_or_create(&packets("out")).inc();
     let status = response.status().as_u16();
-    metrics
-        .api_responses
-        .get_or_create(&HttpLabel { status })
-        .inc();
+    metrics.api_responses.get_or_create(&HttpLabel { status }).inc();
     drop(served);
     response
 }

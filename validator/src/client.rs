@@ -8,6 +8,5 @@ pub mod author;
 pub mod http;
 pub mod load;
 
-
 pub use api::Api;
 pub use http::Url;

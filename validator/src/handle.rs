@@ -103,11 +103,7 @@ pub struct Submission {
 impl Submission {
     /// A submission that counts toward no budget.
     pub const fn new(bytes: Vec<u8>, reply: Reply) -> Self {
-        Self {
-            bytes,
-            reply,
-            hold: Hold::none(),
-        }
+        Self { bytes, reply, hold: Hold::none() }
     }
 }
 
@@ -208,9 +204,7 @@ impl Default for Limits {
         // 65,536 fits; a compile-time fact, but conversions are not `const` yet.
         let transaction_bytes_max = u32::try_from(ledger::limits::TRANSACTION_BYTES_MAX)
             .expect("the limit of the format has 17 bits");
-        Self {
-            transaction_bytes_max,
-        }
+        Self { transaction_bytes_max }
     }
 }
 
@@ -252,12 +246,7 @@ impl NodeHandle {
             Err(TrySendError::Full(request)) => (request, Refusal::Busy),
             Err(TrySendError::Disconnected(request)) => (request, Refusal::Stopping),
         };
-        let Request::Submit(Submission {
-            bytes,
-            reply,
-            hold: _,
-        }) = request
-        else {
+        let Request::Submit(Submission { bytes, reply, hold: _ }) = request else {
             unreachable!("the channel hands back what it was given");
         };
         self.refuse(&bytes, &reply, refusal);
@@ -265,10 +254,7 @@ impl NodeHandle {
 
     /// Asks to be told when a transaction is final; a full queue answers `busy`.
     pub fn watch(&self, id: Digest, reply: Reply) {
-        let request = Request::Watch {
-            id,
-            reply: reply.clone(),
-        };
+        let request = Request::Watch { id, reply: reply.clone() };
         let refusal = match self.requests.try_send(request) {
             Ok(()) => return,
             Err(TrySendError::Full(_)) => Refusal::Busy,
@@ -276,12 +262,7 @@ impl NodeHandle {
         };
         let retry_ms = RETRY_MS;
         self.metrics.count_dropped("ingest", refusal.as_str());
-        reply.send(Answer::Refused {
-            id,
-            refusal,
-            expected: None,
-            retry_ms,
-        });
+        reply.send(Answer::Refused { id, refusal, expected: None, retry_ms });
     }
 
     /// Puts a question to execution.
@@ -313,12 +294,7 @@ impl NodeHandle {
         self.metrics.count_dropped("ingest", refusal.as_str());
         let id = Transaction::decode(bytes).map_or(Digest::ZERO, |one| one.id(&self.network));
         let retry_ms = if refusal.retryable() { RETRY_MS } else { 0 };
-        reply.send(Answer::Refused {
-            id,
-            refusal,
-            expected: None,
-            retry_ms,
-        });
+        reply.send(Answer::Refused { id, refusal, expected: None, retry_ms });
     }
 }
 
@@ -344,12 +320,7 @@ impl Stop {
 
     /// Waits until [`Self::stop`] is called; on any runtime.
     pub async fn stopped(&self) {
-        let told = self
-            .0
-            .subscribe()
-            .wait_for(|stopped| *stopped)
-            .await
-            .is_ok();
+        let told = self.0.subscribe().wait_for(|stopped| *stopped).await.is_ok();
         assert!(told, "the sender lives as long as this value");
     }
 }

@@ -37,11 +37,7 @@ pub struct BindError {
 ///
 /// Errors: [`BindError`], one line that says what to do.
 pub fn listen(name: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).map_err(|source| BindError {
-        name,
-        address,
-        source,
-    })
+    TcpListener::bind(address).map_err(|source| BindError { name, address, source })
 }
 
 /// Hands a bound socket to the caller's runtime.
@@ -87,22 +83,17 @@ mod tests {
     #[test]
     fn an_address_of_another_machine_is_one_line_that_says_what_to_do() {
         // 192.0.2.0/24 is set aside for documentation, RFC 5737.
-        let line = listen("tcp", "192.0.2.1:0".parse().unwrap())
-            .unwrap_err()
-            .to_string();
+        let line = listen("tcp", "192.0.2.1:0".parse().unwrap()).unwrap_err().to_string();
         assert!(line.contains("this machine has no such address"), "{line}");
         assert!(!line.contains('\n'), "{line}");
     }
 
     #[test]
     fn other_failures_keep_the_kernels_words() {
-        let denied = advice(&io::Error::from_raw_os_error(
-            rustix::io::Errno::ACCESS.raw_os_error(),
-        ));
+        let denied =
+            advice(&io::Error::from_raw_os_error(rustix::io::Errno::ACCESS.raw_os_error()));
         assert!(denied.contains("CAP_NET_BIND_SERVICE"), "{denied}");
-        let other = advice(&io::Error::from_raw_os_error(
-            rustix::io::Errno::NOMEM.raw_os_error(),
-        ));
+        let other = advice(&io::Error::from_raw_os_error(rustix::io::Errno::NOMEM.raw_os_error()));
         assert!(other.contains("os error 12"), "{other}");
     }
 }

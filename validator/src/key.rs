@@ -43,9 +43,7 @@ impl Secret {
 
     /// Makes the key of a seed.
     pub fn from_seed(seed: &[u8; 32]) -> Self {
-        Self {
-            signing: SigningKey::from_bytes(seed),
-        }
+        Self { signing: SigningKey::from_bytes(seed) }
     }
 
     /// Reads a key file.
@@ -96,7 +94,9 @@ impl Secret {
     pub fn create(&self, path: &Path) -> Result<(), Exit> {
         let refuse = |error: std::io::Error| {
             let hint = match error.kind() {
-                std::io::ErrorKind::AlreadyExists => " (a key is never replaced: move it away first)",
+                std::io::ErrorKind::AlreadyExists => {
+                    " (a key is never replaced: move it away first)"
+                }
                 _ => "",
             };
             Exit::config(format!("key {}: {error}{hint}", path.display()))
@@ -118,7 +118,9 @@ impl Secret {
         file.sync_all().map_err(refuse)?;
         // The name is durable only once its folder is.
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all()).map_err(refuse)
+        File::open(folder.unwrap_or(Path::new(".")))
+            .and_then(|folder| folder.sync_all())
+            .map_err(refuse)
     }
 
     /// Returns the public key.
@@ -141,9 +143,7 @@ impl Secret {
 
 /// Refuses a key that someone else could have read or written.
 fn check_owner(file: &File, path: &Path) -> Result<(), String> {
-    let facts = file
-        .metadata()
-        .map_err(|error| format!("cannot be read: {error}"))?;
+    let facts = file.metadata().map_err(|error| format!("cannot be read: {error}"))?;
     if !facts.is_file() {
         return Err("is not a plain file".into());
     }

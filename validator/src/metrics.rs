@@ -149,17 +149,12 @@ struct Observed {
 impl Metrics {
     /// Makes every metric, at zero.
     pub fn new() -> Self {
-        let mut table = Table {
-            registry: Registry::default(),
-            descriptions: Vec::new(),
-        };
+        let mut table = Table { registry: Registry::default(), descriptions: Vec::new() };
         table.build_info();
         let observed = Observed::new(&mut table);
         let metrics = Self {
-            tx_received: table.counter(
-                "althing_tx_received_total",
-                "Transactions that clients handed in.",
-            ),
+            tx_received: table
+                .counter("althing_tx_received_total", "Transactions that clients handed in."),
             tx_accepted: table.counter(
                 "althing_tx_accepted_total",
                 "Transactions that were taken, to be ordered.",
@@ -297,9 +292,7 @@ impl Metrics {
             let _ = self.tx_outcomes.get_or_create(&OutcomeLabel { outcome });
         }
         for result in ["valid", "invalid"] {
-            let _ = self
-                .sigverify_signatures
-                .get_or_create(&ResultLabel { result });
+            let _ = self.sigverify_signatures.get_or_create(&ResultLabel { result });
         }
         for path in ["udp", "tcp", "http"] {
             for dir in ["in", "out"] {
@@ -312,19 +305,14 @@ impl Metrics {
         for path in ["tcp", "http"] {
             let _ = self.net_connections.get_or_create(&PathLabel { path });
             for reason in ["full", "quiet"] {
-                let _ = self
-                    .net_connections_closed
-                    .get_or_create(&CloseLabel { path, reason });
+                let _ = self.net_connections_closed.get_or_create(&CloseLabel { path, reason });
             }
         }
         for rule in net_ebpf::Reject::ALL.map(net_ebpf::Reject::name) {
             let _ = self.net_filter_dropped.get_or_create(&RuleLabel { rule });
         }
         for reason in [Refusal::Busy, Refusal::NotReady, Refusal::Stopping].map(Refusal::as_str) {
-            let _ = self.tx_dropped.get_or_create(&DropLabel {
-                stage: "ingest",
-                reason,
-            });
+            let _ = self.tx_dropped.get_or_create(&DropLabel { stage: "ingest", reason });
         }
         let _ = self.api_responses.get_or_create(&HttpLabel { status: 200 });
     }
@@ -343,16 +331,12 @@ impl Metrics {
 
     /// Counts one dropped transaction or request.
     pub fn count_dropped(&self, stage: &'static str, reason: &'static str) {
-        self.tx_dropped
-            .get_or_create(&DropLabel { stage, reason })
-            .inc();
+        self.tx_dropped.get_or_create(&DropLabel { stage, reason }).inc();
     }
 
     /// Counts one connection that the validator ended.
     pub fn count_closed(&self, path: &'static str, reason: &'static str) {
-        self.net_connections_closed
-            .get_or_create(&CloseLabel { path, reason })
-            .inc();
+        self.net_connections_closed.get_or_create(&CloseLabel { path, reason }).inc();
     }
 
     /// Sets the gauges that follow the status board.
@@ -361,17 +345,11 @@ impl Metrics {
         observed.height.set(status.height);
         observed.view.set(status.view);
         observed.executed_height.set(status.executed_height);
-        observed
-            .ready
-            .get_or_create(&CheckLabel { check: "all" })
-            .set(u64::from(status.ready));
+        observed.ready.get_or_create(&CheckLabel { check: "all" }).set(u64::from(status.ready));
         let connected = status.peers.iter().filter(|peer| peer.connected).count();
         let away = status.peers.len() - connected;
         for (state, count) in [("connected", connected), ("disconnected", away)] {
-            observed
-                .peers
-                .get_or_create(&StateLabel { state })
-                .set(count as u64);
+            observed.peers.get_or_create(&StateLabel { state }).set(count as u64);
         }
         observed.backends.clear();
         for backend in &status.backends {
@@ -383,14 +361,9 @@ impl Metrics {
             observed.backends.get_or_create(&label).set(1);
         }
         for queue in &status.queues {
-            let label = QueueLabel {
-                stage: queue.name.clone(),
-            };
+            let label = QueueLabel { stage: queue.name.clone() };
             observed.queue.get_or_create(&label).set(queue.bytes);
-            observed
-                .queue_limit
-                .get_or_create(&label)
-                .set(queue.limit_bytes);
+            observed.queue_limit.get_or_create(&label).set(queue.limit_bytes);
         }
         let seconds = std::time::Duration::from_millis(status.uptime_ms).as_secs_f64();
         observed.uptime.set(seconds);
@@ -423,15 +396,10 @@ pub fn names() -> Vec<Description> {
 impl Observed {
     fn new(table: &mut Table) -> Self {
         Self {
-            height: table.gauge(
-                "althing_consensus_finalized_height",
-                "Newest finalized height.",
-            ),
+            height: table.gauge("althing_consensus_finalized_height", "Newest finalized height."),
             view: table.gauge("althing_consensus_view", "View of the consensus engine."),
-            executed_height: table.gauge(
-                "althing_execute_height",
-                "Newest height that is executed and durable.",
-            ),
+            executed_height: table
+                .gauge("althing_execute_height", "Newest height that is executed and durable."),
             ready: table.gauges(
                 "althing_ready",
                 &["check"],
@@ -490,21 +458,12 @@ impl Table {
             MetricType::Histogram => "histogram",
             MetricType::Info | MetricType::Unknown => unreachable!("no metric is of this type"),
         };
-        assert_eq!(
-            name.ends_with("_total"),
-            kind == "counter",
-            "{name}: counters end in _total"
-        );
+        assert_eq!(name.ends_with("_total"), kind == "counter", "{name}: counters end in _total");
         // The library adds the suffix of a counter and the full stop of a help text.
         let registered = name.strip_suffix("_total").unwrap_or(name);
         let sentence = help.strip_suffix('.').expect("a help text is a sentence");
         self.registry.register(registered, sentence, metric.clone());
-        self.descriptions.push(Description {
-            name,
-            kind,
-            labels,
-            help,
-        });
+        self.descriptions.push(Description { name, kind, labels, help });
         metric
     }
 

@@ -32,8 +32,9 @@ use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 const SMALL_PER_SECOND: Quota = Quota::per_second(NZU32!(4_096));
 /// Blocks and finalized blocks a peer may send, a second: of 64 KiB at most.
 const BLOCKS_PER_SECOND: Quota = Quota::per_second(NZU32!(512));
-/// Batches a peer may send, a second: 64 MiB of full ones.
-const BATCHES_PER_SECOND: Quota = Quota::per_second(NZU32!(128));
+/// Batches a peer may send, a second: its own small ones, and those that we fetch from it. What is
+/// received is taken at once and counted against a budget in bytes, so that a mailbox stays short.
+const BATCHES_PER_SECOND: Quota = Quota::per_second(NZU32!(1_024));
 /// Messages between the actors of a network.
 const MAILBOX: NonZeroUsize = NZUsize!(1_024);
 

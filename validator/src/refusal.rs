@@ -103,9 +103,7 @@ impl Refusal {
 
     /// Reads a name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|refusal| refusal.as_str() == name)
+        Self::ALL.into_iter().find(|refusal| refusal.as_str() == name)
     }
 
     /// Returns one sentence that says what is wrong and what the client can do.
@@ -204,11 +202,7 @@ mod tests {
         let mut names = BTreeSet::new();
         for refusal in Refusal::ALL {
             let name = refusal.as_str();
-            assert!(
-                name.bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
-                "{name}"
-            );
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
             assert!(names.insert(name), "{name} twice");
             assert_eq!(Refusal::from_name(name), Some(refusal));
             assert_eq!(refusal.to_string(), name);
@@ -220,14 +214,8 @@ mod tests {
     fn every_help_is_one_sentence_in_one_line() {
         for refusal in Refusal::ALL {
             let help = refusal.help();
-            assert!(
-                help.starts_with(|first: char| first.is_ascii_uppercase()),
-                "{help}"
-            );
-            assert!(
-                help.ends_with('.') && help.matches('.').count() == 1,
-                "{help}"
-            );
+            assert!(help.starts_with(|first: char| first.is_ascii_uppercase()), "{help}");
+            assert!(help.ends_with('.') && help.matches('.').count() == 1, "{help}");
             assert!(help.len() < 100 && !help.contains('\n'), "{help}");
         }
     }
@@ -238,11 +226,7 @@ mod tests {
             let status = refusal.http_status();
             assert!((400..600).contains(&status));
             let is_ours = status >= 500 || status == 429;
-            assert_eq!(
-                refusal.retryable(),
-                is_ours || refusal == Refusal::Ahead,
-                "{refusal}"
-            );
+            assert_eq!(refusal.retryable(), is_ours || refusal == Refusal::Ahead, "{refusal}");
         }
     }
 }

@@ -18,7 +18,8 @@
 //!
 //! All integers are little-endian. An expected sequence of 2^64 - 1, with a previous of zeros, says
 //! that nothing is known of the author. The length is checked before anything is kept for a frame,
-//! so a stranger occupies no more than one frame.
+//! so a stranger occupies no more than one frame. A client that ends its half of the connection
+//! ends it as a whole: answers under way are dropped, and it watches the ids to learn of them.
 
 use crate::{
     handle::{Answer, Expected},
@@ -45,10 +46,7 @@ const FINAL: u8 = 19;
 const UNKNOWN: u8 = 20;
 
 /// Stands where no link is expected: no account ever reaches this sequence.
-const NOTHING_EXPECTED: Expected = Expected {
-    sequence: u64::MAX,
-    previous: Digest::ZERO,
-};
+const NOTHING_EXPECTED: Expected = Expected { sequence: u64::MAX, previous: Digest::ZERO };
 
 /// The reason why a connection's bytes are not this protocol; the connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,13 +65,7 @@ pub enum Reject {
 
 impl Reject {
     /// Every reason.
-    pub const ALL: [Self; 5] = [
-        Self::Hello,
-        Self::Length,
-        Self::Kind,
-        Self::Size,
-        Self::Code,
-    ];
+    pub const ALL: [Self; 5] = [Self::Hello, Self::Length, Self::Kind, Self::Size, Self::Code];
 
     /// Returns the stable name, the label of a metric.
     pub const fn as_str(self) -> &'static str {
@@ -124,10 +116,7 @@ impl Welcome {
         }
         let hint = reader.array()?;
         let transaction_bytes_max = u32::from_le_bytes(reader.array()?);
-        Ok(Self {
-            hint,
-            transaction_bytes_max,
-        })
+        Ok(Self { hint, transaction_bytes_max })
     }
 }
 
@@ -193,30 +182,20 @@ pub fn encode_answer(answer: &Answer, bytes: &mut Vec<u8>) {
     bytes.extend_from_slice(&answer.id().0);
     match answer {
         Answer::Accepted { .. } | Answer::Unknown { .. } => {}
-        Answer::Refused {
-            refusal,
-            expected,
-            retry_ms,
-            ..
-        } => {
+        Answer::Refused { refusal, expected, retry_ms, .. } => {
             let expected = expected.unwrap_or(NOTHING_EXPECTED);
             bytes.push(refusal.code());
             bytes.extend_from_slice(&expected.sequence.to_le_bytes());
             bytes.extend_from_slice(&expected.previous.0);
             bytes.extend_from_slice(&retry_ms.to_le_bytes());
         }
-        Answer::Final {
-            height, outcome, ..
-        } => {
+        Answer::Final { height, outcome, .. } => {
             bytes.extend_from_slice(&height.0.to_le_bytes());
             bytes.push(outcome.code());
         }
     }
     let length = bytes.len() - at - LENGTH_BYTES;
-    assert!(
-        length <= ANSWER_BYTES_MAX,
-        "no answer is longer than a refusal"
-    );
+    assert!(length <= ANSWER_BYTES_MAX, "no answer is longer than a refusal");
     let length = u32::try_from(length).expect("at most 78");
     bytes[at..at + LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
 }
@@ -239,21 +218,12 @@ pub fn decode_answer(frame: &[u8]) -> Result<Answer, Reject> {
             let sequence = reader.u64()?;
             let expected = expected(sequence, Digest(reader.array()?))?;
             let retry_ms = u32::from_le_bytes(reader.array()?);
-            Answer::Refused {
-                id,
-                refusal,
-                expected,
-                retry_ms,
-            }
+            Answer::Refused { id, refusal, expected, retry_ms }
         }
         _ => {
             let height = Height(reader.u64()?);
             let outcome = Outcome::from_code(reader.u8()?).map_err(|_| Reject::Code)?;
-            Answer::Final {
-                id,
-                height,
-                outcome,
-            }
+            Answer::Final { id, height, outcome }
         }
     };
     reader.finish()?;
@@ -268,20 +238,16 @@ pub fn expected(sequence: u64, previous: Digest) -> Result<Option<Expected>, Rej
     if sequence != NOTHING_EXPECTED.sequence {
         return Ok(Some(link));
     }
-    if link == NOTHING_EXPECTED {
-        Ok(None)
-    } else {
-        Err(Reject::Code)
-    }
+    if link == NOTHING_EXPECTED { Ok(None) } else { Err(Reject::Code) }
 }
 
 /// Puts an answer in the form of a datagram; none for one that only a connection gets.
 pub fn datagram_answer(counter: u64, answer: &Answer) -> Option<abi::Answer> {
     let (status, link) = match answer {
         Answer::Accepted { .. } => (abi::Status::Accepted, None),
-        Answer::Refused {
-            refusal, expected, ..
-        } => (abi::Status::Refused(refusal.code()), *expected),
+        Answer::Refused { refusal, expected, .. } => {
+            (abi::Status::Refused(refusal.code()), *expected)
+        }
         Answer::Final { .. } => (abi::Status::Final, None),
         Answer::Unknown { .. } => return None,
     };
@@ -307,10 +273,7 @@ pub struct Frames {
 impl Frames {
     /// Starts before the first frame; `frame_bytes_max` bounds a frame without its length.
     pub const fn new(frame_bytes_max: usize) -> Self {
-        Self {
-            frame_bytes_max,
-            partial: Vec::new(),
-        }
+        Self { frame_bytes_max, partial: Vec::new() }
     }
 
     /// Calls `visit` with each frame that `bytes` completes, without its length, in order.
@@ -345,9 +308,7 @@ impl Frames {
 
     /// Moves what the partial frame lacks from the front of `bytes`, and returns the rest.
     fn complete<'b>(&mut self, bytes: &'b [u8]) -> Result<&'b [u8], Reject> {
-        let lacking = LENGTH_BYTES
-            .saturating_sub(self.partial.len())
-            .min(bytes.len());
+        let lacking = LENGTH_BYTES.saturating_sub(self.partial.len()).min(bytes.len());
         let (head, bytes) = bytes.split_at(lacking);
         self.partial.extend_from_slice(head);
         let Some(length) = self.length(&self.partial)? else {
@@ -399,11 +360,7 @@ impl Reader<'_> {
     }
 
     fn finish(self) -> Result<(), Reject> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(Reject::Size)
-        }
+        if self.0.is_empty() { Ok(()) } else { Err(Reject::Size) }
     }
 }
 

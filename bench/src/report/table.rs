@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::hardware::{Disk, Machine};
-use crate::report::{Measure, Report, Row, RowState, SuiteReport, SuiteState};
+use crate::report::{Measure, Ratio, Report, Row, RowState, SuiteReport, SuiteState};
 use crate::statistics::CONFIDENCE;
 
 /// Writes the whole report as text, without colour.
@@ -74,12 +74,17 @@ fn suite_text(suite: &SuiteReport) -> String {
         SuiteState::Interrupted => push(&mut text, format_args!(" interrupted: {reason}\n")),
     }
     let mut table = Table::default();
-    table.line(["", "metric", "median", "", "95 % interval", "cv", "ratio", ""].map(str::to_owned));
+    if suite.rows.iter().any(|row| !row.measures.is_empty()) {
+        table.line(
+            ["", "metric", "median", "", "95 % interval", "cv", "ratio", ""].map(str::to_owned),
+        );
+    }
     for row in &suite.rows {
         if row.baseline.is_none() && row.state != RowState::Skipped {
             table.gap();
         }
-        add_row(&mut table, row);
+        let is_baseline = suite.rows.iter().any(|other| other.baseline.as_ref() == Some(&row.name));
+        add_row(&mut table, row, is_baseline);
     }
     if !suite.rows.is_empty() {
         text.push_str(&table.render());
@@ -87,7 +92,7 @@ fn suite_text(suite: &SuiteReport) -> String {
     text
 }
 
-fn add_row(table: &mut Table, row: &Row) {
+fn add_row(table: &mut Table, row: &Row, is_baseline: bool) {
     let state = match row.state {
         RowState::Ok => "",
         RowState::Noisy => "NOISY",
@@ -97,17 +102,12 @@ fn add_row(table: &mut Table, row: &Row) {
     };
     let mut name = row.name.clone();
     for measure in &row.measures {
-        let ratio = match (measure.ratio, &row.baseline) {
-            (Some(ratio), _) => {
-                format!(
-                    "{}x [{} .. {}]",
-                    number(ratio.median),
-                    number(ratio.low),
-                    number(ratio.high)
-                )
+        let ratio = match measure.ratio {
+            Some(Ratio { median, low, high, .. }) => {
+                format!("{}x [{} .. {}]", number(median), number(low), number(high))
             }
-            (None, None) => "baseline".to_owned(),
-            (None, Some(_)) => String::new(),
+            None if is_baseline => "baseline".to_owned(),
+            None => String::new(),
         };
         let is_first = !name.is_empty();
         table.line([
@@ -124,6 +124,9 @@ fn add_row(table: &mut Table, row: &Row) {
     if !name.is_empty() {
         table.note(&name);
     }
+    for note in &row.notes {
+        table.note(&format!("  {note}"));
+    }
     let reason = row.reason.as_deref().unwrap_or_default();
     match (row.state, &row.bottleneck) {
         // Noise is in the column of variations already.
@@ -134,6 +137,9 @@ fn add_row(table: &mut Table, row: &Row) {
 }
 
 fn interval(measure: &Measure) -> String {
+    if measure.samples.len() == 1 {
+        return "one round".to_owned();
+    }
     let range = format!("{} .. {}", number(measure.low), number(measure.high));
     if measure.confidence >= CONFIDENCE {
         range
@@ -275,6 +281,7 @@ mod tests {
             "baseline",
             "0.500x [0.500 .. 0.500]",
             "1.000 .. 2.000 (50 %)",
+            "rejected: 3 busy",
             "INVALID: generator-bound: sent 9 of 10 in time",
             "warning: other work was running",
         ] {
@@ -286,12 +293,21 @@ mod tests {
     #[test]
     fn columns_line_up() {
         let mut table = Table::default();
-        add_row(&mut table, &row("a::short", None, [1.0, 1.0], 1.0));
-        add_row(&mut table, &row("a::very::long", None, [1_000.0, 1_000.0], 1.0));
+        add_row(&mut table, &row("a::short", None, [1.0, 1.0], 1.0), true);
+        add_row(&mut table, &row("a::very::long", None, [1_000.0, 1_000.0], 1.0), true);
         let text = table.render();
         let places: Vec<_> = text.lines().map(|line| line.find("time_us")).collect();
         assert!(places[0].is_some());
         assert_eq!(places[0], places[1], "{text}");
+    }
+
+    #[test]
+    fn a_single_round_has_no_interval() {
+        let mut once = row("a::work", None, [1.0, 1.0], 1.0);
+        once.measures[0].samples.truncate(1);
+        let mut table = Table::default();
+        add_row(&mut table, &once, false);
+        assert!(table.render().contains("one round"), "{}", table.render());
     }
 
     #[test]
@@ -301,7 +317,7 @@ mod tests {
         skipped.state = RowState::Skipped;
         skipped.reason = Some("no ring here".to_owned());
         let mut table = Table::default();
-        add_row(&mut table, &skipped);
+        add_row(&mut table, &skipped, false);
         assert_eq!(table.render(), "  a::work/items=8\n    skipped: no ring here\n");
     }
 }

@@ -24,6 +24,7 @@ pub(crate) fn sample() -> Report {
     invalid.state = RowState::Invalid;
     invalid.reason = text("sent 9 of 10 in time");
     invalid.bottleneck = text("generator");
+    invalid.notes = vec!["rejected: 3 busy".to_owned()];
     Report {
         schema: SCHEMA.to_owned(),
         schema_version: SCHEMA_VERSION,

@@ -47,7 +47,11 @@ impl Contender for Script {
         self.diary.borrow_mut().push(self.name.to_owned());
         let time = self.times[self.at % self.times.len()];
         self.at += 1;
-        Ok(Round { values: vec![time, 1.0 / time], invalid: self.invalid.clone() })
+        Ok(Round {
+            values: vec![time, 1.0 / time],
+            invalid: self.invalid.clone(),
+            note: Some(format!("at {time}")),
+        })
     }
 }
 
@@ -125,6 +129,7 @@ fn everyone_is_checked_and_warmed_first_then_rounds_take_turns() {
         assert_eq!(measure.ratio.unwrap().median, 2.0, "{}", measure.metric);
     }
     assert_eq!(rows[0].measures[0].ratio, None);
+    assert_eq!(rows[0].notes, ["at 4"], "a sentence is told once");
     assert_eq!(rows[2].state, RowState::Skipped);
     assert_eq!(rows[2].reason.as_deref(), Some("not here"));
 }

@@ -1,8 +1,8 @@
 //! Signature checks: ours on every backend, and the libraries that others use, µs a signature.
 //!
-//! All rows of a group check the same signatures of 47-byte messages. With `keys=distinct` every key
-//! is new to whoever checks: decoding it is part of the time, and our cache is emptied before each
-//! pass. With `keys=64` the signers are known: everybody may have decoded their keys before.
+//! All rows of a group check the same signatures of 47-byte messages. With `keys=distinct` every
+//! key is new to whoever checks: decoding it is part of the time, and our cache is emptied before
+//! each pass. With `keys=64` the signers are known: everybody may have decoded their keys before.
 //!
 //! The libraries follow other rules than ours (cofactorless, or pure ZIP 215); on these inputs all
 //! rules agree.

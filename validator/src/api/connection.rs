@@ -46,11 +46,7 @@ impl Listener {
         seats: Arc<Seats>,
         progress_time_max: Duration,
     ) -> Self {
-        Self {
-            listener,
-            seats,
-            progress_time_max,
-        }
+        Self { listener, seats, progress_time_max }
     }
 }
 
@@ -73,15 +69,7 @@ impl axum::serve::Listener for Listener {
             drop(stream.set_nodelay(true));
             let progress_time_max = self.progress_time_max;
             let alarm = Box::pin(sleep(progress_time_max));
-            return (
-                Connection {
-                    stream,
-                    seat,
-                    alarm,
-                    progress_time_max,
-                },
-                address,
-            );
+            return (Connection { stream, seat, alarm, progress_time_max }, address);
         }
     }
 
@@ -98,9 +86,7 @@ pub(super) struct Peer {
 
 impl Connected<IncomingStream<'_, Listener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
-        Self {
-            mark: stream.io().seat.mark(),
-        }
+        Self { mark: stream.io().seat.mark() }
     }
 }
 

@@ -38,19 +38,12 @@ pub(super) async fn live() -> &'static str {
 
 pub(super) async fn ready(State(shared): State<Shared>) -> Response {
     let snapshot = shared.handle.status.snapshot();
-    let mut readiness = Readiness {
-        ready: snapshot.ready,
-        reasons: snapshot.reasons.clone(),
-    };
+    let mut readiness = Readiness { ready: snapshot.ready, reasons: snapshot.reasons.clone() };
     if let Some(refusal) = shared.handle.status.admission().refusal() {
         readiness.ready = false;
         readiness.reasons.push(refusal.help().to_owned());
     }
-    let code = if readiness.ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
+    let code = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, fresh_json(&readiness)).into_response()
 }
 

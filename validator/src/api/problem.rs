@@ -31,21 +31,13 @@ pub struct Problem {
     /// The stable name to act on: of a [`Refusal`], or one of the interface's own.
     pub code: String,
     /// The transaction that is refused, where its bytes are one.
-    #[serde(
-        with = "optional_text",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(with = "optional_text", default, skip_serializing_if = "Option::is_none")]
     pub id: Option<Digest>,
     /// The sequence that would be taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_sequence: Option<u64>,
     /// The previous id that would be taken.
-    #[serde(
-        with = "optional_text",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(with = "optional_text", default, skip_serializing_if = "Option::is_none")]
     pub expected_previous: Option<Digest>,
     /// When the same bytes may be sent again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -151,9 +143,7 @@ impl IntoResponse for Box<Problem> {
             // Whole seconds, at least one: RFC 9110, section 10.2.3.
             let seconds = milliseconds.div_ceil(1_000).max(1);
             let name: HeaderName = header::RETRY_AFTER;
-            response
-                .headers_mut()
-                .insert(name, HeaderValue::from(seconds));
+            response.headers_mut().insert(name, HeaderValue::from(seconds));
         }
         response
     }

@@ -25,10 +25,7 @@ pub(super) struct Page {
 
 impl Default for Page {
     fn default() -> Self {
-        Self {
-            first: 0,
-            count: PAGE_MAX,
-        }
+        Self { first: 0, count: PAGE_MAX }
     }
 }
 
@@ -57,12 +54,7 @@ pub(super) async fn transaction(
     let id: Digest = parse("id", &id)?;
     let Some(view) = shared.ask(|reply| Query::Transaction { id, reply }).await? else {
         let status = document::UNKNOWN.to_owned();
-        return Ok(fresh_json(&document::Transaction {
-            id,
-            status,
-            place: None,
-            content: None,
-        }));
+        return Ok(fresh_json(&document::Transaction { id, status, place: None, content: None }));
     };
     let content = match &view.bytes {
         None => None,
@@ -74,13 +66,7 @@ pub(super) async fn transaction(
         outcome: view.outcome.as_str().to_owned(),
     };
     let status = document::FINAL.to_owned();
-    Ok(Json(document::Transaction {
-        id,
-        status,
-        place: Some(place),
-        content,
-    })
-    .into_response())
+    Ok(Json(document::Transaction { id, status, place: Some(place), content }).into_response())
 }
 
 pub(super) async fn body(
@@ -95,18 +81,9 @@ pub(super) async fn body(
     let body = decode(id, &bytes)?.body().to_vec();
     // The bytes are a stranger's: no browser may take them for a page of this site.
     let headers: [(HeaderName, HeaderValue); 3] = [
-        (
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/octet-stream"),
-        ),
-        (
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        ),
-        (
-            header::CONTENT_DISPOSITION,
-            HeaderValue::from_static("attachment"),
-        ),
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment")),
     ];
     Ok((headers, body).into_response())
 }
@@ -118,9 +95,7 @@ pub(super) async fn block(
 ) -> Answered<Response> {
     let Parameters(page) = page.map_err(|error| Problem::bad_request(error.body_text()))?;
     if page.count == 0 || page.count > PAGE_MAX {
-        return Err(Problem::bad_request(format!(
-            "count: 1 to {PAGE_MAX} transactions"
-        )));
+        return Err(Problem::bad_request(format!("count: 1 to {PAGE_MAX} transactions")));
     }
     let height = match height.as_str() {
         "latest" => Height(shared.handle.status.snapshot().executed_height),
@@ -138,8 +113,7 @@ where
     T: FromStr,
     T::Err: Display,
 {
-    text.parse()
-        .map_err(|error| Problem::bad_request(format!("{name}: {error}")))
+    text.parse().map_err(|error| Problem::bad_request(format!("{name}: {error}")))
 }
 
 /// Decodes the bytes that the node keeps of a final transaction.
@@ -155,10 +129,9 @@ pub(super) fn content(transaction: &Transaction<'_>) -> document::Content {
         Kind::Record => "record",
         Kind::Transfer => "transfer",
     };
-    let transfer = transaction.transfer().map(|transfer| document::Transfer {
-        to: transfer.to,
-        amount: transfer.amount,
-    });
+    let transfer = transaction
+        .transfer()
+        .map(|transfer| document::Transfer { to: transfer.to, amount: transfer.amount });
     document::Content {
         kind: kind.to_owned(),
         author: transaction.author(),
@@ -187,15 +160,9 @@ fn describe(view: &BlockView, page: &Page) -> Answered<document::Block> {
     for (_, outcome) in &view.outcomes {
         *outcomes.entry(outcome.as_str().to_owned()).or_insert(0) += 1;
     }
-    let listed = view
-        .outcomes
-        .iter()
-        .zip(0_u32..)
-        .map(|((id, outcome), index)| document::Executed {
-            index,
-            id: *id,
-            outcome: outcome.as_str().to_owned(),
-        });
+    let listed = view.outcomes.iter().zip(0_u32..).map(|((id, outcome), index)| {
+        document::Executed { index, id: *id, outcome: outcome.as_str().to_owned() }
+    });
     let after = page.first.saturating_add(page.count);
     let transactions_count = index(view.outcomes.len());
     Ok(document::Block {
@@ -214,9 +181,7 @@ fn describe(view: &BlockView, page: &Page) -> Answered<document::Block> {
         lanes: lanes.collect(),
         transactions_count,
         outcomes,
-        transactions: listed
-            .filter(|one| (page.first..after).contains(&one.index))
-            .collect(),
+        transactions: listed.filter(|one| (page.first..after).contains(&one.index)).collect(),
         next: (after < transactions_count).then_some(after),
     })
 }

@@ -49,24 +49,13 @@ pub(super) async fn submit(
     let bytes = body.await.map_err(|_| Problem::slow_body())??;
     let (reply, mut answers) = Reply::http(wants_final);
     shared.handle.submit(bytes, reply);
-    let first = timeout(ANSWER_TIME_MAX, answers.recv())
-        .await
-        .map_err(|_| Problem::timeout())?;
+    let first = timeout(ANSWER_TIME_MAX, answers.recv()).await.map_err(|_| Problem::timeout())?;
     match first {
         None => Err(Problem::unanswered()),
-        Some(Answer::Refused {
-            id,
-            refusal,
-            expected,
-            retry_ms,
-        }) => Err(Problem::refused_transaction(
-            id, refusal, expected, retry_ms,
-        )),
-        Some(Answer::Final {
-            id,
-            height,
-            outcome,
-        }) => Ok(is_final(id, height, outcome)),
+        Some(Answer::Refused { id, refusal, expected, retry_ms }) => {
+            Err(Problem::refused_transaction(id, refusal, expected, retry_ms))
+        }
+        Some(Answer::Final { id, height, outcome }) => Ok(is_final(id, height, outcome)),
         Some(Answer::Accepted { id } | Answer::Unknown { id }) if wants_final => {
             Ok(wait(&shared, id, &mut answers).await)
         }
@@ -78,12 +67,7 @@ pub(super) async fn submit(
 async fn wait(shared: &Shared, id: Digest, answers: &mut mpsc::Receiver<Answer>) -> Response {
     let last = async {
         while let Some(answer) = answers.recv().await {
-            if let Answer::Final {
-                id,
-                height,
-                outcome,
-            } = answer
-            {
+            if let Answer::Final { id, height, outcome } = answer {
                 return Some(is_final(id, height, outcome));
             }
         }
@@ -99,12 +83,7 @@ async fn wait(shared: &Shared, id: Digest, answers: &mut mpsc::Receiver<Answer>)
 
 /// The size that the client says it will send.
 fn announced(headers: &HeaderMap) -> Option<u64> {
-    headers
-        .get(header::CONTENT_LENGTH)?
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Collects a body that is no longer than it may be.
@@ -126,12 +105,7 @@ fn too_large() -> Box<Problem> {
 }
 
 fn accepted(id: Digest) -> Response {
-    let document = Submitted {
-        id,
-        status: ACCEPTED.to_owned(),
-        height: None,
-        outcome: None,
-    };
+    let document = Submitted { id, status: ACCEPTED.to_owned(), height: None, outcome: None };
     let location = [(header::LOCATION, format!("/transaction/{id}"))];
     (StatusCode::ACCEPTED, location, Json(document)).into_response()
 }

@@ -146,7 +146,8 @@ impl Http {
         let reused = self.stream.is_some();
         let mut result = self.exchange(method, path, body, until);
         // A kept connection may have been closed by the other side in the meantime.
-        if reused && matches!(&result, Err(Failure::Io(error)) if error.kind() != io::ErrorKind::TimedOut)
+        if reused
+            && matches!(&result, Err(Failure::Io(error)) if error.kind() != io::ErrorKind::TimedOut)
         {
             result = self.exchange(method, path, body, until);
         }
@@ -351,7 +352,8 @@ mod tests {
                         request.push(byte[0]);
                     }
                     let head = String::from_utf8(request).unwrap();
-                    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                    let length =
+                        head.lines().find_map(|line| line.strip_prefix("content-length: "));
                     let mut body = vec![0; length.unwrap().parse().unwrap()];
                     stream.read_exact(&mut body).unwrap();
                     requests.push(head + &String::from_utf8(body).unwrap());

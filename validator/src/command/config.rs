@@ -53,13 +53,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Exit> {
     }
 }
 
-fn render(
-    loaded: &Loaded,
-    genesis: &Genesis,
-    key: &PublicKey,
-    index: u32,
-    paint: Paint,
-) -> String {
+fn render(loaded: &Loaded, genesis: &Genesis, key: &PublicKey, index: u32, paint: Paint) -> String {
     let mut values = Table::new(&[Side::Left, Side::Left, Side::Left]);
     for key in &schema::KEYS {
         let entry = loaded.layers.entry(key.dotted);
@@ -102,7 +96,9 @@ mod tests {
         let identity = loaded.config.identity().unwrap();
         let key = identity.secret.public();
         let text = render(&loaded, &identity.genesis, &key, identity.index, Paint::PLAIN);
-        for part in ["listen.http", "\"127.0.0.1:5014\"", "line 11", "default", "3 of 4, 1 may fail"] {
+        for part in
+            ["listen.http", "\"127.0.0.1:5014\"", "line 11", "default", "3 of 4, 1 may fail"]
+        {
             assert!(text.contains(part), "{part} in\n{text}");
         }
         // A data folder of another network is found before anything starts.

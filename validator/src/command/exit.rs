@@ -32,10 +32,7 @@ pub struct Exit {
 impl Exit {
     /// Ends with `code` and one line that says what is wrong and what to do.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-        }
+        Self { code, message: message.into() }
     }
 
     /// A check that was asked for did not hold.

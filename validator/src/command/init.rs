@@ -59,7 +59,8 @@ fn init_network(arguments: &Arguments, validators: u16) -> Result<(), Exit> {
     let folder = arguments.folder.display();
     let mut table = terminal::Table::new(&[terminal::Side::Left; 3]).indent(2);
     table.row(["genesis.json", "", "the same for every validator"]);
-    let funded = format!("a funded client; {} authors are funded too", thousands(plan.authors.into()));
+    let funded =
+        format!("a funded client; {} authors are funded too", thousands(plan.authors.into()));
     table.row(["client.key".to_string(), String::new(), funded]);
     for (index, member) in network.validators.iter().enumerate() {
         let url = format!("http://{}", member.http);

@@ -16,8 +16,14 @@ use std::time::Duration;
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Validators to send to, as tcp://host:port
-    #[arg(long, value_name = "TCP", value_delimiter = ',', env = "ALTHING_LOAD_TO",
-          required_unless_present = "data", requires = "genesis")]
+    #[arg(
+        long,
+        value_name = "TCP",
+        value_delimiter = ',',
+        env = "ALTHING_LOAD_TO",
+        required_unless_present = "data",
+        requires = "genesis"
+    )]
     to: Vec<String>,
     /// Their UDP addresses in the same order, for --transport udp
     #[arg(long, value_name = "UDP", value_delimiter = ',')]
@@ -99,9 +105,9 @@ fn print(report: &Report, json: bool) -> Result<(), Exit> {
     }
     match &report.verdict {
         load::Verdict::Valid => Ok(()),
-        load::Verdict::Invalid { side, .. } => Err(Exit::check_failed(format!(
-            "the rate was not kept: the bottleneck is the {side}"
-        ))),
+        load::Verdict::Invalid { side, .. } => {
+            Err(Exit::check_failed(format!("the rate was not kept: the bottleneck is the {side}")))
+        }
     }
 }
 
@@ -168,10 +174,8 @@ struct Source {
 fn source(arguments: &Arguments) -> Result<Source, Exit> {
     if let Some(folder) = &arguments.data {
         let network = Network::open(folder)?;
-        let target = |member: &super::network::Member| Target {
-            tcp: member.tcp,
-            udp: Some(member.udp),
-        };
+        let target =
+            |member: &super::network::Member| Target { tcp: member.tcp, udp: Some(member.udp) };
         return Ok(Source {
             targets: network.validators.iter().map(target).collect(),
             network: network.network,

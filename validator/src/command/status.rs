@@ -15,8 +15,13 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Validators to ask, as http://host:port
-    #[arg(long, value_name = "URL", value_delimiter = ',', env = "ALTHING_TO",
-          required_unless_present = "data")]
+    #[arg(
+        long,
+        value_name = "URL",
+        value_delimiter = ',',
+        env = "ALTHING_TO",
+        required_unless_present = "data"
+    )]
     to: Vec<Url>,
     /// Folder of a network: ask all of its validators
     #[arg(long, value_name = "DIR", conflicts_with = "to")]

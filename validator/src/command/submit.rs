@@ -35,8 +35,13 @@ pub struct Arguments {
     #[arg(long, value_name = "N", requires = "transfer")]
     amount: Option<u64>,
     /// Validators to hand it to, as http://host:port; the next one when one does not answer
-    #[arg(long, value_name = "URL", value_delimiter = ',', env = "ALTHING_TO",
-          required_unless_present = "data")]
+    #[arg(
+        long,
+        value_name = "URL",
+        value_delimiter = ',',
+        env = "ALTHING_TO",
+        required_unless_present = "data"
+    )]
     to: Vec<Url>,
     /// The author's key file; the funded client's of the network, where that is known
     #[arg(long, value_name = "FILE", env = "ALTHING_KEY")]
@@ -88,18 +93,22 @@ pub fn run(arguments: &Arguments) -> Result<(), Exit> {
     let kind = if arguments.transfer.is_some() { Kind::Transfer } else { Kind::Record };
     let valid_until = Height(arguments.valid_until.unwrap_or(u64::MAX));
     let mut door = Door::new(urls, arguments.timeout);
-    let known = door.submit(pinned, &|network, link| {
-        let Link { sequence, previous } = link;
-        let author = secret.public();
-        let draft = Draft { kind, author, sequence, previous, valid_until, body: &body };
-        draft.sign(network, |message| secret.sign(message)).map_err(|reject| {
-            Exit::usage(format!(
-                "{} bytes do not make a transaction: {reject} (at most {} bytes)",
-                thousands(u64::try_from(body.len()).unwrap_or(u64::MAX)),
-                ledger::limits::TRANSACTION_BODY_BYTES_MAX
-            ))
-        })
-    }, &secret.public())?;
+    let known = door.submit(
+        pinned,
+        &|network, link| {
+            let Link { sequence, previous } = link;
+            let author = secret.public();
+            let draft = Draft { kind, author, sequence, previous, valid_until, body: &body };
+            draft.sign(network, |message| secret.sign(message)).map_err(|reject| {
+                Exit::usage(format!(
+                    "{} bytes do not make a transaction: {reject} (at most {} bytes)",
+                    thousands(u64::try_from(body.len()).unwrap_or(u64::MAX)),
+                    ledger::limits::TRANSACTION_BODY_BYTES_MAX
+                ))
+            })
+        },
+        &secret.public(),
+    )?;
     print(&known, arguments.json);
     match known.outcome {
         Outcome::Applied => Ok(()),
@@ -210,8 +219,7 @@ impl Door {
                     "{author} has no account: transfer an amount to it first"
                 ))
             })?;
-            let link =
-                Link { sequence: account.pending_sequence, previous: account.pending_head };
+            let link = Link { sequence: account.pending_sequence, previous: account.pending_head };
             let (bytes, id) = sign(&network, link)?;
             if let Some(known) = self.hand_in(&bytes, &id)? {
                 return Ok(known);

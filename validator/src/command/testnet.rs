@@ -105,7 +105,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Exit> {
     let watch = Watch::start(&network);
     if let Err(exit) = wait_until_ready(&mut processes, &watch, &is_stopped) {
         processes.stop();
-        return Err(Exit::new(exit.code(), format!("{exit}; data: {}", network.folder().display())));
+        return Err(Exit::new(
+            exit.code(),
+            format!("{exit}; data: {}", network.folder().display()),
+        ));
     }
     let mut run = Run {
         arguments,
@@ -243,9 +246,13 @@ type Loaded = Result<(Report, Acknowledgements), Exit>;
 
 impl Run<'_> {
     /// Runs load, kill and live lines to their end.
-    fn under_load(&mut self, say: &dyn Fn(&str)) -> Result<Option<(Report, Acknowledgements)>, Exit> {
+    fn under_load(
+        &mut self,
+        say: &dyn Fn(&str),
+    ) -> Result<Option<(Report, Acknowledgements)>, Exit> {
         let (ticks, loaded) = self.start_load()?;
         let start = Instant::now();
+        self.watch.mark();
         let mut live = Live::new(self.arguments.load > 0, Paint::stdout());
         say(&live.head());
         loop {
@@ -297,7 +304,8 @@ impl Run<'_> {
         if self.arguments.load == 0 {
             return Ok((None, None));
         }
-        let target = |member: &super::network::Member| Target { tcp: member.tcp, udp: Some(member.udp) };
+        let target =
+            |member: &super::network::Member| Target { tcp: member.tcp, udp: Some(member.udp) };
         let options = Options {
             targets: self.network.validators.iter().map(target).collect(),
             network: self.network.network,
@@ -393,10 +401,8 @@ impl Run<'_> {
             self.problems.push(death);
             return;
         }
-        let away = self.kill.as_ref().filter(|kill| kill.restarted.is_none());
-        let away = away.map(|kill| kill.validator);
         for (index, view) in self.watch.views().iter().enumerate() {
-            if Some(index) != away && view.still >= STALLED {
+            if view.still >= self.patience(index) {
                 let stalled = terminal::duration(view.still);
                 self.problems.push(format!(
                     "validator {index} stalled: its height {} did not move for {stalled}; the end of \
@@ -409,8 +415,17 @@ impl Run<'_> {
         }
     }
 
+    /// How long the height of a validator may stay: longer while it is away or starts again.
+    fn patience(&self, index: usize) -> Duration {
+        match &self.kill {
+            Some(kill) if kill.validator == index && kill.caught_up.is_none() => AWAY + READY,
+            Some(_) | None => STALLED,
+        }
+    }
+
     /// Lets the validators settle, stops them, and reads what they wrote.
     fn finish(mut self, loaded: Option<(Report, Acknowledgements)>) -> Result<Summary, Exit> {
+        self.bring_back();
         if self.problems.is_empty() {
             self.settle();
         }
@@ -442,23 +457,29 @@ impl Run<'_> {
         })
     }
 
-    /// Waits until all heights are equal.
+    /// Starts the killed validator when the run was stopped before its time had come.
+    fn bring_back(&mut self) {
+        if let Some(kill) = self.kill.as_mut().filter(|kill| kill.restarted.is_none()) {
+            if let Err(exit) = self.processes.restart(self.network, kill.validator) {
+                self.problems.push(exit.to_string());
+            }
+            self.watch.expect(kill.validator);
+        }
+    }
+
+    /// Waits until all validators are there and their heights are equal.
     fn settle(&mut self) {
-        // One that is away after Ctrl-C cannot settle.
-        let away = self.kill.as_ref().filter(|kill| kill.restarted.is_none());
-        let away = away.map(|kill| kill.validator);
         let until = Instant::now() + SETTLE;
         loop {
             let views = self.watch.views();
-            let here = views.iter().enumerate().filter(|(index, _)| Some(*index) != away);
-            let mut heights: Vec<u64> = here.map(|(_, view)| view.height).collect();
-            heights.dedup();
-            if heights.len() <= 1 {
+            let heights: Vec<u64> = views.iter().map(|view| view.height).collect();
+            let is_settled = heights.iter().all(|height| *height == heights[0]);
+            if is_settled && views.iter().all(|view| view.is_up) {
                 return;
             }
             if Instant::now() > until {
                 let heights: Vec<String> =
-                    views.iter().map(|view| terminal::thousands(view.height)).collect();
+                    heights.iter().map(|height| terminal::thousands(*height)).collect();
                 self.problems.push(format!(
                     "the heights did not become equal within {} s: {}",
                     SETTLE.as_secs(),

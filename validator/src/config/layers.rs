@@ -164,7 +164,8 @@ impl Layers {
         peers: &DeValue<'_>,
         line_at: &dyn Fn(usize) -> usize,
     ) -> Result<(), String> {
-        let wrong = || "peers are written as [[peers]], each with key, consensus and lanes".to_string();
+        let wrong =
+            || "peers are written as [[peers]], each with key, consensus and lanes".to_string();
         let DeValue::Array(peers) = peers else {
             return Err(wrong());
         };

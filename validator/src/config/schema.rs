@@ -39,27 +39,127 @@ const SEGMENT_BYTES: Shape = Shape::Pages(2 * storage::GROUP_BYTES_MAX as u64, (
 
 /// All keys but those of `[[peers]]`, in the order of the file.
 pub const KEYS: [Key; 21] = [
-    key("genesis", "\"genesis.json\"", Shape::Path, "What every validator of the network starts from."),
-    key("key", "\"validator.key\"", Shape::Path, "This validator's key file, readable by its owner alone."),
-    key("data", "\"data\"", Shape::Path, "The folder that holds the ledger and the engine's journal."),
-    key("listen.consensus", "\"0.0.0.0:4000\"", Shape::Address, "Votes and cut blocks of the other validators (TCP)."),
-    key("listen.lanes", "\"0.0.0.0:4001\"", Shape::Address, "Batches and acknowledgements of the other validators (TCP)."),
-    key("listen.udp", "\"0.0.0.0:4002\"", Shape::Address, "Transactions of clients, one in each datagram."),
-    key("listen.tcp", "\"0.0.0.0:4003\"", Shape::Address, "Transactions of clients over a connection, with news of finality."),
-    key("listen.http", "\"127.0.0.1:4004\"", Shape::Address, "HTTP: submit, account, block, status, health and metrics."),
-    key("ingest.packets_per_source", "50000", Shape::Number(1, 100_000_000), "Datagrams a second that one source address may send."),
-    key("ingest.burst", "10000", Shape::Number(1, 100_000_000), "Datagrams that it may send at once after a pause."),
-    key("net.xdp", "\"\"", Shape::Text, "Interface whose packets the kernel filters early; empty for none."),
-    key("sigverify.backend", "\"auto\"", Shape::Text, "How signatures are checked: auto, or a backend by name."),
-    key("sigverify.threads", "0", Shape::Number(0, 1_024), "Threads that check signatures; 0 for one on each core."),
-    key("storage.backend", "\"auto\"", Shape::Choice(&["auto", "io_uring", "portable"]), "How the disk is written: auto, io_uring or portable."),
+    key(
+        "genesis",
+        "\"genesis.json\"",
+        Shape::Path,
+        "What every validator of the network starts from.",
+    ),
+    key(
+        "key",
+        "\"validator.key\"",
+        Shape::Path,
+        "This validator's key file, readable by its owner alone.",
+    ),
+    key(
+        "data",
+        "\"data\"",
+        Shape::Path,
+        "The folder that holds the ledger and the engine's journal.",
+    ),
+    key(
+        "listen.consensus",
+        "\"0.0.0.0:4000\"",
+        Shape::Address,
+        "Votes and cut blocks of the other validators (TCP).",
+    ),
+    key(
+        "listen.lanes",
+        "\"0.0.0.0:4001\"",
+        Shape::Address,
+        "Batches and acknowledgements of the other validators (TCP).",
+    ),
+    key(
+        "listen.udp",
+        "\"0.0.0.0:4002\"",
+        Shape::Address,
+        "Transactions of clients, one in each datagram.",
+    ),
+    key(
+        "listen.tcp",
+        "\"0.0.0.0:4003\"",
+        Shape::Address,
+        "Transactions of clients over a connection, with news of finality.",
+    ),
+    key(
+        "listen.http",
+        "\"127.0.0.1:4004\"",
+        Shape::Address,
+        "HTTP: submit, account, block, status, health and metrics.",
+    ),
+    key(
+        "ingest.packets_per_source",
+        "50000",
+        Shape::Number(1, 100_000_000),
+        "Datagrams a second that one source address may send.",
+    ),
+    key(
+        "ingest.burst",
+        "10000",
+        Shape::Number(1, 100_000_000),
+        "Datagrams that it may send at once after a pause.",
+    ),
+    key(
+        "net.xdp",
+        "\"\"",
+        Shape::Text,
+        "Interface whose packets the kernel filters early; empty for none.",
+    ),
+    key(
+        "sigverify.backend",
+        "\"auto\"",
+        Shape::Text,
+        "How signatures are checked: auto, or a backend by name.",
+    ),
+    key(
+        "sigverify.threads",
+        "0",
+        Shape::Number(0, 1_024),
+        "Threads that check signatures; 0 for one on each core.",
+    ),
+    key(
+        "storage.backend",
+        "\"auto\"",
+        Shape::Choice(&["auto", "io_uring", "portable"]),
+        "How the disk is written: auto, io_uring or portable.",
+    ),
     key("storage.segment_bytes", "268435456", SEGMENT_BYTES, "Size of one segment file, in bytes."),
-    key("storage.groups_in_flight", "8", Shape::Number(1, 64), "Writes under way at once: more for throughput, fewer for latency."),
-    key("consensus.view_timeout_ms", "1000", Shape::Number(50, 60_000), "How long a leader may take before the next one gets its turn."),
-    key("consensus.heartbeat_ms", "500", Shape::Number(10, 59_999), "How long an idle leader waits before it proposes an empty block."),
-    key("consensus.batch_delay_ms", "25", Shape::Number(1, 10_000), "How long a batch waits for more transactions."),
-    key("log.format", "\"auto\"", Shape::Choice(&["auto", "human", "json"]), "Log lines: human, json, or auto for human on a terminal."),
-    key("log.filter", "\"info\"", Shape::Text, "What is logged, such as info or validator=debug,warn."),
+    key(
+        "storage.groups_in_flight",
+        "8",
+        Shape::Number(1, 64),
+        "Writes under way at once: more for throughput, fewer for latency.",
+    ),
+    key(
+        "consensus.view_timeout_ms",
+        "1000",
+        Shape::Number(50, 60_000),
+        "How long a leader may take before the next one gets its turn.",
+    ),
+    key(
+        "consensus.heartbeat_ms",
+        "500",
+        Shape::Number(10, 59_999),
+        "How long an idle leader waits before it proposes an empty block.",
+    ),
+    key(
+        "consensus.batch_delay_ms",
+        "25",
+        Shape::Number(1, 10_000),
+        "How long a batch waits for more transactions.",
+    ),
+    key(
+        "log.format",
+        "\"auto\"",
+        Shape::Choice(&["auto", "human", "json"]),
+        "Log lines: human, json, or auto for human on a terminal.",
+    ),
+    key(
+        "log.filter",
+        "\"info\"",
+        Shape::Text,
+        "What is logged, such as info or validator=debug,warn.",
+    ),
 ];
 
 /// The keys of each `[[peers]]` entry; all are required.
@@ -133,7 +233,8 @@ fn distance(from: &str, to: &str) -> usize {
         for (column, &other) in to.iter().enumerate() {
             let replaced = last[column] + usize::from(letter != other);
             let mut best = replaced.min(last[column + 1] + 1).min(next[column] + 1);
-            let is_swap = row > 0 && column > 0 && from[row - 1] == other && to[column - 1] == letter;
+            let is_swap =
+                row > 0 && column > 0 && from[row - 1] == other && to[column - 1] == letter;
             if is_swap {
                 best = best.min(before[column - 1] + 1);
             }

@@ -32,7 +32,11 @@ fn the_default_text_reads_back_as_the_default() {
     let empty = load("", &[], &[]).unwrap();
     for key in &schema::KEYS {
         assert_eq!(loaded.layers.entry(key.dotted).value, empty.layers.entry(key.dotted).value);
-        assert!(matches!(loaded.layers.entry(key.dotted).origin, Origin::File(_)), "{}", key.dotted);
+        assert!(
+            matches!(loaded.layers.entry(key.dotted).origin, Origin::File(_)),
+            "{}",
+            key.dotted
+        );
         assert_eq!(empty.layers.entry(key.dotted).origin, Origin::Default);
     }
     assert_eq!(Config::default_in(Path::new("/x")).data, Path::new("/x/data"));
@@ -123,7 +127,10 @@ fn a_wrong_value_is_named_with_what_it_must_be() {
         ("data = 5\n", "line 1: data must be a path, found a number"),
         ("data = \"\"\n", "line 1: data must be a path, found an empty text"),
         ("log = true\n", "line 1: unknown key log; `validator config default` shows all"),
-        ("peers = 5\n", "line 1: peers are written as [[peers]], each with key, consensus and lanes"),
+        (
+            "peers = 5\n",
+            "line 1: peers are written as [[peers]], each with key, consensus and lanes",
+        ),
         (
             "[[peers]]\nkey = \"x\"\n",
             "line 1: the entry at line 1 lacks one of key, consensus, lanes",
@@ -168,7 +175,8 @@ fn network(folder: &Path, name: &str) -> (Config, Genesis, Vec<Secret>) {
     secrets.sort_by_key(Secret::public);
     let keys = secrets.iter().map(Secret::public).collect();
     let genesis =
-        Genesis::new(name.into(), keys, Vec::new(), ledger::Parameters::default(), &|_| true).unwrap();
+        Genesis::new(name.into(), keys, Vec::new(), ledger::Parameters::default(), &|_| true)
+            .unwrap();
     let mut config = Config::default_in(folder);
     std::fs::write(&config.genesis, genesis.to_json()).unwrap();
     let _ = std::fs::remove_file(&config.key);

@@ -79,13 +79,7 @@ impl Application {
     }
 
     /// Cumulative tips after `block`; `ancestry` yields its parent next.
-    async fn tips_after(&self, block: &Block, ancestry: impl Ancestry<Block>) -> Option<Tips> {
-        let (_, mut progress) = self.board.watch();
-        let height = block.cut().height.get();
-        let near = |recent: &Recent| height <= newest(recent).height.get() + WALK_MAX;
-        progress.wait_for(near).await.ok()?;
-
-        let mut ancestry = ancestry;
+    async fn tips_after(&self, block: &Block, mut ancestry: impl Ancestry<Block>) -> Option<Tips> {
         let mut above = Vec::new();
         let mut oldest = block.clone();
         let mut tips = loop {
@@ -197,6 +191,10 @@ impl<E: Clock> commonware_consensus::Application<E> for Application {
         (): (),
     ) -> Option<Digested<Block>> {
         let parent = ancestry.next().await?.inner().clone();
+        // Far behind, a leader passes: the others need not wait for its time to run out.
+        if !is_near(&parent, &self.board.progress.borrow()) {
+            return None;
+        }
         let tips = self.tips_after(&parent, ancestry).await?;
         let view = View(context.view().get());
         let deadline = runtime.current() + self.heartbeat;
@@ -244,13 +242,16 @@ impl<E: Clock> commonware_consensus::Application<E> for Application {
         {
             return false;
         }
+        let (_, mut progress) = self.board.watch();
+        if progress.wait_for(|recent| is_near(&parent, recent)).await.is_err() {
+            return std::future::pending().await;
+        }
         let Some(tips) = self.tips_after(&parent, ancestry).await else {
             return std::future::pending().await;
         };
         let digest = parent.cut_digest();
         let checked = cut.check(parent.cut(), &digest, &tips, &self.set, &*self.signatures);
         let Ok(after) = checked else { return false };
-        let (_, mut progress) = self.board.watch();
         let matches = loop {
             let known = Self::roots_match(cut, &progress.borrow_and_update());
             if let Some(matches) = known {
@@ -265,6 +266,11 @@ impl<E: Clock> commonware_consensus::Application<E> for Application {
         }
         matches
     }
+}
+
+/// Whether execution is close enough to a block to know the tips below it.
+fn is_near(block: &Block, recent: &Recent) -> bool {
+    block.cut().height.get() <= newest(recent).height.get() + WALK_MAX
 }
 
 /// Tips after a cut whose certificates were checked.

@@ -15,10 +15,7 @@ pub struct Budget {
 impl Budget {
     /// Makes a budget of which nothing is used.
     pub const fn new(limit_bytes: usize) -> Self {
-        Self {
-            limit_bytes,
-            used_bytes: AtomicUsize::new(0),
-        }
+        Self { limit_bytes, used_bytes: AtomicUsize::new(0) }
     }
 
     /// The most that may be held.
@@ -33,13 +30,8 @@ impl Budget {
 
     /// Takes a share, or nothing where it is not left.
     pub fn take(&self, bytes: usize) -> bool {
-        let more = |used: usize| {
-            used.checked_add(bytes)
-                .filter(|sum| *sum <= self.limit_bytes)
-        };
-        self.used_bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
-            .is_ok()
+        let more = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit_bytes);
+        self.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
     /// Gives a share back that was taken before.
@@ -61,9 +53,7 @@ impl Hold {
 
     /// Takes a share, or none where it is not left.
     pub fn take(budget: &Arc<Budget>, bytes: usize) -> Option<Self> {
-        budget
-            .take(bytes)
-            .then(|| Self(Some((Arc::clone(budget), bytes))))
+        budget.take(bytes).then(|| Self(Some((Arc::clone(budget), bytes))))
     }
 }
 

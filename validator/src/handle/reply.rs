@@ -39,13 +39,7 @@ impl Reply {
     /// A reply to an HTTP request, and where its answers arrive.
     pub fn http(wants_final: bool) -> (Self, mpsc::Receiver<Answer>) {
         let (sender, receiver) = mpsc::channel(HTTP_ANSWERS_MAX);
-        (
-            Self::Http(HttpReply {
-                sender,
-                wants_final,
-            }),
-            receiver,
-        )
+        (Self::Http(HttpReply { sender, wants_final }), receiver)
     }
 
     /// Sends an answer without waiting. A client that is gone or does not read is no error: its
@@ -196,9 +190,7 @@ impl Outbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue
-            .lock()
-            .expect("nothing panics while it holds an outbox")
+        self.queue.lock().expect("nothing panics while it holds an outbox")
     }
 }
 
@@ -237,13 +229,7 @@ impl UdpReply {
         answers: channel::Sender<UdpAnswer>,
         dropped: Counter,
     ) -> Self {
-        Self {
-            address,
-            counter,
-            answered: AtomicBool::new(false),
-            answers,
-            dropped,
-        }
+        Self { address, counter, answered: AtomicBool::new(false), answers, dropped }
     }
 
     fn send(&self, answer: &Answer) {
@@ -254,14 +240,7 @@ impl UdpReply {
             return;
         }
         let bytes = answer.encode();
-        if self
-            .answers
-            .try_send(UdpAnswer {
-                address: self.address,
-                bytes,
-            })
-            .is_err()
-        {
+        if self.answers.try_send(UdpAnswer { address: self.address, bytes }).is_err() {
             self.dropped.inc();
         }
     }

@@ -165,8 +165,6 @@ impl StatusBoard {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Arc<Status>> {
-        self.snapshot
-            .lock()
-            .expect("nothing panics while it holds the board")
+        self.snapshot.lock().expect("nothing panics while it holds the board")
     }
 }

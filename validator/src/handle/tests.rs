@@ -1,4 +1,4 @@
-//! Checks of the border; [`fake`] is the node that the other modules of the edge are checked against.
+//! Checks of the border; [`fake`] is the node that the rest of the edge is checked against.
 
 mod fake;
 
@@ -14,21 +14,13 @@ use std::{
 
 fn refusal(answer: Answer) -> (Digest, Refusal, u32) {
     match answer {
-        Answer::Refused {
-            id,
-            refusal,
-            retry_ms,
-            ..
-        } => (id, refusal, retry_ms),
+        Answer::Refused { id, refusal, retry_ms, .. } => (id, refusal, retry_ms),
         other => panic!("{other:?}"),
     }
 }
 
 fn dropped(handle: &NodeHandle, stage: &'static str, refusal: Refusal) -> u64 {
-    let label = DropLabel {
-        stage,
-        reason: refusal.as_str(),
-    };
+    let label = DropLabel { stage, reason: refusal.as_str() };
     handle.metrics.tx_dropped.get_or_create(&label).get()
 }
 
@@ -38,9 +30,7 @@ fn a_submission_reaches_the_node_and_gives_its_bytes_back_when_it_is_taken() {
     let (bytes, _) = transaction(0, TAKEN, b"x");
     handle.submit(bytes.clone(), Reply::None);
     assert_eq!(handle.requests_budget.used_bytes(), bytes.len());
-    let Request::Submit(submission) = requests.try_recv().unwrap() else {
-        panic!("a submission")
-    };
+    let Request::Submit(submission) = requests.try_recv().unwrap() else { panic!("a submission") };
     assert_eq!(submission.bytes, bytes);
     drop(submission);
     assert_eq!(handle.requests_budget.used_bytes(), 0);
@@ -55,18 +45,11 @@ fn a_full_queue_and_a_full_budget_are_answered_busy_with_the_id() {
         handle.submit(bytes.clone(), Reply::None);
         let (reply, mut answers) = Reply::http(false);
         handle.submit(bytes.clone(), reply);
-        assert_eq!(
-            refusal(answers.try_recv().unwrap()),
-            (id, Refusal::Busy, RETRY_MS)
-        );
+        assert_eq!(refusal(answers.try_recv().unwrap()), (id, Refusal::Busy, RETRY_MS));
         assert_eq!(dropped(&handle, "ingest", Refusal::Busy), 1);
         assert_eq!(requests.len(), 1);
         drop(requests.try_recv());
-        assert_eq!(
-            handle.requests_budget.used_bytes(),
-            0,
-            "what was refused holds nothing"
-        );
+        assert_eq!(handle.requests_budget.used_bytes(), 0, "what was refused holds nothing");
     }
 }
 
@@ -78,10 +61,7 @@ fn length_alone_refuses_what_is_too_short_or_too_long() {
     for (bytes, expected) in [(short, Refusal::Malformed), (long, Refusal::TooLarge)] {
         let (reply, mut answers) = Reply::http(false);
         handle.submit(bytes, reply);
-        assert_eq!(
-            refusal(answers.try_recv().unwrap()),
-            (Digest::ZERO, expected, 0)
-        );
+        assert_eq!(refusal(answers.try_recv().unwrap()), (Digest::ZERO, expected, 0));
         assert_eq!(dropped(&handle, "ingest", expected), 1);
     }
     assert!(requests.is_empty());
@@ -91,19 +71,13 @@ fn length_alone_refuses_what_is_too_short_or_too_long() {
 fn a_shut_door_refuses_everything_and_opens_again() {
     let (handle, requests, _queries) = handle(4, 1 << 20);
     let (bytes, id) = transaction(0, TAKEN, b"x");
-    let shut = [
-        (Admission::NotReady, Refusal::NotReady),
-        (Admission::Stopping, Refusal::Stopping),
-    ];
+    let shut = [(Admission::NotReady, Refusal::NotReady), (Admission::Stopping, Refusal::Stopping)];
     for (admission, expected) in shut {
         handle.status.set_admission(admission);
         assert_eq!(handle.status.admission(), admission);
         let (reply, mut answers) = Reply::http(false);
         handle.submit(bytes.clone(), reply);
-        assert_eq!(
-            refusal(answers.try_recv().unwrap()),
-            (id, expected, RETRY_MS)
-        );
+        assert_eq!(refusal(answers.try_recv().unwrap()), (id, expected, RETRY_MS));
     }
     handle.status.set_admission(Admission::Open);
     handle.submit(bytes, Reply::None);
@@ -117,20 +91,11 @@ fn a_node_that_is_gone_is_answered_as_stopping() {
     let (bytes, id) = transaction(0, TAKEN, b"x");
     let (reply, mut answers) = Reply::http(true);
     handle.submit(bytes, reply.clone());
-    assert_eq!(
-        refusal(answers.try_recv().unwrap()),
-        (id, Refusal::Stopping, RETRY_MS)
-    );
+    assert_eq!(refusal(answers.try_recv().unwrap()), (id, Refusal::Stopping, RETRY_MS));
     handle.watch(id, reply);
-    assert_eq!(
-        refusal(answers.try_recv().unwrap()),
-        (id, Refusal::Stopping, RETRY_MS)
-    );
+    assert_eq!(refusal(answers.try_recv().unwrap()), (id, Refusal::Stopping, RETRY_MS));
     let (reply, _answer) = oneshot::channel();
-    let query = Query::Block {
-        height: Height(1),
-        reply,
-    };
+    let query = Query::Block { height: Height(1), reply };
     assert_eq!(handle.query(query), Err(Refusal::Stopping));
     assert_eq!(handle.requests_budget.used_bytes(), 0);
 }
@@ -141,16 +106,10 @@ fn watches_and_questions_that_find_no_room_are_busy() {
     handle.watch(PRUNED, Reply::None);
     let (reply, mut answers) = Reply::http(true);
     handle.watch(PRUNED, reply);
-    assert_eq!(
-        refusal(answers.try_recv().unwrap()),
-        (PRUNED, Refusal::Busy, RETRY_MS)
-    );
+    assert_eq!(refusal(answers.try_recv().unwrap()), (PRUNED, Refusal::Busy, RETRY_MS));
     let ask = || {
         let (reply, _answer) = oneshot::channel();
-        handle.query(Query::Account {
-            key: KNOWN_KEY,
-            reply,
-        })
+        handle.query(Query::Account { key: KNOWN_KEY, reply })
     };
     let answers: Vec<_> = (0..5).map(|_| ask()).collect();
     assert_eq!(answers[..4], [Ok(()); 4]);
@@ -177,15 +136,8 @@ fn an_http_reply_never_waits_and_knows_whether_it_is_read() {
 }
 
 fn outbox(limit_bytes: usize, shared_bytes: usize) -> (Outbox, Arc<Budget>, OutboxCounters) {
-    let (shared, counters) = (
-        Arc::new(Budget::new(shared_bytes)),
-        OutboxCounters::default(),
-    );
-    (
-        Outbox::new(limit_bytes, Arc::clone(&shared), counters.clone()),
-        shared,
-        counters,
-    )
+    let (shared, counters) = (Arc::new(Budget::new(shared_bytes)), OutboxCounters::default());
+    (Outbox::new(limit_bytes, Arc::clone(&shared), counters.clone()), shared, counters)
 }
 
 /// Bytes of an accepted answer, its length included.
@@ -216,9 +168,7 @@ fn an_answer_without_room_closes_the_outbox_alone_or_with_all() {
     for (limit_bytes, shared_bytes) in [(2 * ACCEPTED_BYTES, 1_000), (1_000, 2 * ACCEPTED_BYTES)] {
         let (outbox, shared, counters) = outbox(limit_bytes, shared_bytes);
         let reply = Reply::Tcp(Arc::new(outbox));
-        let Reply::Tcp(outbox) = &reply else {
-            unreachable!()
-        };
+        let Reply::Tcp(outbox) = &reply else { unreachable!() };
         assert!(reply.wants_final() && reply.is_open());
         for _ in 0..5 {
             reply.send(Answer::Accepted { id: PRUNED });
@@ -240,14 +190,7 @@ fn a_datagram_gets_one_answer_and_never_news_of_finality() {
     let metrics = Metrics::new();
     let label = PathLabel { path: "udp" };
     let dropped = metrics.net_answers_dropped.get_or_create_owned(&label);
-    let new = || {
-        Reply::Udp(Arc::new(UdpReply::new(
-            address,
-            6,
-            sender.clone(),
-            dropped.clone(),
-        )))
-    };
+    let new = || Reply::Udp(Arc::new(UdpReply::new(address, 6, sender.clone(), dropped.clone())));
     let reply = new();
     assert!(!reply.wants_final() && reply.is_open());
     reply.send(Answer::Unknown { id: PRUNED });
@@ -258,10 +201,7 @@ fn a_datagram_gets_one_answer_and_never_news_of_finality() {
     let sent = answers.try_recv().unwrap();
     assert_eq!(sent.address, address);
     let answer = net_ebpf::abi::Answer::decode(&sent.bytes).unwrap();
-    assert_eq!(
-        (answer.counter, answer.status),
-        (6, net_ebpf::abi::Status::Accepted)
-    );
+    assert_eq!((answer.counter, answer.status), (6, net_ebpf::abi::Status::Accepted));
     assert!(answers.is_empty());
     new().send(Answer::Accepted { id: PRUNED });
     new().send(Answer::Accepted { id: PRUNED });
@@ -272,21 +212,13 @@ fn a_datagram_gets_one_answer_and_never_news_of_finality() {
 fn the_board_shows_the_newest_snapshot_and_its_document_reads_back() {
     let board = StatusBoard::new(status());
     let old = board.snapshot();
-    board.publish(Status {
-        height: 13,
-        ..status()
-    });
+    board.publish(Status { height: 13, ..status() });
     assert_eq!((old.height, board.snapshot().height), (12, 13));
     let json = serde_json::to_string(&*old).unwrap();
-    assert!(
-        json.contains(&format!("\"network\":\"{NETWORK}\"")),
-        "{json}"
-    );
+    assert!(json.contains(&format!("\"network\":\"{NETWORK}\"")), "{json}");
     assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status());
     let damaged = json.replace(&NETWORK.to_string(), "abc");
-    let error = serde_json::from_str::<Status>(&damaged)
-        .unwrap_err()
-        .to_string();
+    let error = serde_json::from_str::<Status>(&damaged).unwrap_err().to_string();
     assert!(error.contains("expected 64 hexadecimal digits"), "{error}");
 }
 
@@ -297,9 +229,7 @@ fn stop_reaches_threads_and_tasks_also_those_that_come_late() {
     let waiting = {
         let stop = stop.clone();
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .build()
-                .unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             runtime.block_on(stop.stopped());
         })
     };
@@ -307,8 +237,6 @@ fn stop_reaches_threads_and_tasks_also_those_that_come_late() {
     stop.stop();
     waiting.join().unwrap();
     assert!(stop.is_stopped());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(stop.stopped());
 }

@@ -30,19 +30,11 @@ const SEATS_MIN: usize = 16;
 pub(crate) fn affordable(wanted: usize, wanted_total: usize) -> usize {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let files = files.and_then(|files| usize::try_from(files).ok());
-    share(
-        files.unwrap_or(usize::MAX) / FILES_SHARE,
-        wanted,
-        wanted_total,
-    )
+    share(files.unwrap_or(usize::MAX) / FILES_SHARE, wanted, wanted_total)
 }
 
 fn share(files: usize, wanted: usize, wanted_total: usize) -> usize {
-    if files >= wanted_total {
-        wanted
-    } else {
-        (wanted * files / wanted_total).max(SEATS_MIN)
-    }
+    if files >= wanted_total { wanted } else { (wanted * files / wanted_total).max(SEATS_MIN) }
 }
 
 /// The seats of one kind of connection.
@@ -77,20 +69,13 @@ impl Seats {
     /// Makes `count` free seats for connections of a way in.
     pub(crate) fn new(path: &'static str, count: usize, metrics: Arc<Metrics>) -> Arc<Self> {
         assert!(count > 0, "without a seat nobody is served");
-        let open = metrics
-            .net_connections
-            .get_or_create_owned(&PathLabel { path });
+        let open = metrics.net_connections.get_or_create_owned(&PathLabel { path });
         let rows = Rows {
             rows: (0..count).map(|_| None).collect(),
             free: (0..count).rev().collect(),
             serial: 0,
         };
-        Arc::new(Self {
-            path,
-            rows: Mutex::new(rows),
-            open,
-            metrics,
-        })
+        Arc::new(Self { path, rows: Mutex::new(rows), open, metrics })
     }
 
     /// Takes a seat for a new connection, the quietest one's where none is free; none where nobody
@@ -105,13 +90,7 @@ impl Seats {
         rows.serial += 1;
         let serial = rows.serial;
         let (evict, evicted) = oneshot::channel();
-        let row = Row {
-            serial,
-            busy: 0,
-            useful: false,
-            active: now,
-            evict,
-        };
+        let row = Row { serial, busy: 0, useful: false, active: now, evict };
         let before = rows.rows[index].replace(row);
         drop(rows);
         match before {
@@ -122,14 +101,7 @@ impl Seats {
             }
             None => drop(self.open.inc()),
         }
-        Some(Seat {
-            mark: Mark {
-                seats: Arc::clone(self),
-                index,
-                serial,
-            },
-            evicted,
-        })
+        Some(Seat { mark: Mark { seats: Arc::clone(self), index, serial }, evicted })
     }
 
     /// Counts a connection that the validator ended.
@@ -138,9 +110,7 @@ impl Seats {
     }
 
     fn lock(&self) -> MutexGuard<'_, Rows> {
-        self.rows
-            .lock()
-            .expect("nothing panics while it holds the seats")
+        self.rows.lock().expect("nothing panics while it holds the seats")
     }
 }
 
@@ -197,11 +167,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let Mark {
-            seats,
-            index,
-            serial,
-        } = &self.mark;
+        let Mark { seats, index, serial } = &self.mark;
         let mut rows = seats.lock();
         if rows.row(*index, *serial).is_some() {
             rows.rows[*index] = None;
@@ -237,11 +203,7 @@ pub(crate) struct Served(Mark);
 
 impl Drop for Served {
     fn drop(&mut self) {
-        let Mark {
-            seats,
-            index,
-            serial,
-        } = &self.0;
+        let Mark { seats, index, serial } = &self.0;
         if let Some(row) = seats.lock().row(*index, *serial) {
             row.busy -= 1;
             row.active = Instant::now();
@@ -262,10 +224,7 @@ mod tests {
         seats
             .metrics
             .net_connections_closed
-            .get_or_create(&CloseLabel {
-                path: "tcp",
-                reason,
-            })
+            .get_or_create(&CloseLabel { path: "tcp", reason })
             .get()
     }
 
@@ -297,10 +256,7 @@ mod tests {
         useful.touch(start);
         let mut older = seats.take(start + QUIET_MIN / 4).unwrap();
         let mut newer = seats.take(start + QUIET_MIN / 2).unwrap();
-        assert!(
-            seats.take(start + QUIET_MIN / 2).is_none(),
-            "nobody is quiet yet"
-        );
+        assert!(seats.take(start + QUIET_MIN / 2).is_none(), "nobody is quiet yet");
         let late = start + 2 * QUIET_MIN;
         let fourth = seats.take(late).unwrap();
         assert!(is_evicted(&mut older) && !is_evicted(&mut newer) && !is_evicted(&mut useful));

@@ -108,19 +108,13 @@ async fn serve_with(
 ) -> io::Result<()> {
     let listener = super::accept_on(listener)?;
     let metrics = Arc::clone(&handle.metrics);
-    let packets = |dir| {
-        metrics
-            .net_packets
-            .get_or_create_owned(&TrafficLabel { dir, path: PATH })
-    };
+    let packets = |dir| metrics.net_packets.get_or_create_owned(&TrafficLabel { dir, path: PATH });
     let shared = Arc::new(Shared {
         seats: Seats::new(PATH, seats, Arc::clone(&metrics)),
         outboxes: Arc::new(Budget::new(OUTBOXES_BYTES_MAX)),
         counters: OutboxCounters {
             sent: packets("out"),
-            dropped: metrics
-                .net_answers_dropped
-                .get_or_create_owned(&PathLabel { path: PATH }),
+            dropped: metrics.net_answers_dropped.get_or_create_owned(&PathLabel { path: PATH }),
         },
         frames: packets("in"),
         handle,

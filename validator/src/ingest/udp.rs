@@ -61,14 +61,7 @@ pub fn bind(
     let receiver = Receiver::bind(address, options)?;
     let sender = receiver.sender()?;
     let (answers, queue) = channel::bounded(ANSWERS_MAX);
-    Ok((
-        Intake {
-            receiver,
-            policy,
-            answers,
-        },
-        Answers { sender, queue },
-    ))
+    Ok((Intake { receiver, policy, answers }, Answers { sender, queue }))
 }
 
 impl Intake {
@@ -84,29 +77,25 @@ impl Intake {
         let mut counters = Counters::new(&handle.metrics);
         let (start, mut failures) = (Instant::now(), 0);
         while !stop.is_stopped() {
-            match self.take(handle, start, &counters) {
-                Ok(count) => {
-                    failures = 0;
-                    counters.packets.inc_by(count);
-                }
+            match self.take(handle, start, &mut counters) {
+                Ok(()) => failures = 0,
                 Err(error) if failures == FAILURES_MAX => return Err(error),
                 Err(_) => {
                     failures += 1;
                     std::thread::sleep(FAILURE_PAUSE);
                 }
             }
-            counters.publish(&self.policy, self.receiver.kernel_dropped()?);
         }
         Ok(())
     }
 
-    /// Takes the packets that are there, or waits for the first; returns how many there were.
+    /// Takes the packets that are there, or waits for the first.
     fn take(
         &mut self,
         handle: &NodeHandle,
         start: Instant,
-        counters: &Counters,
-    ) -> Result<u64, Error> {
+        counters: &mut Counters,
+    ) -> Result<(), Error> {
         let batch = self.receiver.receive(WAIT)?;
         let now_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         for packet in batch.iter() {
@@ -119,7 +108,9 @@ impl Intake {
             let reply = UdpReply::new(packet.address, submit.counter, answers, dropped);
             handle.submit(submit.transaction.to_vec(), Reply::Udp(Arc::new(reply)));
         }
-        Ok(batch.len() as u64)
+        counters.packets.inc_by(batch.len() as u64);
+        counters.publish(&self.policy, self.receiver.kernel_dropped()?);
+        Ok(())
     }
 }
 
@@ -127,9 +118,7 @@ impl Answers {
     /// Sends answers until `stop`, or until nobody can give one any more.
     pub fn run(mut self, metrics: &Metrics, stop: &Stop) {
         let sent = packets(metrics, "out");
-        let dropped = metrics
-            .net_answers_dropped
-            .get_or_create_owned(&PathLabel { path: PATH });
+        let dropped = metrics.net_answers_dropped.get_or_create_owned(&PathLabel { path: PATH });
         let mut answers = Vec::with_capacity(BATCH_PACKETS_MAX);
         while !stop.is_stopped() {
             match self.queue.recv_timeout(WAIT) {
@@ -140,10 +129,7 @@ impl Answers {
             answers.extend(self.queue.try_iter().take(BATCH_PACKETS_MAX - 1));
             let packets: Vec<Outgoing<'_>> = answers
                 .iter()
-                .map(|answer| Outgoing {
-                    address: answer.address,
-                    bytes: &answer.bytes,
-                })
+                .map(|answer| Outgoing { address: answer.address, bytes: &answer.bytes })
                 .collect();
             let taken = self.sender.send(&packets);
             sent.inc_by(taken as u64);
@@ -154,9 +140,7 @@ impl Answers {
 }
 
 fn packets(metrics: &Metrics, dir: &'static str) -> Counter {
-    metrics
-        .net_packets
-        .get_or_create_owned(&TrafficLabel { dir, path: PATH })
+    metrics.net_packets.get_or_create_owned(&TrafficLabel { dir, path: PATH })
 }
 
 /// The process's counters, fed from those of the policy and the kernel.
@@ -177,10 +161,7 @@ impl Counters {
     fn new(metrics: &Metrics) -> Self {
         let step = |rule| {
             let label = RuleLabel { rule };
-            Step {
-                counter: metrics.net_filter_dropped.get_or_create_owned(&label),
-                last: 0,
-            }
+            Step { counter: metrics.net_filter_dropped.get_or_create_owned(&label), last: 0 }
         };
         Self {
             packets: packets(metrics, "in"),

@@ -11,6 +11,8 @@ use storage::Record;
 
 /// Bytes of batches in the verify stage at most: further ones are dropped and fetched again.
 const VERIFYING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Batches beyond the newest acknowledged one that are fetched before a finalized cut needs them.
+const NEAR_BATCHES: u64 = 64;
 /// A certified batch that has not arrived is asked for after this time: it may be under way.
 const UNDER_WAY_NS: u64 = 150_000_000;
 
@@ -43,9 +45,12 @@ impl Core {
             if header.lane == self.config.me || header.sequence <= committed {
                 return;
             }
-            let full = header.sequence > committed + WINDOW_BATCHES || lane.bytes > WINDOW_BYTES;
-            if header.lane != from || full {
+            if header.lane != from {
                 return self.blame(from, Fault::Unasked);
+            }
+            // No fault: whoever lags fetches it when a finalized cut needs it.
+            if header.sequence > committed + WINDOW_BATCHES || lane.bytes > WINDOW_BYTES {
+                return;
             }
             if lane.places.contains_key(&header.sequence) {
                 return self.blame(from, Fault::Fork);
@@ -124,7 +129,8 @@ impl Core {
         let lane = &self.lanes[index as usize];
         let header = held.header();
         let (floor, previous) = (lane.acked.sequence, header.previous);
-        if header.sequence > floor + 1 {
+        // Far behind, only what finalized cuts need is fetched: that comes first.
+        if header.sequence > floor + 1 && header.sequence <= floor + NEAR_BATCHES {
             let tip = Tip { sequence: header.sequence - 1, digest: previous };
             self.want(index, tip, floor, now);
         }
@@ -152,7 +158,8 @@ impl Core {
         let shared = Arc::new(certificate);
         self.lanes[index as usize].certificate = Some(shared.clone());
         self.actions.push(Action::Certified(shared));
-        if tip.sequence > floor && index != self.config.me {
+        let near = tip.sequence > floor && tip.sequence <= floor + NEAR_BATCHES;
+        if near && index != self.config.me {
             self.want(index, tip, floor, now + UNDER_WAY_NS);
         }
     }

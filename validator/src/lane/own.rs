@@ -15,8 +15,8 @@ use std::{
 };
 
 /// With nothing in flight a batch leaves after this time: short enough not to be felt, long
-/// enough to gather what arrives together.
-const QUIET_DELAY_NS: u64 = 3_000_000;
+/// enough to gather what arrives together, since every batch costs acks and a certificate.
+const QUIET_DELAY_NS: u64 = 10_000_000;
 
 /// State of the own lane.
 pub(super) struct Own {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 /// Batches served to one validator between two ticks: 64 full ones are 32 MiB.
 const SERVED_MAX: u32 = 64;
-/// Requests sent by one tick at most, the oldest first.
+/// Requests sent by one tick at most, the lowest sequences first.
 const REQUESTS_MAX: usize = 32;
 /// Digests wanted at most: what a lane of finalized cuts in the queue can lack.
 const WANTED_MAX: usize = 4_096;
@@ -163,8 +163,13 @@ impl Core {
         let lanes = &self.lanes;
         self.wanted
             .retain(|_, want| want.sequence > lanes[want.lane as usize].committed.sequence);
-        let mut due: Vec<(u64, Digest)> =
-            self.wanted.iter().filter(|(_, want)| want.due <= now).map(|(d, w)| (w.due, *d)).collect();
+        // The lowest first: execution waits for them.
+        let mut due: Vec<(u64, Digest)> = self
+            .wanted
+            .iter()
+            .filter(|(_, want)| want.due <= now)
+            .map(|(digest, want)| (want.sequence, *digest))
+            .collect();
         due.sort_unstable();
         for (_, digest) in due.into_iter().take(REQUESTS_MAX) {
             let Some(want) = self.wanted.get_mut(&digest) else { continue };

@@ -55,11 +55,7 @@ impl Collector for Process {
             put(&mut encoder, memory, &ConstGauge::new(kibibytes * 1024))?;
         }
         if let Ok(entries) = fs::read_dir("/proc/self/fd") {
-            put(
-                &mut encoder,
-                files,
-                &ConstGauge::new(entries.count() as u64),
-            )?;
+            put(&mut encoder, files, &ConstGauge::new(entries.count() as u64))?;
         }
         if let Some(count) = status_field(&status, "Threads:") {
             put(&mut encoder, threads, &ConstGauge::new(count))?;
@@ -73,10 +69,7 @@ fn put(
     description: &Description,
     metric: &impl EncodeMetric,
 ) -> Result<(), std::fmt::Error> {
-    let name = description
-        .name
-        .strip_suffix("_total")
-        .unwrap_or(description.name);
+    let name = description.name.strip_suffix("_total").unwrap_or(description.name);
     metric.encode(encoder.encode_descriptor(name, description.help, None, metric.metric_type())?)
 }
 

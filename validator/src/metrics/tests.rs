@@ -23,50 +23,22 @@ fn page() -> String {
     metrics.observe(&crate::handle::tests::status());
     // The two that have no rows before something happens.
     metrics.stage("verify");
-    metrics
-        .equivocation
-        .get_or_create(&EquivocationLabel {
-            validator: 1,
-            kind: "ack",
-        })
-        .inc();
+    metrics.equivocation.get_or_create(&EquivocationLabel { validator: 1, kind: "ack" }).inc();
     metrics.render()
 }
 
 #[test]
 fn every_name_follows_the_rules_and_stands_once() {
     let mut seen = BTreeSet::new();
-    for Description {
-        name,
-        kind,
-        labels,
-        help,
-    } in names()
-    {
+    for Description { name, kind, labels, help } in names() {
         assert!(seen.insert(name), "{name} twice");
-        assert!(
-            name.starts_with("althing_") || name.starts_with("process_"),
-            "{name}"
-        );
-        assert!(
-            name.bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
-            "{name}"
-        );
+        assert!(name.starts_with("althing_") || name.starts_with("process_"), "{name}");
+        assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
         assert_eq!(name.ends_with("_total"), kind == "counter", "{name}");
         let is_thing = THINGS.iter().any(|thing| name.ends_with(thing));
-        assert!(
-            is_thing || name == "process_threads",
-            "{name} names no unit"
-        );
-        assert!(
-            help.starts_with(|first: char| first.is_ascii_uppercase()),
-            "{name}: {help}"
-        );
-        assert!(
-            help.ends_with('.') && !help.ends_with(".."),
-            "{name}: {help}"
-        );
+        assert!(is_thing || name == "process_threads", "{name} names no unit");
+        assert!(help.starts_with(|first: char| first.is_ascii_uppercase()), "{name}: {help}");
+        assert!(help.ends_with('.') && !help.ends_with(".."), "{name}: {help}");
         let distinct: BTreeSet<&&str> = labels.iter().collect();
         assert_eq!(distinct.len(), labels.len(), "{name}");
     }
@@ -76,15 +48,9 @@ fn every_name_follows_the_rules_and_stands_once() {
 #[test]
 fn the_page_holds_every_metric_with_its_type_and_help() {
     let page = page();
-    for Description {
-        name, kind, help, ..
-    } in names()
-    {
+    for Description { name, kind, help, .. } in names() {
         let family = name.strip_suffix("_total").unwrap_or(name);
-        assert!(
-            page.contains(&format!("# TYPE {family} {kind}\n")),
-            "{name}: {page}"
-        );
+        assert!(page.contains(&format!("# TYPE {family} {kind}\n")), "{name}: {page}");
         let help = format!("# HELP {family} {help}\n");
         assert!(page.contains(&help), "{help}: {page}");
     }
@@ -94,17 +60,10 @@ fn the_page_holds_every_metric_with_its_type_and_help() {
 #[test]
 fn no_metric_stands_on_the_page_that_the_reference_lacks() {
     let known: BTreeSet<&str> = names().iter().map(|row| row.name).collect();
-    for line in page()
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE "))
-    {
+    for line in page().lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let (family, kind) = line.split_once(' ').unwrap();
         let total = format!("{family}_total");
-        let name = if kind == "counter" {
-            total.as_str()
-        } else {
-            family
-        };
+        let name = if kind == "counter" { total.as_str() } else { family };
         assert!(known.contains(name), "{name}");
     }
 }
@@ -135,10 +94,7 @@ fn labels_of_the_reference_are_those_of_the_page() {
         assert!(page.lines().any(|found| found == line), "{line}: {page}");
     }
     for Description { name, labels, .. } in names() {
-        for sample in page
-            .lines()
-            .filter(|line| line.starts_with(&format!("{name}{{")))
-        {
+        for sample in page.lines().filter(|line| line.starts_with(&format!("{name}{{"))) {
             for label in labels {
                 assert!(sample.contains(&format!("{label}=\"")), "{sample}");
             }
@@ -152,10 +108,7 @@ fn a_backend_that_changes_leaves_no_old_row_and_its_text_is_escaped() {
     let mut status = crate::handle::tests::status();
     metrics.observe(&status);
     let page = metrics.render();
-    assert!(
-        page.contains(r#"reason="no \"avx512\"\nhere"} 1"#),
-        "{page}"
-    );
+    assert!(page.contains(r#"reason="no \"avx512\"\nhere"} 1"#), "{page}");
     status.backends[0].backend = "other".to_owned();
     metrics.observe(&status);
     let page = metrics.render();
@@ -167,12 +120,8 @@ fn a_backend_that_changes_leaves_no_old_row_and_its_text_is_escaped() {
 fn the_process_reports_itself() {
     let page = page();
     let value = |name: &str| -> f64 {
-        let line = page
-            .lines()
-            .find_map(|line| line.strip_prefix(&format!("{name} ")));
-        line.unwrap_or_else(|| panic!("{name}: {page}"))
-            .parse()
-            .unwrap()
+        let line = page.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
+        line.unwrap_or_else(|| panic!("{name}: {page}")).parse().unwrap()
     };
     assert!(value("process_resident_memory_bytes") > 1e6);
     assert!(value("process_open_fds") >= 3.0);

@@ -4,18 +4,10 @@ use super::*;
 use proptest::prelude::*;
 
 const ID: Digest = Digest([0xab; 32]);
-const LINK: Expected = Expected {
-    sequence: 0x0102,
-    previous: Digest([0xcd; 32]),
-};
+const LINK: Expected = Expected { sequence: 0x0102, previous: Digest([0xcd; 32]) };
 
 fn refused(expected: Option<Expected>) -> Answer {
-    Answer::Refused {
-        id: ID,
-        refusal: Refusal::Forked,
-        expected,
-        retry_ms: 258,
-    }
+    Answer::Refused { id: ID, refusal: Refusal::Forked, expected, retry_ms: 258 }
 }
 
 fn answers() -> [Answer; 5] {
@@ -24,11 +16,7 @@ fn answers() -> [Answer; 5] {
         Answer::Accepted { id },
         refused(Some(LINK)),
         refused(None),
-        Answer::Final {
-            id,
-            height,
-            outcome,
-        },
+        Answer::Final { id, height, outcome },
         Answer::Unknown { id },
     ]
 }
@@ -59,14 +47,8 @@ fn every_frame_has_the_bytes_of_the_drawing() {
     let mut calls = Vec::new();
     Call::Submit(&[1, 2, 3]).encode_into(&mut calls);
     Call::Watch(ID).encode_into(&mut calls);
-    assert_eq!(
-        hex::encode(calls),
-        format!("0400000001010203210000000 2{id}").replace(' ', "")
-    );
-    let welcome = Welcome {
-        hint: [7; 8],
-        transaction_bytes_max: 65_536,
-    };
+    assert_eq!(hex::encode(calls), format!("0400000001010203210000000 2{id}").replace(' ', ""));
+    let welcome = Welcome { hint: [7; 8], transaction_bytes_max: 65_536 };
     let bytes = welcome.encode();
     assert_eq!(
         hex::encode(bytes),
@@ -82,11 +64,7 @@ fn every_answer_reads_back_and_no_prefix_or_extension_does() {
         assert!(frame.len() <= ANSWER_BYTES_MAX);
         assert_eq!(decode_answer(&frame), Ok(answer));
         for length in 0..frame.len() {
-            let expected = if length == 0 {
-                Reject::Length
-            } else {
-                Reject::Size
-            };
+            let expected = if length == 0 { Reject::Length } else { Reject::Size };
             assert_eq!(decode_answer(&frame[..length]), Err(expected));
         }
         let longer = [&frame[..], &[0]].concat();
@@ -111,10 +89,7 @@ fn a_flipped_bit_is_refused_or_read_as_exactly_what_the_bytes_say() {
 
 #[test]
 fn each_reject_is_provoked() {
-    let welcome = Welcome {
-        hint: [7; 8],
-        transaction_bytes_max: 1,
-    };
+    let welcome = Welcome { hint: [7; 8], transaction_bytes_max: 1 };
     let mut bytes = welcome.encode();
     bytes[7] = b'2';
     assert_eq!(Welcome::decode(&bytes), Err(Reject::Hello));
@@ -123,19 +98,10 @@ fn each_reject_is_provoked() {
         assert_eq!(Call::decode(&[kind, 1]), Err(Reject::Kind));
     }
     for kind in (0..ACCEPTED).chain(UNKNOWN + 1..=u8::MAX) {
-        assert_eq!(
-            decode_answer(&[&[kind][..], &[0; 32]].concat()),
-            Err(Reject::Kind)
-        );
+        assert_eq!(decode_answer(&[&[kind][..], &[0; 32]].concat()), Err(Reject::Kind));
     }
-    assert_eq!(
-        Call::decode(&[&[WATCH][..], &[0; 31]].concat()),
-        Err(Reject::Size)
-    );
-    assert_eq!(
-        Call::decode(&[&[WATCH][..], &[0; 33]].concat()),
-        Err(Reject::Size)
-    );
+    assert_eq!(Call::decode(&[&[WATCH][..], &[0; 31]].concat()), Err(Reject::Size));
+    assert_eq!(Call::decode(&[&[WATCH][..], &[0; 33]].concat()), Err(Reject::Size));
     let code = |answer: &Answer, at: usize, value: u8| {
         let mut bytes = frame(answer);
         bytes[at] = value;
@@ -143,11 +109,7 @@ fn each_reject_is_provoked() {
     };
     assert_eq!(code(&answers()[1], 33, 0), Err(Reject::Code));
     assert_eq!(code(&answers()[1], 33, 17), Err(Reject::Code));
-    assert_eq!(
-        code(&answers()[2], 50, 1),
-        Err(Reject::Code),
-        "nothing known, but a previous"
-    );
+    assert_eq!(code(&answers()[2], 50, 1), Err(Reject::Code), "nothing known, but a previous");
     assert_eq!(code(&answers()[3], 41, 6), Err(Reject::Code));
     let names: std::collections::BTreeSet<&str> =
         Reject::ALL.iter().map(|reject| reject.as_str()).collect();
@@ -204,12 +166,7 @@ fn a_datagram_says_what_a_frame_says() {
         match (answer, datagram.status) {
             (Answer::Accepted { .. }, abi::Status::Accepted)
             | (Answer::Final { .. }, abi::Status::Final) => assert_eq!(link, None),
-            (
-                Answer::Refused {
-                    refusal, expected, ..
-                },
-                abi::Status::Refused(code),
-            ) => {
+            (Answer::Refused { refusal, expected, .. }, abi::Status::Refused(code)) => {
                 assert_eq!((Refusal::from_code(code), link), (Some(refusal), expected));
             }
             other => panic!("{other:?}"),

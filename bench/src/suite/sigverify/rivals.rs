@@ -1,8 +1,10 @@
 //! The rival to beat: the batch verifier of commonware, which the consensus engine itself uses.
 
+use std::num::NonZeroUsize;
+
 use chacha20::ChaCha12Rng;
 use chacha20::rand_core::SeedableRng;
-use commonware_codec::ReadExt;
+use commonware_codec::{Copying, DecodeExt};
 use commonware_cryptography::ed25519::{PublicKey, Signature};
 use commonware_cryptography::{BatchEntry, BatchVerifier};
 use commonware_parallel::{Rayon, Sequential, Strategy};
@@ -16,12 +18,20 @@ use crate::suite::{Failure, Label};
 pub(super) struct Commonware {
     /// Its coefficients; a fixed seed does for inputs that nobody chose against it.
     random: ChaCha12Rng,
+    /// Its own threads, of a kind of its own.
+    parallel: Option<Rayon>,
+    /// The group's threads, for decoding keys.
     workers: Workers,
 }
 
 impl Commonware {
-    pub(super) fn new(workers: Workers) -> Self {
-        Self { random: ChaCha12Rng::from_seed([7; 32]), workers }
+    pub(super) fn new(threads: usize, workers: Workers) -> Result<Self, Failure> {
+        let failed = |error| Failure::machine("start threads", error);
+        let parallel = match NonZeroUsize::new(threads) {
+            Some(threads) if threads.get() > 1 => Some(Rayon::new(threads).map_err(failed)?),
+            Some(_) | None => None,
+        };
+        Ok(Self { random: ChaCha12Rng::from_seed([7; 32]), parallel, workers })
     }
 
     /// Checks one call's items with keys that are decoded.
@@ -72,17 +82,17 @@ impl Subject for Commonware {
     }
 
     fn pass(&mut self, inputs: &Inputs) -> Result<Pass, Failure> {
-        match self.workers.clone() {
-            Some(workers) => self.pass_with(inputs, &Rayon::with_pool(workers)),
+        match self.parallel.clone() {
+            Some(parallel) => self.pass_with(inputs, &parallel),
             None => self.pass_with(inputs, &Sequential),
         }
     }
 }
 
 fn key(bytes: &[u8; 32]) -> Option<PublicKey> {
-    PublicKey::read(&mut &bytes[..]).ok()
+    PublicKey::decode(Copying(bytes)).ok()
 }
 
 fn signature(bytes: &[u8; 64]) -> Result<Signature, Failure> {
-    Signature::read(&mut &bytes[..]).map_err(|error| Failure::Wrong(error.to_string()))
+    Signature::decode(Copying(bytes)).map_err(|error| Failure::Wrong(error.to_string()))
 }

@@ -51,7 +51,10 @@ pub(super) fn all(
         Box::new(DalekBatch { workers: workers.clone() }),
     ];
     #[cfg(feature = "rivals")]
-    subjects.push(Box::new(super::rivals::Commonware::new(workers.clone())));
+    {
+        let commonware = super::rivals::Commonware::new(threads, workers.clone())?;
+        subjects.push(Box::new(commonware));
+    }
     subjects.push(Box::new(Oracle { workers }));
     for backend in backends() {
         subjects.push(Box::new(Ours::new(backend, keys, threads)?));

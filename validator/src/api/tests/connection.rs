@@ -9,9 +9,7 @@ fn one_connection_serves_many_requests() {
     let mut stream = server.connect();
     let mut read = [0; 4_096];
     for _ in 0..3 {
-        stream
-            .write_all(b"GET /livez HTTP/1.1\r\nhost: test\r\n\r\n")
-            .unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
         let size = stream.read(&mut read).unwrap();
         assert_eq!(Reply::parse(&read[..size]).body, b"ok\n");
     }
@@ -39,10 +37,7 @@ fn slow_senders_and_silent_clients_are_ended_while_others_are_served() {
     let mut drip = server.connect();
     let start = Instant::now();
     let dripping = std::thread::spawn(move || {
-        for byte in b"GET /livez HTTP/1.1\r\nx: "
-            .iter()
-            .chain(std::iter::repeat(&b'y'))
-        {
+        for byte in b"GET /livez HTTP/1.1\r\nx: ".iter().chain(std::iter::repeat(&b'y')) {
             if drip.write_all(&[*byte]).is_err() || start.elapsed() > PATIENCE {
                 return start.elapsed();
             }
@@ -73,9 +68,7 @@ fn silent_connections_make_room_and_waiting_ones_do_not() {
          content-length: {}\r\n\r\n",
         bytes.len()
     );
-    waiting
-        .write_all(&[head.as_bytes(), &bytes].concat())
-        .unwrap();
+    waiting.write_all(&[head.as_bytes(), &bytes].concat()).unwrap();
     let mut silent: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
     await_true(|| server.open() == 4 && node.handle.metrics.tx_received.get() == 1);
     std::thread::sleep(QUIET_MIN + QUIET_MIN / 10);
@@ -105,10 +98,7 @@ fn stopping_ends_in_time_whatever_clients_do() {
 fn one_thread_serves_both_listeners_and_ends_with_one_stop() {
     let node = FakeNode::start();
     let listen = |name| listen(name, "127.0.0.1:0".parse().unwrap()).unwrap();
-    let listeners = Listeners {
-        http: listen("http"),
-        tcp: listen("tcp"),
-    };
+    let listeners = Listeners { http: listen("http"), tcp: listen("tcp") };
     let tcp = listeners.tcp.local_addr().unwrap();
     let http = listeners.http.local_addr().unwrap();
     let (handle, stop) = (node.handle.clone(), Stop::new());
@@ -120,9 +110,7 @@ fn one_thread_serves_both_listeners_and_ends_with_one_stop() {
     stream.read_exact(&mut welcome).unwrap();
     assert!(crate::wire::Welcome::decode(&welcome).is_ok());
     let mut stream = TcpStream::connect(http).unwrap();
-    stream
-        .write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
-        .unwrap();
+    stream.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
     assert_eq!(Reply::read(&mut stream).status, 200);
     stop.stop();
     thread.join().unwrap();

@@ -1,6 +1,8 @@
 //! The decisions of the load as a plain state machine: time, answers and signed transactions in,
 //! actions out.
 
+mod refused;
+
 use super::report::{Lateness, Measured};
 use super::{Acknowledged, Counts, LATE_MAX, Latency, Snapshot, TargetSnapshot};
 use crate::client::author::Link;
@@ -374,7 +376,9 @@ impl Core {
     /// Finds a connected validator, this one first.
     fn connected_from(&self, first: usize) -> Option<usize> {
         let count = self.targets.len();
-        (0..count).map(|step| (first + step) % count).find(|target| self.targets[*target].is_connected)
+        (0..count)
+            .map(|step| (first + step) % count)
+            .find(|target| self.targets[*target].is_connected)
     }
 
     fn resubmit(&mut self, id: &Digest, now: Micros) {
@@ -419,96 +423,6 @@ impl Core {
             self.measured.accepted(now.saturating_sub(flight.offer.intended));
         }
         self.look_again(id, now + FINAL_TIME);
-    }
-
-    fn refused(
-        &mut self,
-        id: &Digest,
-        target: usize,
-        refusal: Refusal,
-        expected: Option<Expected>,
-        retry_ms: u32,
-        now: Micros,
-    ) {
-        let Some(flight) = self.flights.get(id).filter(|flight| flight.target == target) else {
-            return;
-        };
-        let author = &self.authors[place(flight.signed.author)];
-        // Some validator may have taken it: then nobody's refusal is the last word.
-        let is_open = flight.is_accepted || flight.attempts > 1;
-        let is_behind = refusal == Refusal::Ahead && author.is_settled;
-        let age = now.saturating_sub(flight.offer.intended);
-        let link = expected.map(|link| Link { sequence: link.sequence, previous: link.previous });
-        let later = now + BEHIND_TIME.max(u64::from(retry_ms) * 1_000);
-        match refusal {
-            Refusal::Duplicate => self.watch(id, target, now),
-            Refusal::Stale if link.is_some_and(|link| link.previous == *id) => {
-                self.watch(id, target, now);
-            }
-            Refusal::Ahead if is_behind || is_open => match age < FINAL_TIME {
-                true => self.look_again(id, later),
-                false => self.reject(id, refusal, link, true),
-            },
-            Refusal::Stale | Refusal::Forked | Refusal::Ahead => {
-                let resigned = flight.offer.resigned;
-                match link.filter(|_| !is_open && resigned < RESIGNED_MAX) {
-                    Some(link) => self.resign(id, link),
-                    None => self.reject(id, refusal, link, true),
-                }
-            }
-            Refusal::NotReady | Refusal::Stopping => {
-                let tried_all = place(flight.attempts) >= self.targets.len();
-                match (tried_all, is_open && flight.is_accepted) {
-                    (false, _) => self.resubmit(id, now),
-                    (true, true) => self.look_again(id, later),
-                    (true, false) => self.reject(id, refusal, None, true),
-                }
-            }
-            Refusal::Busy | Refusal::LaneFull | Refusal::RateLimited => match is_open {
-                true => self.look_again(id, later),
-                false => self.reject(id, refusal, None, true),
-            },
-            Refusal::Malformed
-            | Refusal::WrongNetwork
-            | Refusal::TooLarge
-            | Refusal::UnknownAuthor
-            | Refusal::Unfunded
-            | Refusal::Expired
-            | Refusal::InvalidSignature => self.reject(id, refusal, None, false),
-        }
-    }
-
-    /// The validator knows the transaction: it will tell when it is final.
-    fn watch(&mut self, id: &Digest, target: usize, now: Micros) {
-        self.accepted(id, now);
-        self.actions.push(Action::Watch { target, id: *id });
-    }
-
-    /// The author's chain has gone on elsewhere: the same offer is signed for the right place.
-    fn resign(&mut self, id: &Digest, link: Link) {
-        let flight = self.flights.remove(id).expect("the caller has seen it");
-        let author = flight.signed.author;
-        let resigned = flight.offer.resigned + 1;
-        self.counts.resigned += 1;
-        self.authors[place(author)].link = link;
-        self.authors[place(author)].reoffer = Some(Offer { resigned, ..flight.offer });
-        self.reoffers += 1;
-        self.sign(author);
-    }
-
-    /// A refusal for good. An author whose transactions will never be taken does not come back.
-    fn reject(&mut self, id: &Digest, refusal: Refusal, link: Option<Link>, comes_back: bool) {
-        let flight = self.flights.remove(id).expect("the caller has seen it");
-        *self.counts.rejected.entry(refusal).or_default() += 1;
-        match link {
-            _ if !comes_back => {}
-            None => self.ready.push_back(flight.signed),
-            Some(link) => {
-                let author = flight.signed.author;
-                self.authors[place(author)].link = link;
-                self.sign(author);
-            }
-        }
     }
 
     fn finalized(&mut self, target: usize, known: &Acknowledged, now: Micros) {

@@ -62,9 +62,8 @@ pub(super) struct Measured {
 
 impl Measured {
     pub(super) fn new() -> Self {
-        let histogram = || {
-            Histogram::new_with_bounds(1, LATENCY_MAX, DIGITS).expect("the bounds are in order")
-        };
+        let histogram =
+            || Histogram::new_with_bounds(1, LATENCY_MAX, DIGITS).expect("the bounds are in order");
         Self { accepted: histogram(), finality: histogram(), recent: histogram() }
     }
 
@@ -117,7 +116,9 @@ impl Lateness {
         }
         let worst = CAUSES.into_iter().max_by_key(|cause| self.by_cause[*cause as usize]);
         let (side, why) = match worst.unwrap_or(Cause::Schedule) {
-            Cause::Schedule => ("load", "its own thread came late: this machine is too busy for it"),
+            Cause::Schedule => {
+                ("load", "its own thread came late: this machine is too busy for it")
+            }
             Cause::Signing => ("load", "signing was behind: this machine is too busy for it"),
             Cause::Authors => (
                 "validators",
@@ -126,7 +127,8 @@ impl Lateness {
             ),
             Cause::Offline => ("validators", "none was connected"),
         };
-        let (whole, tenths) = (self.total() * 100 / offered.max(1), self.total() * 1_000 / offered.max(1) % 10);
+        let (whole, tenths) =
+            (self.total() * 100 / offered.max(1), self.total() * 1_000 / offered.max(1) % 10);
         let late = duration(LATE_MAX);
         Verdict::Invalid {
             side,

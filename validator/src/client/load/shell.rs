@@ -35,12 +35,7 @@ pub(super) fn run(
     on_tick: &mut dyn FnMut(&Snapshot),
     on_final: &mut dyn FnMut(&Acknowledged),
 ) -> Result<Report, Error> {
-    let signer = Signer::start(
-        options.network,
-        options.workload,
-        options.authors,
-        options.rate,
-    )?;
+    let signer = Signer::start(options.network, options.workload, options.authors, options.rate)?;
     let mut core = Core::new(options.rate, offers(options), options.authors, options.targets.len());
     // Every author's first transaction is signed before the first is due.
     for action in core.take_actions() {
@@ -89,7 +84,8 @@ impl Shell {
             links.push(outgoing);
             if let (Transport::Udp, Some(address)) = (options.transport, target.udp) {
                 let socket = Arc::new(connection::datagrams(address).await?);
-                let answers = connection::keep_datagrams(index, Arc::clone(&socket), sender.clone());
+                let answers =
+                    connection::keep_datagrams(index, Arc::clone(&socket), sender.clone());
                 tokio::spawn(answers);
                 datagrams.push(socket);
             }

@@ -24,12 +24,13 @@ pub(super) struct Fixture {
 impl Fixture {
     /// Makes a ledger of `blocks` blocks with a batch in two lanes each.
     pub(super) fn new(blocks: u64) -> Self {
-        let mut validators: Vec<Secret> = (1..=4).map(|seed| Secret::from_seed(&[seed; 32])).collect();
+        let mut validators: Vec<Secret> =
+            (1..=4).map(|seed| Secret::from_seed(&[seed; 32])).collect();
         validators.sort_by_key(Secret::public);
-        let mut authors: Vec<Secret> = (10..12).map(|seed| Secret::from_seed(&[seed; 32])).collect();
+        let mut authors: Vec<Secret> =
+            (10..12).map(|seed| Secret::from_seed(&[seed; 32])).collect();
         authors.sort_by_key(Secret::public);
-        let account =
-            |author: &Secret| GenesisAccount { key: author.public(), balance: 1_000_000 };
+        let account = |author: &Secret| GenesisAccount { key: author.public(), balance: 1_000_000 };
         let genesis = Genesis::new(
             "fixture".into(),
             validators.iter().map(Secret::public).collect(),
@@ -62,7 +63,8 @@ impl Fixture {
 
     /// Replaces the body of the one record of a kind and height.
     pub(super) fn replace(&mut self, kind: u8, height: u64, change: impl FnOnce(&mut Vec<u8>)) {
-        let mut found = self.records.iter_mut().filter(|record| (record.kind, record.height) == (kind, height));
+        let mut found =
+            self.records.iter_mut().filter(|record| (record.kind, record.height) == (kind, height));
         let record = found.next().unwrap();
         let mut body = record.body.bytes().to_vec();
         change(&mut body);

@@ -42,11 +42,11 @@ pub fn run(folder: &Path, json: bool) -> Result<(), Exit> {
     table.row(["ledger".to_string(), location.segments.display().to_string()]);
     table.row(["network".to_string(), network.unwrap_or_else(none)]);
     let bytes = format!(
-        "{} in {} segments, {} groups, {} records",
+        "{} in {}, {}, {}",
         terminal::bytes(recovery.bytes),
-        thousands(recovery.segments),
-        thousands(recovery.groups),
-        thousands(recovery.records)
+        terminal::counted(recovery.segments, "segment"),
+        terminal::counted(recovery.groups, "group"),
+        terminal::counted(recovery.records, "record")
     );
     table.row(["bytes".to_string(), bytes]);
     let end = match (recovery.cut, recovery.clean) {

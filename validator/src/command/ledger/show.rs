@@ -32,7 +32,9 @@ impl FromStr for What {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.len() < 20 && let Ok(height) = text.parse() {
+        if text.len() < 20
+            && let Ok(height) = text.parse()
+        {
             return Ok(Self::Height(height));
         }
         let wrong = |error| format!("neither a height nor the id of a transaction: {error}");
@@ -293,8 +295,7 @@ fn near(stored: &Ledger, id: &Digest, height: u64) -> Result<Option<Vec<u8>>, Ex
 /// Looks for the bytes in every batch.
 fn anywhere(stored: &Ledger, id: &Digest) -> Result<Option<Vec<u8>>, Exit> {
     for entry in stored.reader().records() {
-        let (_, header, body) =
-            entry.map_err(|error| Exit::data_corrupt(error.to_string()))?;
+        let (_, header, body) = entry.map_err(|error| Exit::data_corrupt(error.to_string()))?;
         if header.kind == record::BATCH
             && let Some(bytes) = within(stored, id, &body)
         {

@@ -189,7 +189,8 @@ impl Ledger {
             let Some(bytes) = self.batch(&digest)? else {
                 break;
             };
-            let header = bytes.get(..BATCH_HEADER_BYTES).and_then(|head| BatchHeader::decode(head).ok());
+            let header =
+                bytes.get(..BATCH_HEADER_BYTES).and_then(|head| BatchHeader::decode(head).ok());
             batches.push(bytes);
             match header {
                 Some(header) => digest = header.previous,

@@ -28,17 +28,12 @@ pub struct Verified {
 /// Runs the command.
 ///
 /// Errors: data corrupt, with segment and offset or with height and part.
-pub fn run(
-    folder: &Path,
-    genesis: Option<&Path>,
-    threads: usize,
-    json: bool,
-) -> Result<(), Exit> {
+pub fn run(folder: &Path, genesis: Option<&Path>, threads: usize, json: bool) -> Result<(), Exit> {
     let location = Location::find(folder)?;
     let genesis = location.load_genesis(genesis)?;
     let options = sigverify::Options { backend: None, threads };
-    let verifier = sigverify::Verifier::new(&options)
-        .map_err(|error| Exit::host_unfit(error.to_string()))?;
+    let verifier =
+        sigverify::Verifier::new(&options).map_err(|error| Exit::host_unfit(error.to_string()))?;
     let backend = verifier.backend().name.to_string();
     let judge = Judge::new(Arc::new(verifier));
     let mut progress = Progress::new(!json);
@@ -104,12 +99,8 @@ pub fn audit(
         let batches = committed(stored, &auditor, &block)?;
         let batches: Vec<&[u8]> = batches.iter().map(Vec::as_slice).collect();
         let StoredBlock { cut, certificate, outcomes } = &block;
-        let block = AuditBlock {
-            cut,
-            certificate: certificate.as_deref(),
-            outcomes,
-            batches: &batches,
-        };
+        let block =
+            AuditBlock { cut, certificate: certificate.as_deref(), outcomes, batches: &batches };
         let summary = auditor.block(&block).map_err(|finding| wrong(stored, &finding))?;
         checked += summary.signatures;
         on_block(Done { blocks: height, blocks_total, signatures: checked });
@@ -154,9 +145,9 @@ fn render(
     table.row(["ledger".to_string(), location.segments.display().to_string()]);
     table.row(["network".to_string(), format!("{} ({})", genesis.digest(), genesis.name())]);
     let bytes = format!(
-        "{} in {} segments, every byte checked",
+        "{} in {}, every byte checked",
         terminal::bytes(storage.bytes),
-        thousands(storage.segments)
+        terminal::counted(storage.segments, "segment")
     );
     table.row(["bytes".to_string(), bytes]);
     table.row(["blocks".to_string(), thousands(ledger.blocks)]);

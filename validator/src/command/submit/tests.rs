@@ -56,7 +56,8 @@ fn serve(script: Script) -> (Url, Arc<Mutex<Seen>>) {
                 let status = crate::handle::Status { network: NETWORK, ..status };
                 (200, serde_json::to_string(&status).unwrap())
             } else if path.starts_with("/account/") {
-                let (sequence, head) = (seen.sequence, Digest([u8::try_from(seen.sequence).unwrap(); 32]));
+                let (sequence, head) =
+                    (seen.sequence, Digest([u8::try_from(seen.sequence).unwrap(); 32]));
                 let (pending_sequence, pending_head) = (sequence, head);
                 let key = AUTHOR;
                 let account =
@@ -119,11 +120,8 @@ fn a_final_answer_is_the_end() {
 
 #[test]
 fn the_same_bytes_are_handed_in_until_they_are_final() {
-    let (url, seen) = serve(vec![
-        Box::new(is_accepted),
-        Box::new(refusal(Refusal::Busy)),
-        Box::new(is_final),
-    ]);
+    let (url, seen) =
+        serve(vec![Box::new(is_accepted), Box::new(refusal(Refusal::Busy)), Box::new(is_final)]);
     assert_eq!(submit(vec![url], None).unwrap().height, 7);
     let posts = &seen.lock().unwrap().posts;
     assert!(posts.len() == 3 && posts.iter().all(|post| *post == posts[0]));

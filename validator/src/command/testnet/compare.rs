@@ -60,16 +60,13 @@ pub(super) fn read(network: &Network) -> Compared {
 }
 
 /// Returns the root that all have, or says who differs.
-fn agreed(
-    roots: &[(usize, Digest)],
-    height: u64,
-    problems: &mut Vec<String>,
-) -> Option<Digest> {
+fn agreed(roots: &[(usize, Digest)], height: u64, problems: &mut Vec<String>) -> Option<Digest> {
     let (_, first) = roots.first()?;
     if roots.iter().all(|(_, root)| root == first) {
         return problems.is_empty().then_some(*first);
     }
-    let roots: Vec<String> = roots.iter().map(|(index, root)| format!("{index} has {root}")).collect();
+    let roots: Vec<String> =
+        roots.iter().map(|(index, root)| format!("{index} has {root}")).collect();
     problems.push(format!("the validators disagree after height {height}: {}", roots.join(", ")));
     None
 }

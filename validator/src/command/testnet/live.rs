@@ -22,7 +22,8 @@ impl Live {
 
     /// Returns the head of the columns.
     pub(super) fn head(&self) -> String {
-        let latency = if self.with_load { format!("{:>9}  {:>9}  ", "p50", "p99") } else { String::new() };
+        let latency =
+            if self.with_load { format!("{:>9}  {:>9}  ", "p50", "p99") } else { String::new() };
         let (time, height, rate) = ("time", "height", "final tx/s");
         let head = format!("{time:>8}  {height:>9}  {rate:>10}  {latency}height of each validator");
         format!("{}\n", self.paint.dim(&head))
@@ -55,7 +56,8 @@ impl Live {
         if self.with_load {
             let latency = snapshot.and_then(|snapshot| snapshot.latency);
             let cell = |time: Option<Duration>| time.map_or("-".to_string(), duration);
-            let (p50, p99) = (latency.map(|latency| latency.p50), latency.map(|latency| latency.p99));
+            let (p50, p99) =
+                (latency.map(|latency| latency.p50), latency.map(|latency| latency.p99));
             line.push_str(&format!("{:>9}  {:>9}  ", cell(p50), cell(p99)));
         }
         let cells = views.iter().map(|view| match (view.is_up, view.is_ready) {

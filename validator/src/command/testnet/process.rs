@@ -129,7 +129,8 @@ fn spawn(network: &Network, index: usize) -> Result<Child, Exit> {
         Exit::host_unfit(format!("validator {index} cannot be started: {error}"))
     };
     let program = std::env::current_exe().map_err(unfit)?;
-    let log = OpenOptions::new().create(true).append(true).open(network.log(index)).map_err(unfit)?;
+    let log =
+        OpenOptions::new().create(true).append(true).open(network.log(index)).map_err(unfit)?;
     let mut command = Command::new(program);
     command
         .arg("start")
@@ -218,8 +219,12 @@ mod tests {
             Process { log: folder.path().join("log"), child: Some(child) }
         };
         let sleep = "trap 'exit 0' TERM; while true; do sleep 0.02; done";
-        let mut processes =
-            Processes { members: vec![start(sleep), start("trap 'exit 3' TERM; while true; do sleep 0.02; done")] };
+        let mut processes = Processes {
+            members: vec![
+                start(sleep),
+                start("trap 'exit 3' TERM; while true; do sleep 0.02; done"),
+            ],
+        };
         thread::sleep(Duration::from_millis(100));
         assert_eq!(processes.find_death(), None);
         let problems = processes.stop();

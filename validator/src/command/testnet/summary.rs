@@ -66,7 +66,11 @@ impl Summary {
                 Some(written) => (thousands(written.height), written.history_root.to_string()),
                 None => (paint.bad("unreadable"), String::new()),
             };
-            table.row([index.to_string(), format!("height {height}"), format!("history root {root}")]);
+            table.row([
+                index.to_string(),
+                format!("height {height}"),
+                format!("history root {root}"),
+            ]);
         }
         text.push_str(&table.render());
         if let Some(kill) = &self.kill {
@@ -78,7 +82,9 @@ impl Summary {
             let all = paint.good(&format!("all {count} agree"));
             text.push_str(&format!("  {all} after height {height}: {root}\n"));
         }
-        if let Some(checked) = self.acknowledged.as_ref().filter(|checked| checked.problems.is_empty()) {
+        if let Some(checked) =
+            self.acknowledged.as_ref().filter(|checked| checked.problems.is_empty())
+        {
             text.push_str(&format!(
                 "  {} transactions that a client was told are final: {}\n",
                 thousands(checked.count),

@@ -18,23 +18,12 @@ pub(crate) const KNOWN_FINAL: u64 = 1_004;
 pub(crate) fn transaction(sequence: u64, valid_until: u64, body: &[u8]) -> (Vec<u8>, Digest) {
     let author = PublicKey([7; 32]);
     let (kind, previous, valid_until) = (Kind::Record, Digest::ZERO, Height(valid_until));
-    let draft = Draft {
-        kind,
-        author,
-        sequence,
-        previous,
-        valid_until,
-        body,
-    };
+    let draft = Draft { kind, author, sequence, previous, valid_until, body };
     draft.sign(&NETWORK, |_| Signature([9; 64])).unwrap()
 }
 
 pub(crate) fn status() -> Status {
-    let queue = QueueStatus {
-        name: "ingest_verify".to_owned(),
-        bytes: 3,
-        limit_bytes: 10,
-    };
+    let queue = QueueStatus { name: "ingest_verify".to_owned(), bytes: 3, limit_bytes: 10 };
     let backend = BackendStatus {
         stage: "sigverify".to_owned(),
         backend: "portable".to_owned(),
@@ -51,23 +40,10 @@ pub(crate) fn status() -> Status {
         finalized_transactions: 99,
         executed_height: 3,
         history_root: Digest([0xab; 32]),
-        lanes: vec![LaneStatus {
-            lane: 0,
-            sequence: 5,
-            certified: 4,
-            finalized: 3,
-        }],
+        lanes: vec![LaneStatus { lane: 0, sequence: 5, certified: 4, finalized: 3 }],
         peers: vec![
-            PeerStatus {
-                index: 0,
-                key: PublicKey([1; 32]),
-                connected: true,
-            },
-            PeerStatus {
-                index: 1,
-                key: PublicKey([2; 32]),
-                connected: false,
-            },
+            PeerStatus { index: 0, key: PublicKey([1; 32]), connected: true },
+            PeerStatus { index: 1, key: PublicKey([2; 32]), connected: false },
         ],
         backends: vec![backend],
         queues: vec![queue],
@@ -116,10 +92,7 @@ impl FakeNode {
                 }
             }
         });
-        Self {
-            handle,
-            thread: Some((stop, thread)),
-        }
+        Self { handle, thread: Some((stop, thread)) }
     }
 }
 
@@ -128,17 +101,11 @@ impl Drop for FakeNode {
         let (stop, thread) = self.thread.take().unwrap();
         drop(stop);
         let ended = thread.join();
-        assert!(
-            std::thread::panicking() || ended.is_ok(),
-            "the fake node panicked"
-        );
+        assert!(std::thread::panicking() || ended.is_ok(), "the fake node panicked");
     }
 }
 
-pub(crate) const EXPECTED: Expected = Expected {
-    sequence: 5,
-    previous: Digest([5; 32]),
-};
+pub(crate) const EXPECTED: Expected = Expected { sequence: 5, previous: Digest([5; 32]) };
 
 fn answer(request: Request, kept: &mut Vec<Reply>) {
     let (bytes, reply) = match request {
@@ -150,12 +117,7 @@ fn answer(request: Request, kept: &mut Vec<Reply>) {
         }
     };
     let refuse = |id, refusal, expected, retry_ms| {
-        reply.send(Answer::Refused {
-            id,
-            refusal,
-            expected,
-            retry_ms,
-        });
+        reply.send(Answer::Refused { id, refusal, expected, retry_ms });
     };
     let Ok(transaction) = Transaction::decode(&bytes) else {
         return refuse(Digest::ZERO, Refusal::Malformed, None, 0);
@@ -187,11 +149,7 @@ pub(crate) const BLOCK_HEIGHT: Height = Height(3);
 pub(crate) const BLOCK_DAMAGED: Height = Height(4);
 
 pub(super) fn applied(id: Digest) -> Answer {
-    Answer::Final {
-        id,
-        height: Height(9),
-        outcome: Outcome::Applied,
-    }
+    Answer::Final { id, height: Height(9), outcome: Outcome::Applied }
 }
 
 fn answer_query(query: Query) {
@@ -223,13 +181,7 @@ fn known_transaction(id: Digest) -> Option<TransactionView> {
         id if id == stored().1 => Some(stored().0),
         _ => return None,
     };
-    Some(TransactionView {
-        id,
-        height: Height(8),
-        index: 1,
-        outcome: Outcome::Failed,
-        bytes,
-    })
+    Some(TransactionView { id, height: Height(8), index: 1, outcome: Outcome::Failed, bytes })
 }
 
 pub(crate) fn cut() -> Cut {
@@ -263,11 +215,7 @@ fn known_block(height: Height) -> Option<BlockView> {
         _ => return None,
     };
     let outcome = |index| {
-        if index == 0 {
-            Outcome::Stale
-        } else {
-            Outcome::Applied
-        }
+        if index == 0 { Outcome::Stale } else { Outcome::Applied }
     };
     let outcomes = (0..BLOCK_TRANSACTIONS).map(|index| {
         let mut id = [0; 32];
@@ -275,11 +223,5 @@ fn known_block(height: Height) -> Option<BlockView> {
         (Digest(id), outcome(index))
     });
     let (digest, certificate) = (cut().digest(), Some(vec![1]));
-    Some(BlockView {
-        height,
-        digest,
-        cut: cut_bytes,
-        certificate,
-        outcomes: outcomes.collect(),
-    })
+    Some(BlockView { height, digest, cut: cut_bytes, certificate, outcomes: outcomes.collect() })
 }

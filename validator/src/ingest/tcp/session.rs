@@ -84,10 +84,7 @@ async fn open(
         Ok(Ok(_)) => seat.touch(Instant::now()),
     }
     let transaction_bytes_max = shared.handle.limits.transaction_bytes_max;
-    let welcome = Welcome {
-        hint: shared.handle.network.hint(),
-        transaction_bytes_max,
-    };
+    let welcome = Welcome { hint: shared.handle.network.hint(), transaction_bytes_max };
     Ok(Session::new(Arc::clone(shared), stream, &welcome))
 }
 
@@ -217,13 +214,7 @@ impl Session {
 
     /// Decodes what has arrived and hands it to the node; returns how many bytes it was.
     fn read(&mut self, seat: &Seat) -> Result<usize, End> {
-        let Self {
-            shared,
-            stream,
-            frames,
-            outbox,
-            ..
-        } = self;
+        let Self { shared, stream, frames, outbox, .. } = self;
         let (mut count, was_partial) = (0, frames.is_partial());
         let bytes = READ_BUFFER.with_borrow_mut(|buffer| {
             let arrived = match stream.try_read(buffer) {
@@ -284,10 +275,7 @@ impl Session {
 
     fn count_written(&mut self, bytes: usize) {
         self.written += bytes;
-        assert!(
-            self.written <= self.writing.len(),
-            "no more is written than there is"
-        );
+        assert!(self.written <= self.writing.len(), "no more is written than there is");
         let own = bytes.saturating_sub(self.foreign);
         self.foreign -= bytes - own;
         self.outbox.written(own);
@@ -331,11 +319,7 @@ impl Session {
 
     fn check_time(&self) -> Result<(), End> {
         let (deadline, what) = self.deadline();
-        if Instant::now() >= deadline {
-            Err(End::Late(what))
-        } else {
-            Ok(())
-        }
+        if Instant::now() >= deadline { Err(End::Late(what)) } else { Ok(()) }
     }
 
     /// Sets the alarm when it has rung or would ring too late. One that would ring too early is

@@ -42,19 +42,12 @@ impl Server {
         let stop = Stop::new();
         let (served, stopped) = (handle.clone(), stop.clone());
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let service = serve_with(listener, served, stopped, seats, times);
             runtime.unwrap().block_on(service).unwrap();
             processor_time()
         });
-        Self {
-            address,
-            handle: handle.clone(),
-            stop,
-            thread: Some(thread),
-        }
+        Self { address, handle: handle.clone(), stop, thread: Some(thread) }
     }
 
     /// Ends the server and returns the processor time that its thread took.
@@ -65,11 +58,7 @@ impl Server {
 
     fn closed(&self, reason: &'static str) -> u64 {
         let label = CloseLabel { path: PATH, reason };
-        self.handle
-            .metrics
-            .net_connections_closed
-            .get_or_create(&label)
-            .get()
+        self.handle.metrics.net_connections_closed.get_or_create(&label).get()
     }
 
     /// Waits until connections were ended for this reason: they are counted as they end.
@@ -79,11 +68,7 @@ impl Server {
     }
 
     fn open(&self) -> u64 {
-        self.handle
-            .metrics
-            .net_connections
-            .get_or_create(&PathLabel { path: PATH })
-            .get()
+        self.handle.metrics.net_connections.get_or_create(&PathLabel { path: PATH }).get()
     }
 }
 
@@ -104,10 +89,7 @@ fn await_true(mut condition: impl FnMut() -> bool) {
 /// Processor time of the calling thread, as far as the system tells.
 fn processor_time() -> Duration {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanoseconds = text
-        .split_whitespace()
-        .next()
-        .and_then(|field| field.parse().ok());
+    let nanoseconds = text.split_whitespace().next().and_then(|field| field.parse().ok());
     Duration::from_nanos(nanoseconds.unwrap_or(0))
 }
 
@@ -129,17 +111,10 @@ impl Client {
         stream.write_all(&HELLO).unwrap();
         let mut welcome = [0; WELCOME_BYTES];
         stream.read_exact(&mut welcome).unwrap();
-        let expected = Welcome {
-            hint: NETWORK.hint(),
-            transaction_bytes_max: 65_536,
-        };
+        let expected = Welcome { hint: NETWORK.hint(), transaction_bytes_max: 65_536 };
         assert_eq!(Welcome::decode(&welcome), Ok(expected));
         let frames = Frames::new(ANSWER_BYTES_MAX);
-        Self {
-            stream,
-            frames,
-            answers: VecDeque::new(),
-        }
+        Self { stream, frames, answers: VecDeque::new() }
     }
 
     fn call(&mut self, call: Call<'_>) {
@@ -180,11 +155,7 @@ fn await_end(stream: &mut TcpStream) {
 }
 
 fn is_final(id: Digest) -> Answer {
-    Answer::Final {
-        id,
-        height: Height(9),
-        outcome: Outcome::Applied,
-    }
+    Answer::Final { id, height: Height(9), outcome: Outcome::Applied }
 }
 
 #[test]
@@ -199,28 +170,12 @@ fn a_transaction_is_accepted_then_final_and_a_refusal_tells_the_link() {
     let (bytes, id) = transaction(2, REFUSED, b"");
     client.call(Call::Submit(&bytes));
     let (refusal, expected, retry_ms) = (Refusal::Ahead, Some(EXPECTED), 50);
-    assert_eq!(
-        client.answer(),
-        Answer::Refused {
-            id,
-            refusal,
-            expected,
-            retry_ms
-        }
-    );
+    assert_eq!(client.answer(), Answer::Refused { id, refusal, expected, retry_ms });
     let refusal = Refusal::Malformed;
     for bytes in [&[][..], &[1; 156], &[1; 65_536]] {
         client.call(Call::Submit(bytes));
         let (id, expected, retry_ms) = (Digest::ZERO, None, 0);
-        assert_eq!(
-            client.answer(),
-            Answer::Refused {
-                id,
-                refusal,
-                expected,
-                retry_ms
-            }
-        );
+        assert_eq!(client.answer(), Answer::Refused { id, refusal, expected, retry_ms });
     }
     client.call(Call::Watch(WATCHED_FINAL));
     assert_eq!(client.answer(), is_final(WATCHED_FINAL));
@@ -296,29 +251,16 @@ fn a_client_that_does_not_read_is_closed_and_costs_nobody_else_anything() {
         let asked = std::time::Instant::now();
         match quick.answer() {
             Answer::Accepted { .. } => assert_eq!(quick.answer(), is_final(id)),
-            Answer::Refused {
-                refusal: Refusal::Busy,
-                ..
-            } => {}
+            Answer::Refused { refusal: Refusal::Busy, .. } => {}
             other => panic!("{other:?}"),
         }
-        assert!(
-            asked.elapsed() < Duration::from_secs(1),
-            "the flood starves others"
-        );
+        assert!(asked.elapsed() < Duration::from_secs(1), "the flood starves others");
         sequence += 1;
     }
     flood.join().unwrap();
     server.await_closed("unread", 1);
     let label = PathLabel { path: PATH };
-    assert!(
-        node.handle
-            .metrics
-            .net_answers_dropped
-            .get_or_create(&label)
-            .get()
-            >= 1
-    );
+    assert!(node.handle.metrics.net_answers_dropped.get_or_create(&label).get() >= 1);
     let (bytes, id) = transaction(sequence, TAKEN, b"");
     loop {
         quick.call(Call::Submit(&bytes));
@@ -339,12 +281,8 @@ fn garbage_ends_the_connection_and_is_counted_by_its_reason() {
     let empty = [0; 4];
     let kind = [1, 0, 0, 0, 99];
     let watch = [2, 0, 0, 0, 2, 7];
-    let cases: [(&'static str, &[u8]); 4] = [
-        ("length", &oversized),
-        ("length", &empty),
-        ("kind", &kind),
-        ("size", &watch),
-    ];
+    let cases: [(&'static str, &[u8]); 4] =
+        [("length", &oversized), ("length", &empty), ("kind", &kind), ("size", &watch)];
     for (_, bytes) in cases {
         let mut client = Client::connect(&server);
         client.stream.write_all(bytes).unwrap();
@@ -359,12 +297,7 @@ fn garbage_ends_the_connection_and_is_counted_by_its_reason() {
 fn who_says_nothing_or_half_of_it_is_closed_in_time() {
     let node = FakeNode::start();
     let short = Duration::from_millis(150);
-    let times = Times {
-        hello: short,
-        frame: short,
-        idle: 4 * short,
-        ..Times::default()
-    };
+    let times = Times { hello: short, frame: short, idle: 4 * short, ..Times::default() };
     let server = Server::start(&node.handle, 8, times);
     let mut silent = Client::raw(&server);
     silent.write_all(&HELLO[..7]).unwrap();
@@ -375,11 +308,7 @@ fn who_says_nothing_or_half_of_it_is_closed_in_time() {
     await_end(&mut half.stream);
     server.await_closed("hello_timeout", 1);
     server.await_closed("frame_timeout", 1);
-    assert_eq!(
-        server.closed("idle"),
-        0,
-        "a quiet client has more time than half a frame"
-    );
+    assert_eq!(server.closed("idle"), 0, "a quiet client has more time than half a frame");
     await_end(&mut idle.stream);
     server.await_closed("idle", 1);
 }
@@ -387,10 +316,7 @@ fn who_says_nothing_or_half_of_it_is_closed_in_time() {
 #[test]
 fn a_frame_may_come_slowly_as_long_as_each_one_ends_in_time() {
     let node = FakeNode::start();
-    let times = Times {
-        frame: Duration::from_millis(400),
-        ..Times::default()
-    };
+    let times = Times { frame: Duration::from_millis(400), ..Times::default() };
     let server = Server::start(&node.handle, 8, times);
     let mut client = Client::connect(&server);
     let mut bytes = Vec::new();
@@ -414,14 +340,9 @@ fn a_client_that_vanishes_is_noticed_by_the_kernel() {
     let node = FakeNode::start();
     let server = Server::start(&node.handle, 8, Times::default());
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let stream = tokio::net::TcpStream::connect(listener.local_addr().unwrap())
-            .await
-            .unwrap();
+        let stream = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         session::prepare(&stream).unwrap();
         assert!(sockopt::socket_keepalive(&stream).unwrap());
         assert!(sockopt::tcp_keepidle(&stream).unwrap() <= Duration::from_secs(30));
@@ -437,10 +358,7 @@ fn a_client_that_vanishes_is_noticed_by_the_kernel() {
 /// Raises the limit of open files as far as it goes and says how many there are.
 fn open_files() -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let _ = setrlimit(Resource::Nofile, raised);
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
@@ -489,15 +407,7 @@ fn a_full_queue_is_answered_busy_and_the_connection_goes_on() {
         })
         .collect();
     for expected in &sent[3..] {
-        let Answer::Refused {
-            id,
-            refusal,
-            retry_ms,
-            ..
-        } = client.answer()
-        else {
-            panic!("busy")
-        };
+        let Answer::Refused { id, refusal, retry_ms, .. } = client.answer() else { panic!("busy") };
         assert_eq!((id, refusal), (*expected, Refusal::Busy));
         assert!(retry_ms > 0);
     }
@@ -516,10 +426,7 @@ fn stopping_writes_the_answers_that_wait_and_ends_in_time() {
     let (bytes, id) = transaction(0, TAKEN, b"");
     client.call(Call::Submit(&bytes));
     assert_eq!(client.answer(), Answer::Accepted { id });
-    let label = TrafficLabel {
-        dir: "out",
-        path: PATH,
-    };
+    let label = TrafficLabel { dir: "out", path: PATH };
     let sent = node.handle.metrics.net_packets.get_or_create_owned(&label);
     await_true(|| sent.get() == 2);
     let start = std::time::Instant::now();

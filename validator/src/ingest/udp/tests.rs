@@ -24,27 +24,18 @@ impl Server {
         let (intake, answers) = bind(address, &Options::default(), limits, [5; 16]).unwrap();
         let address = intake.receiver().address();
         let stop = Stop::new();
-        let (taking, sending) = (
-            (handle.clone(), stop.clone()),
-            (handle.clone(), stop.clone()),
-        );
+        let (taking, sending) = ((handle.clone(), stop.clone()), (handle.clone(), stop.clone()));
         let threads = vec![
             std::thread::spawn(move || intake.run(&taking.0, &taking.1).unwrap()),
             std::thread::spawn(move || answers.run(&sending.0.metrics, &sending.1)),
         ];
-        Self {
-            address,
-            stop,
-            threads,
-        }
+        Self { address, stop, threads }
     }
 
     fn client(&self) -> UdpSocket {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(self.address).unwrap();
-        socket
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         socket
     }
 }
@@ -57,48 +48,31 @@ impl Drop for Server {
             let ended = thread.join();
             assert!(std::thread::panicking() || ended.is_ok(), "a loop panicked");
         }
-        assert!(
-            std::thread::panicking() || start.elapsed() < 4 * WAIT,
-            "the loops did not end"
-        );
+        assert!(std::thread::panicking() || start.elapsed() < 4 * WAIT, "the loops did not end");
     }
 }
 
 fn send(client: &UdpSocket, counter: u64, transaction: &[u8]) {
     let mut packet = [0; PACKET_SIZE_MAX];
-    let size = Submit {
-        counter,
-        transaction,
-    }
-    .encode(&mut packet);
+    let size = Submit { counter, transaction }.encode(&mut packet);
     client.send(&packet[..size]).unwrap();
 }
 
 fn receive(client: &UdpSocket) -> Answer {
     let mut packet = [0; 2_000];
     let size = client.recv(&mut packet).unwrap();
-    assert!(
-        size <= abi::SUBMIT_SIZE_MIN,
-        "no answer is longer than any request"
-    );
+    assert!(size <= abi::SUBMIT_SIZE_MIN, "no answer is longer than any request");
     Answer::decode(&packet[..size]).unwrap()
 }
 
 fn dropped(handle: &NodeHandle, rule: &'static str) -> u64 {
-    handle
-        .metrics
-        .net_filter_dropped
-        .get_or_create(&RuleLabel { rule })
-        .get()
+    handle.metrics.net_filter_dropped.get_or_create(&RuleLabel { rule }).get()
 }
 
 fn await_true(mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(
-            start.elapsed() < Duration::from_secs(20),
-            "it did not happen"
-        );
+        assert!(start.elapsed() < Duration::from_secs(20), "it did not happen");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -131,10 +105,7 @@ fn each_request_gets_one_answer_with_its_label() {
         assert_eq!(link, Ok(known));
     }
     send(&client, 9, &[1; 156]);
-    assert_eq!(
-        receive(&client).status,
-        Status::Refused(Refusal::Malformed.code())
-    );
+    assert_eq!(receive(&client).status, Status::Refused(Refusal::Malformed.code()));
     // The next answer belongs to the next request: nothing was answered twice, and what the node
     // forgot was not answered at all.
     send(&client, 10, &transaction(10, FORGOTTEN, b"").0);
@@ -152,11 +123,7 @@ fn what_is_no_request_is_counted_by_its_rule_and_gets_no_answer() {
     let client = server.client();
     let mut packet = [0; PACKET_SIZE_MAX];
     let (bytes, _) = transaction(1, TAKEN, b"");
-    let size = Submit {
-        counter: 0,
-        transaction: &bytes,
-    }
-    .encode(&mut packet);
+    let size = Submit { counter: 0, transaction: &bytes }.encode(&mut packet);
     for (at, value) in [(0, 0), (2, 9), (3, 2), (4, 1), (16, 1), (40, 1)] {
         let mut damaged = packet;
         damaged[at] = value;
@@ -165,9 +132,7 @@ fn what_is_no_request_is_counted_by_its_rule_and_gets_no_answer() {
     client.send(&packet[..abi::SUBMIT_SIZE_MIN - 1]).unwrap();
     client.send(&[packet.as_slice(), &[0; 8]].concat()).unwrap();
     client.send(&[]).unwrap();
-    let rules = [
-        "magic", "version", "kind", "session", "token", "reserved", "too_long",
-    ];
+    let rules = ["magic", "version", "kind", "session", "token", "reserved", "too_long"];
     for rule in rules {
         await_dropped(&node.handle, rule, 1);
     }
@@ -180,14 +145,8 @@ fn what_is_no_request_is_counted_by_its_rule_and_gets_no_answer() {
 #[test]
 fn a_source_above_its_rate_is_not_served_beyond_it() {
     let node = FakeNode::start();
-    let mut limits = Limits {
-        loopback_exempt: false,
-        ..Limits::default()
-    };
-    limits.source = net_ebpf::policy::Rate {
-        packets_per_second: 1,
-        burst_packets: 5,
-    };
+    let mut limits = Limits { loopback_exempt: false, ..Limits::default() };
+    limits.source = net_ebpf::policy::Rate { packets_per_second: 1, burst_packets: 5 };
     let server = Server::start(&node.handle, &limits);
     let client = server.client();
     let start = Instant::now();
@@ -210,9 +169,7 @@ fn a_flood_is_answered_or_counted_and_nothing_else() {
     let server = Server::start(&node.handle, &Limits::default());
     let client = server.client();
     let reading = client.try_clone().unwrap();
-    reading
-        .set_read_timeout(Some(Duration::from_millis(500)))
-        .unwrap();
+    reading.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     let reader = std::thread::spawn(move || {
         let mut packet = [0; 2_000];
         std::iter::from_fn(|| reading.recv(&mut packet).ok()).count() as u64
@@ -233,21 +190,11 @@ fn a_flood_is_answered_or_counted_and_nothing_else() {
 fn a_port_in_use_and_a_bad_limit_are_errors_before_anything_runs() {
     let first = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = first.local_addr().unwrap();
-    let error = bind(address, &Options::default(), &Limits::default(), [0; 16])
-        .err()
-        .unwrap();
-    assert!(
-        error.to_string().contains("in use by another process"),
-        "{error}"
-    );
+    let error = bind(address, &Options::default(), &Limits::default(), [0; 16]).err().unwrap();
+    assert!(error.to_string().contains("in use by another process"), "{error}");
     let mut limits = Limits::default();
     limits.source.burst_packets = 0;
     let free = "127.0.0.1:0".parse().unwrap();
-    let error = bind(free, &Options::default(), &limits, [0; 16])
-        .err()
-        .unwrap();
-    assert!(
-        error.to_string().contains("source.burst_packets"),
-        "{error}"
-    );
+    let error = bind(free, &Options::default(), &limits, [0; 16]).err().unwrap();
+    assert!(error.to_string().contains("source.burst_packets"), "{error}");
 }

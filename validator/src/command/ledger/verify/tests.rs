@@ -115,13 +115,17 @@ fn no_flipped_byte_passes_unseen() {
 #[test]
 fn a_forged_record_with_good_hashes_is_named_with_its_height() {
     let last = |bytes: &mut Vec<u8>| *bytes.last_mut().unwrap() ^= 1;
-    assert!(finding(|fixture| fixture.replace(record::OUTCOMES, 3, last)).starts_with("height 3, outcome"));
+    assert!(
+        finding(|fixture| fixture.replace(record::OUTCOMES, 3, last))
+            .starts_with("height 3, outcome")
+    );
     let certificate = finding(|fixture| fixture.replace(record::CERTIFICATE, 4, last));
     assert!(certificate.starts_with("height 4, certificate: "), "{certificate}");
     let cut = finding(|fixture| fixture.replace(record::CUT, 2, last));
     assert!(cut.starts_with("height 2, cut: "), "{cut}");
     let batch = finding(|fixture| {
-        let record = fixture.records.iter_mut().filter(|record| record.kind == record::BATCH).nth(4);
+        let record =
+            fixture.records.iter_mut().filter(|record| record.kind == record::BATCH).nth(4);
         let record = record.unwrap();
         let mut body = record.body.bytes().to_vec();
         last(&mut body);
