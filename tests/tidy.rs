@@ -6,7 +6,8 @@ use std::{
 };
 
 /// Files that may hold unsafe code; each opens with its reason.
-const UNSAFE_FILES: [&str; 3] = ["storage/src/ring", "storage/src/segment/map.rs", "net-ebpf/src/receive/sys.rs"];
+const UNSAFE_FILES: [&str; 3] =
+    ["storage/src/ring", "storage/src/segment/map.rs", "net-ebpf/src/receive/sys.rs"];
 /// Longest file, in lines: past it two things live in one room.
 const FILE_LINES_MAX: usize = 600;
 /// Longest line of code, in characters.
@@ -20,7 +21,8 @@ fn root() -> PathBuf {
 
 fn sources() -> Vec<(String, String)> {
     let mut found = Vec::new();
-    for crate_name in ["ledger", "sigverify", "net-ebpf", "storage", "validator", "bench", "tests"] {
+    for crate_name in ["ledger", "sigverify", "net-ebpf", "storage", "validator", "bench", "tests"]
+    {
         walk(&root().join(crate_name), &mut found);
     }
     assert!(found.len() > 100, "the walk finds the sources");
@@ -42,8 +44,11 @@ fn walk(folder: &Path, found: &mut Vec<(String, String)>) {
 
 fn check(rule: &str, broken: impl Fn(&str, &str) -> bool) {
     let files = sources();
-    let bad: Vec<&str> =
-        files.iter().filter(|(name, text)| broken(name, text)).map(|(name, _)| name.as_str()).collect();
+    let bad: Vec<&str> = files
+        .iter()
+        .filter(|(name, text)| broken(name, text))
+        .map(|(name, _)| name.as_str())
+        .collect();
     assert!(bad.is_empty(), "{rule}: {bad:#?}");
 }
 
@@ -82,7 +87,8 @@ fn files_and_lines_have_a_length() {
 
 #[test]
 fn nothing_is_left_for_later() {
-    let marks = [["TO", "DO"], ["FIX", "ME"], ["todo", "!("], ["unimplemented", "!("], ["dbg", "!("]];
+    let marks =
+        [["TO", "DO"], ["FIX", "ME"], ["todo", "!("], ["unimplemented", "!("], ["dbg", "!("]];
     check("marks of unfinished work", |_, text| {
         marks.iter().any(|mark| text.contains(&mark.concat()))
     });
@@ -105,8 +111,10 @@ fn leaves_know_no_sibling() {
 
 #[test]
 fn every_crate_takes_the_lints_and_versions_of_the_workspace() {
-    for crate_name in ["ledger", "sigverify", "net-ebpf", "storage", "validator", "bench", "tests"] {
-        let manifest = fs::read_to_string(root().join(crate_name).join("Cargo.toml")).expect("a manifest");
+    for crate_name in ["ledger", "sigverify", "net-ebpf", "storage", "validator", "bench", "tests"]
+    {
+        let manifest =
+            fs::read_to_string(root().join(crate_name).join("Cargo.toml")).expect("a manifest");
         assert!(manifest.contains("[lints]\nworkspace = true"), "{crate_name}");
         assert!(manifest.contains("version.workspace = true"), "{crate_name}");
     }

@@ -94,10 +94,7 @@ impl Session {
     /// Puts a session's two parts together; each must lie below its count.
     pub fn new(index: u32, generation: u32) -> Self {
         assert!(index < Self::INDEX_COUNT, "a session index has 20 bits");
-        assert!(
-            generation < Self::GENERATION_COUNT,
-            "a session generation has 12 bits"
-        );
+        assert!(generation < Self::GENERATION_COUNT, "a session generation has 12 bits");
         Self(generation << 20 | index)
     }
 
@@ -130,13 +127,7 @@ pub struct Header {
 impl Header {
     /// The header of a datagram without a session.
     pub fn new(kind: Kind, counter: u64) -> Self {
-        Self {
-            kind,
-            session: Session::NONE,
-            counter,
-            token: 0,
-            tag: [0; 16],
-        }
+        Self { kind, session: Session::NONE, counter, token: 0, tag: [0; 16] }
     }
 
     /// Lays the header out as bytes.
@@ -213,14 +204,8 @@ impl<'a> Submit<'a> {
     ///
     /// Panics: when the transaction is smaller or larger than a datagram may carry.
     pub fn encode(&self, packet: &mut [u8; PACKET_SIZE_MAX]) -> usize {
-        assert!(
-            self.transaction.len() >= TRANSACTION_SIZE_MIN,
-            "no transaction is this small"
-        );
-        assert!(
-            self.transaction.len() <= TRANSACTION_SIZE_MAX,
-            "too large for a datagram"
-        );
+        assert!(self.transaction.len() >= TRANSACTION_SIZE_MIN, "no transaction is this small");
+        assert!(self.transaction.len() <= TRANSACTION_SIZE_MAX, "too large for a datagram");
         let size = HEADER_SIZE + self.transaction.len();
         let header = Header::new(Kind::Submit, self.counter);
         packet[..HEADER_SIZE].copy_from_slice(&header.encode());
@@ -239,10 +224,7 @@ impl<'a> Submit<'a> {
             return Err(Reject::TooLong);
         }
         let header = Header::decode_sessionless(packet, Kind::Submit)?;
-        Ok(Self {
-            counter: header.counter,
-            transaction: &packet[HEADER_SIZE..],
-        })
+        Ok(Self { counter: header.counter, transaction: &packet[HEADER_SIZE..] })
     }
 }
 
@@ -325,9 +307,7 @@ impl Answer {
 
 /// The `N` bytes at an offset that the caller has checked to lie inside.
 fn field<const N: usize>(packet: &[u8], at: usize) -> [u8; N] {
-    packet[at..at + N]
-        .try_into()
-        .expect("a range of N bytes is N bytes long")
+    packet[at..at + N].try_into().expect("a range of N bytes is N bytes long")
 }
 
 #[cfg(test)]

@@ -100,10 +100,7 @@ mod tests {
                 source: io::Error::from_raw_os_error(code),
             };
             let line = error.to_string();
-            assert!(
-                line.starts_with("cannot listen on UDP 10.0.0.1:80: "),
-                "{line}"
-            );
+            assert!(line.starts_with("cannot listen on UDP 10.0.0.1:80: "), "{line}");
             assert!(line.contains(expected), "{line}");
             assert!(!line.contains('\n'), "{line}");
         }

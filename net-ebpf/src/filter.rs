@@ -8,18 +8,9 @@ use std::{fmt, fs, io};
 
 use crate::Error;
 
-const CAP_NET_ADMIN: Capability = Capability {
-    bit: 12,
-    name: "CAP_NET_ADMIN",
-};
-const CAP_SYS_ADMIN: Capability = Capability {
-    bit: 21,
-    name: "CAP_SYS_ADMIN",
-};
-const CAP_BPF: Capability = Capability {
-    bit: 39,
-    name: "CAP_BPF",
-};
+const CAP_NET_ADMIN: Capability = Capability { bit: 12, name: "CAP_NET_ADMIN" };
+const CAP_SYS_ADMIN: Capability = Capability { bit: 21, name: "CAP_SYS_ADMIN" };
+const CAP_BPF: Capability = Capability { bit: 39, name: "CAP_BPF" };
 
 /// A right of the process. Source: `linux/capability.h`.
 #[derive(Clone, Copy)]
@@ -68,10 +59,7 @@ impl Gate {
     /// Errors: [`Error::Interface`] when it does not exist. Everything else is a named fallback.
     pub fn choose(interface: Option<&str>) -> Result<Choice, Error> {
         let Some(name) = interface else {
-            return Ok(Choice {
-                mode: Mode::Socket,
-                reason: "xdp: not asked for".to_owned(),
-            });
+            return Ok(Choice { mode: Mode::Socket, reason: "xdp: not asked for".to_owned() });
         };
         decide(name, read_interfaces(), read_capabilities())
     }
@@ -83,25 +71,17 @@ fn decide(
     interfaces: io::Result<Vec<String>>,
     capabilities: io::Result<u64>,
 ) -> Result<Choice, Error> {
-    let socket = |why: String| Choice {
-        mode: Mode::Socket,
-        reason: format!("xdp on {name}: {why}"),
-    };
+    let socket =
+        |why: String| Choice { mode: Mode::Socket, reason: format!("xdp on {name}: {why}") };
     match interfaces {
         Ok(existing) if !existing.iter().any(|other| other == name) => {
-            return Err(Error::Interface {
-                name: name.to_owned(),
-                existing,
-            });
+            return Err(Error::Interface { name: name.to_owned(), existing });
         }
         Ok(_) => {}
         Err(error) => {
             let name = name.escape_debug();
             let reason = format!("xdp on {name}: cannot list interfaces: {error}");
-            return Ok(Choice {
-                mode: Mode::Socket,
-                reason,
-            });
+            return Ok(Choice { mode: Mode::Socket, reason });
         }
     }
     let why = match capabilities {
@@ -122,9 +102,7 @@ fn missing(effective: u64) -> Option<String> {
     if has(CAP_SYS_ADMIN) {
         return None;
     }
-    let lacking = [CAP_NET_ADMIN, CAP_BPF]
-        .into_iter()
-        .filter(|&capability| !has(capability));
+    let lacking = [CAP_NET_ADMIN, CAP_BPF].into_iter().filter(|&capability| !has(capability));
     let names: Vec<_> = lacking.map(|capability| capability.name).collect();
     (!names.is_empty()).then(|| names.join(" and "))
 }
@@ -137,10 +115,7 @@ fn read_interfaces() -> io::Result<Vec<String>> {
 /// Reads the table of `/proc/net/dev`: two lines of heading, then `name: counters`.
 fn parse_interfaces(table: &str) -> Vec<String> {
     // A name may hold a colon (an alias of old), the counters never do.
-    let name = |line: &str| {
-        line.rsplit_once(':')
-            .map(|(name, _)| name.trim().to_owned())
-    };
+    let name = |line: &str| line.rsplit_once(':').map(|(name, _)| name.trim().to_owned());
     let mut names: Vec<_> = table.lines().skip(2).filter_map(name).collect();
     names.sort_unstable();
     names
@@ -154,9 +129,7 @@ fn read_capabilities() -> io::Result<u64> {
 
 /// Finds the line `CapEff:` of a process's status.
 fn parse_capabilities(status: &str) -> Option<u64> {
-    let mask = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
     u64::from_str_radix(mask.trim(), 16).ok()
 }
 
@@ -176,9 +149,7 @@ eth0:1: 1 5 0 0 0 0 0 0 1234 5 0 0 0 0 0 0
     const BPF: u64 = 1 << 39;
 
     fn line(capabilities: io::Result<u64>) -> String {
-        decide("eth0", Ok(parse_interfaces(TABLE)), capabilities)
-            .unwrap()
-            .to_string()
+        decide("eth0", Ok(parse_interfaces(TABLE)), capabilities).unwrap().to_string()
     }
 
     #[test]
@@ -209,10 +180,7 @@ eth0:1: 1 5 0 0 0 0 0 0 1234 5 0 0 0 0 0 0
     #[test]
     fn without_a_list_of_interfaces_sockets_carry_on() {
         let choice = decide("e\n0", Err(io::Error::other("gone")), Ok(0)).unwrap();
-        assert_eq!(
-            choice.to_string(),
-            "socket (xdp on e\\n0: cannot list interfaces: gone)"
-        );
+        assert_eq!(choice.to_string(), "socket (xdp on e\\n0: cannot list interfaces: gone)");
     }
 
     #[test]
@@ -221,15 +189,9 @@ eth0:1: 1 5 0 0 0 0 0 0 1234 5 0 0 0 0 0 0
         assert_eq!(choice.to_string(), "socket (xdp: not asked for)");
         assert_eq!(choice.mode, Mode::Socket);
         let choice = Gate::choose(Some("lo")).unwrap();
-        assert!(
-            choice.to_string().starts_with("socket (xdp on lo: "),
-            "{choice}"
-        );
+        assert!(choice.to_string().starts_with("socket (xdp on lo: "), "{choice}");
         assert!(!choice.reason.contains("cannot"), "{choice}");
-        assert!(matches!(
-            Gate::choose(Some("")),
-            Err(Error::Interface { .. })
-        ));
+        assert!(matches!(Gate::choose(Some("")), Err(Error::Interface { .. })));
     }
 
     #[test]

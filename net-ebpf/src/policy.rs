@@ -58,10 +58,8 @@ impl Default for Limits {
     /// * global: 1,000,000 packets/s, about what one thread takes from a socket; burst 0.2 s of it.
     /// * loopback is exempt: a load generator beside the validator is its operator's own.
     fn default() -> Self {
-        let rate = |packets_per_second| Rate {
-            packets_per_second,
-            burst_packets: packets_per_second / 5,
-        };
+        let rate =
+            |packets_per_second| Rate { packets_per_second, burst_packets: packets_per_second / 5 };
         Self {
             source: rate(50_000),
             network: rate(200_000),
@@ -91,18 +89,12 @@ impl Policy {
     /// Errors: [`Error::Limit`] when a rate or burst is zero or above its maximum.
     pub fn new(limits: &Limits, seed: [u8; 16]) -> Result<Self, Error> {
         let key = hash::Key::new(seed);
-        let source = Pace::new(
-            limits.source,
-            ["source.packets_per_second", "source.burst_packets"],
-        )?;
-        let network = Pace::new(
-            limits.network,
-            ["network.packets_per_second", "network.burst_packets"],
-        )?;
-        let global = Pace::new(
-            limits.global,
-            ["global.packets_per_second", "global.burst_packets"],
-        )?;
+        let source =
+            Pace::new(limits.source, ["source.packets_per_second", "source.burst_packets"])?;
+        let network =
+            Pace::new(limits.network, ["network.packets_per_second", "network.burst_packets"])?;
+        let global =
+            Pace::new(limits.global, ["global.packets_per_second", "global.burst_packets"])?;
         Ok(Self {
             rules: Rules::default(),
             loopback_exempt: limits.loopback_exempt,
@@ -179,16 +171,10 @@ impl Policy {
         let now_ns = self.clock.advance(now_ns);
         let (domain, prefix) = source.host();
         let host_slot = self.source.slot(domain, prefix);
-        let host = self
-            .source
-            .take(host_slot, now_ns)
-            .ok_or(Reject::SourceRate)?;
+        let host = self.source.take(host_slot, now_ns).ok_or(Reject::SourceRate)?;
         let (domain, prefix) = source.network();
         let network_slot = self.network.slot(domain, prefix);
-        let network = self
-            .network
-            .take(network_slot, now_ns)
-            .ok_or(Reject::NetworkRate)?;
+        let network = self.network.take(network_slot, now_ns).ok_or(Reject::NetworkRate)?;
         let global = self.global.take(0, now_ns).ok_or(Reject::GlobalRate)?;
         self.source.store(host_slot, host);
         self.network.store(network_slot, network);

@@ -66,10 +66,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            method: Method::Batched,
-            kernel_buffer_bytes: KERNEL_BUFFER_BYTES,
-        }
+        Self { method: Method::Batched, kernel_buffer_bytes: KERNEL_BUFFER_BYTES }
     }
 }
 
@@ -162,13 +159,7 @@ impl Receiver {
     pub fn bind(address: SocketAddr, options: &Options) -> Result<Self, Error> {
         let (method, method_fallback) = choose_method(options.method, address);
         let socket = UdpSocket::bind(address).map_err(|source| Error::Bind { address, source })?;
-        let failed = |operation| {
-            move |source| Error::Socket {
-                address,
-                operation,
-                source,
-            }
-        };
+        let failed = |operation| move |source| Error::Socket { address, operation, source };
         let address = socket.local_addr().map_err(failed("reading its address"))?;
         let kernel_buffer_bytes = grow_kernel_buffer(&socket, options.kernel_buffer_bytes)
             .map_err(failed("sizing the receive buffer"))?;
@@ -186,14 +177,7 @@ impl Receiver {
             timeout: None,
             buffers: vec![[0; BUFFER_SIZE]; slots].into_boxed_slice(),
             names: vec![sys::NAME_EMPTY; slots].into_boxed_slice(),
-            arrivals: vec![
-                Arrival {
-                    address: NOWHERE,
-                    size: 0
-                };
-                slots
-            ]
-            .into_boxed_slice(),
+            arrivals: vec![Arrival { address: NOWHERE, size: 0 }; slots].into_boxed_slice(),
             traffic: Traffic::default(),
             kernel_dropped_last: 0,
             kernel_dropped: 0,
@@ -233,13 +217,11 @@ impl Receiver {
         let wait = !timeout.is_zero();
         if wait && self.timeout != Some(timeout) {
             let (address, operation) = (self.address, "setting the timeout");
-            self.socket
-                .set_read_timeout(Some(timeout))
-                .map_err(|source| Error::Socket {
-                    address,
-                    operation,
-                    source,
-                })?;
+            self.socket.set_read_timeout(Some(timeout)).map_err(|source| Error::Socket {
+                address,
+                operation,
+                source,
+            })?;
             self.timeout = Some(timeout);
         }
         let taken = match self.method {
@@ -250,24 +232,14 @@ impl Receiver {
             Ok(count) => count,
             Err(error) if is_pause(error.kind()) => 0,
             Err(source) => {
-                return Err(Error::Receive {
-                    address: self.address,
-                    source,
-                });
+                return Err(Error::Receive { address: self.address, source });
             }
         };
-        let batch = Batch {
-            buffers: &self.buffers[..count],
-            arrivals: &self.arrivals[..count],
-        };
+        let batch = Batch { buffers: &self.buffers[..count], arrivals: &self.arrivals[..count] };
         if count > 0 {
             self.traffic.calls += 1;
             self.traffic.packets += count as u64;
-            self.traffic.bytes += batch
-                .arrivals
-                .iter()
-                .map(|one| one.size as u64)
-                .sum::<u64>();
+            self.traffic.bytes += batch.arrivals.iter().map(|one| one.size as u64).sum::<u64>();
         }
         Ok(batch)
     }
@@ -301,27 +273,15 @@ impl Receiver {
             operation,
             source,
         })?;
-        Ok(Sender {
-            socket,
-            is_v6: address.is_ipv6(),
-            sent: 0,
-            dropped: 0,
-        })
+        Ok(Sender { socket, is_v6: address.is_ipv6(), sent: 0, dropped: 0 })
     }
 
     /// The plain twin: one packet into the first buffer.
     fn take_plain(&mut self, wait: bool) -> io::Result<usize> {
-        let flags = if wait {
-            RecvFlags::empty()
-        } else {
-            RecvFlags::DONTWAIT
-        };
+        let flags = if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
         let (size, _, address) = recvfrom(&self.socket, &mut self.buffers[0], flags)?;
         let address = address.and_then(|address| SocketAddr::try_from(address).ok());
-        self.arrivals[0] = Arrival {
-            address: address.unwrap_or(NOWHERE),
-            size,
-        };
+        self.arrivals[0] = Arrival { address: address.unwrap_or(NOWHERE), size };
         Ok(1)
     }
 
@@ -332,10 +292,7 @@ impl Receiver {
         let count = sys::receive(socket, &mut self.buffers, &mut self.names, &mut sizes, wait)?;
         let taken = self.names[..count].iter().zip(sizes);
         for (arrival, (name, size)) in self.arrivals.iter_mut().zip(taken) {
-            *arrival = Arrival {
-                address: sys::address(name).unwrap_or(NOWHERE),
-                size,
-            };
+            *arrival = Arrival { address: sys::address(name).unwrap_or(NOWHERE), size };
         }
         Ok(count)
     }
@@ -348,18 +305,10 @@ impl fmt::Display for Receiver {
         if let Some(error) = &self.method_fallback {
             write!(formatter, " (recvmmsg: {error})")?;
         }
-        write!(
-            formatter,
-            ", receive buffer {} KiB",
-            self.kernel_buffer_bytes >> 10
-        )?;
+        write!(formatter, ", receive buffer {} KiB", self.kernel_buffer_bytes >> 10)?;
         if self.kernel_buffer_bytes < self.kernel_buffer_asked_bytes {
             let asked = self.kernel_buffer_asked_bytes;
-            write!(
-                formatter,
-                " of {} KiB asked: raise net.core.rmem_max",
-                asked >> 10
-            )?;
+            write!(formatter, " of {} KiB asked: raise net.core.rmem_max", asked >> 10)?;
         }
         Ok(())
     }
@@ -436,11 +385,7 @@ fn choose_method(asked: Method, address: SocketAddr) -> (Method, Option<io::Erro
 
 /// Calls `recvmmsg` once on a socket without an address.
 fn try_batched(address: SocketAddr) -> io::Result<()> {
-    let family = if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let unbound = socket(family, SocketType::DGRAM, None)?;
     let (mut buffer, mut name, mut size) = ([[0; BUFFER_SIZE]], [sys::NAME_EMPTY], [0]);
     match sys::receive(unbound.as_fd(), &mut buffer, &mut name, &mut size, false) {

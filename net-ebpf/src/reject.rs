@@ -120,9 +120,7 @@ impl Counters {
 
     /// Packets dropped for any reason.
     pub fn dropped_total(&self) -> u64 {
-        self.dropped
-            .iter()
-            .fold(0, |sum, &count| sum.saturating_add(count))
+        self.dropped.iter().fold(0, |sum, &count| sum.saturating_add(count))
     }
 
     /// Every reason with its count, in the order of [`Reject::ALL`].
@@ -142,10 +140,7 @@ mod tests {
         for (place, reject) in Reject::ALL.into_iter().enumerate() {
             assert_eq!(reject.index(), place);
             let name = reject.name();
-            assert!(
-                name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
-                "{name}"
-            );
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
             assert!(names.insert(name), "{name} twice");
         }
     }

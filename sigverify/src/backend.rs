@@ -122,23 +122,15 @@ fn choose_from(
 fn choose_forced(candidates: &[Candidate], name: &str) -> Result<(Detected, Choice), Error> {
     let Some(candidate) = candidates.iter().find(|candidate| candidate.name == name) else {
         let known: Vec<_> = candidates.iter().map(|candidate| candidate.name).collect();
-        return Err(Error::BackendUnknown {
-            name: name.to_owned(),
-            known: known.join(", "),
-        });
+        return Err(Error::BackendUnknown { name: name.to_owned(), known: known.join(", ") });
     };
     match (candidate.detect)() {
-        Ok(detected) => Ok((
-            detected,
-            Choice {
-                name: candidate.name,
-                reason: "asked for by name".to_owned(),
-            },
-        )),
-        Err(lack) => Err(Error::BackendUnavailable {
-            name: name.to_owned(),
-            reason: lack.to_owned(),
-        }),
+        Ok(detected) => {
+            Ok((detected, Choice { name: candidate.name, reason: "asked for by name".to_owned() }))
+        }
+        Err(lack) => {
+            Err(Error::BackendUnavailable { name: name.to_owned(), reason: lack.to_owned() })
+        }
     }
 }
 
@@ -154,13 +146,7 @@ fn choose_fastest(candidates: &[Candidate]) -> (Detected, Choice) {
                 } else {
                     "the fastest of this build".to_owned()
                 };
-                return (
-                    detected,
-                    Choice {
-                        name: candidate.name,
-                        reason,
-                    },
-                );
+                return (detected, Choice { name: candidate.name, reason });
             }
             Err(lack) => lacks.push(format!("no {}: {lack}", candidate.name)),
         }

@@ -57,11 +57,7 @@ impl Job for Chunk<'_, '_> {
     type Output = ();
 
     fn run<B: Backend>(self, backend: B) {
-        let Chunk {
-            items,
-            verdicts,
-            shared,
-        } = self;
+        let Chunk { items, verdicts, shared } = self;
         assert_eq!(items.len(), verdicts.len());
         assert!(items.len() <= CHUNK_ITEMS_MAX);
         let mut admitted = Vec::with_capacity(items.len());
@@ -95,10 +91,7 @@ fn judge<B: Backend>(
         find_invalid(backend, decoded, coefficients, answers);
         // Equations that hold one by one add up to one that holds: only broken arithmetic gets here
         // otherwise.
-        assert!(
-            answers.contains(&Verdict::Invalid),
-            "a batch that fails has an invalid item"
-        );
+        assert!(answers.contains(&Verdict::Invalid), "a batch that fails has an invalid item");
     }
 }
 
@@ -135,11 +128,7 @@ fn find_invalid<B: Backend>(
 
 /// The failed tries that a chunk of so many groups may have before any has held.
 fn credit_first(groups: usize) -> usize {
-    if groups < GROUPS_MIN {
-        0
-    } else {
-        groups.div_ceil(GROUPS_PER_CREDIT)
-    }
+    if groups < GROUPS_MIN { 0 } else { groups.div_ceil(GROUPS_PER_CREDIT) }
 }
 
 /// The entries of one group of a chunk with `count` entries.

@@ -27,10 +27,7 @@ impl Secret {
     ) -> Result<Self, getrandom::Error> {
         let mut seed = [0; 32];
         fill(&mut seed)?;
-        Ok(Self {
-            seed,
-            stream_next: AtomicU64::new(0),
-        })
+        Ok(Self { seed, stream_next: AtomicU64::new(0) })
     }
 
     /// Opens the next stream. To be called after the chunk's items were decoded and hashed, never
@@ -109,9 +106,7 @@ mod tests {
 
     #[test]
     fn a_missing_seed_is_an_error() {
-        let error = Secret::new(|_| Err(getrandom::Error::UNSUPPORTED))
-            .err()
-            .unwrap();
+        let error = Secret::new(|_| Err(getrandom::Error::UNSUPPORTED)).err().unwrap();
         assert!(matches!(crate::Error::from(error), crate::Error::Seed(_)));
     }
 }

@@ -52,10 +52,7 @@ impl Keys {
     fn with_sets(count: usize) -> Self {
         assert!(count.is_power_of_two());
         let sets = (0..count).map(|_| RwLock::new(Set::new())).collect();
-        Self {
-            sets,
-            hasher: RandomState::new(),
-        }
+        Self { sets, hasher: RandomState::new() }
     }
 
     /// The hash that chunks use too, for their own maps of keys.
@@ -67,10 +64,7 @@ impl Keys {
     pub(crate) fn get(&self, key: &[u8; 32]) -> Option<EdwardsPoint> {
         // A failed `try_read` means that a writer is inside (or that one panicked there): a miss.
         let set = self.set(key).try_read().ok()?;
-        set.entries[..set.used]
-            .iter()
-            .find(|entry| entry.key == *key)
-            .map(|entry| entry.point)
+        set.entries[..set.used].iter().find(|entry| entry.key == *key).map(|entry| entry.point)
     }
 
     /// Remembers the point that a key decodes to.
@@ -79,10 +73,7 @@ impl Keys {
     /// pay.
     pub(crate) fn insert(&self, key: &[u8; 32], point: &EdwardsPoint) {
         if let Ok(mut set) = self.set(key).try_write() {
-            set.insert(Entry {
-                key: *key,
-                point: *point,
-            });
+            set.insert(Entry { key: *key, point: *point });
         }
     }
 
@@ -95,23 +86,13 @@ impl Keys {
 
 impl Set {
     fn new() -> Self {
-        let vacant = Entry {
-            key: [0; 32],
-            point: EdwardsPoint::identity(),
-        };
-        Self {
-            entries: [vacant; WAYS],
-            used: 0,
-            replace_next: 0,
-        }
+        let vacant = Entry { key: [0; 32], point: EdwardsPoint::identity() };
+        Self { entries: [vacant; WAYS], used: 0, replace_next: 0 }
     }
 
     /// Adds an entry, in place of the oldest when all are used.
     fn insert(&mut self, entry: Entry) {
-        if self.entries[..self.used]
-            .iter()
-            .any(|known| known.key == entry.key)
-        {
+        if self.entries[..self.used].iter().any(|known| known.key == entry.key) {
             return;
         }
         if self.used < WAYS {
@@ -164,10 +145,7 @@ mod tests {
             assert_eq!(keys.get(key), Some(*point), "the newest is kept");
             assert!(count(&keys) <= (number + 1).min(8 * WAYS));
         }
-        let kept = pairs
-            .iter()
-            .filter(|(key, _)| keys.get(key).is_some())
-            .count();
+        let kept = pairs.iter().filter(|(key, _)| keys.get(key).is_some()).count();
         assert_eq!(kept, count(&keys));
         for (key, point) in &pairs {
             assert!(keys.get(key).is_none_or(|found| found == *point));
@@ -181,10 +159,7 @@ mod tests {
         for (key, point) in &pairs {
             keys.insert(key, point);
         }
-        let kept: Vec<_> = pairs
-            .iter()
-            .map(|(key, _)| keys.get(key).is_some())
-            .collect();
+        let kept: Vec<_> = pairs.iter().map(|(key, _)| keys.get(key).is_some()).collect();
         assert_eq!(kept, [false, false, false, true, true, true, true]);
     }
 

@@ -60,22 +60,9 @@ impl Verifier {
     pub fn new(options: &Options) -> Result<Self, Error> {
         let (detected, choice) = backend::choose(options.backend.as_deref())?;
         let threads = threads_count(options.threads)?;
-        let pool = if threads == 1 {
-            None
-        } else {
-            Some(start_threads(threads)?)
-        };
-        let shared = Shared {
-            keys: Keys::new(),
-            secret: Secret::new(getrandom::fill)?,
-        };
-        Ok(Self {
-            detected,
-            choice,
-            shared,
-            pool,
-            threads,
-        })
+        let pool = if threads == 1 { None } else { Some(start_threads(threads)?) };
+        let shared = Shared { keys: Keys::new(), secret: Secret::new(getrandom::fill)? };
+        Ok(Self { detected, choice, shared, pool, threads })
     }
 
     /// Checks every item and returns one verdict for each.
@@ -128,10 +115,7 @@ impl Verifier {
         let Some(index) = verdicts.iter().position(|verdict| !verdict.is_valid()) else {
             return Ok(());
         };
-        assert!(
-            !verify_one(&items[index]).is_valid(),
-            "a backend contradicts the oracle"
-        );
+        assert!(!verify_one(&items[index]).is_valid(), "a backend contradicts the oracle");
         Err(index)
     }
 
@@ -141,11 +125,7 @@ impl Verifier {
     }
 
     fn verify_chunk(&self, items: &[Item<'_>], verdicts: &mut [Verdict]) {
-        self.detected.with_best(Chunk {
-            items,
-            verdicts,
-            shared: &self.shared,
-        });
+        self.detected.with_best(Chunk { items, verdicts, shared: &self.shared });
     }
 }
 
@@ -153,9 +133,7 @@ impl Verifier {
 fn threads_count(asked: usize) -> Result<usize, Error> {
     match asked {
         // A machine that does not tell how many cores it has gets one thread.
-        0 => Ok(std::thread::available_parallelism()
-            .map_or(1, usize::from)
-            .min(THREADS_MAX)),
+        0 => Ok(std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX)),
         1..=THREADS_MAX => Ok(asked),
         _ => Err(Error::ThreadsTooMany { threads: asked }),
     }
@@ -167,9 +145,7 @@ fn start_threads(threads: usize) -> Result<ThreadPool, Error> {
 }
 
 fn threads_builder(threads: usize) -> ThreadPoolBuilder {
-    ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .thread_name(|index| format!("sigverify-{index}"))
+    ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("sigverify-{index}"))
 }
 
 fn refused(threads: usize, source: ThreadPoolBuildError) -> Error {
@@ -183,9 +159,7 @@ fn chunk_items(items: usize, threads: usize) -> usize {
         return CHUNK_ITEMS_MAX;
     }
     let rounds = items.div_ceil(threads * CHUNK_ITEMS_MAX).max(1);
-    items
-        .div_ceil(threads * rounds)
-        .clamp(CHUNK_ITEMS_MIN, CHUNK_ITEMS_MAX)
+    items.div_ceil(threads * rounds).clamp(CHUNK_ITEMS_MIN, CHUNK_ITEMS_MAX)
 }
 
 #[cfg(test)]

@@ -8,12 +8,8 @@ use sha2::{Digest, Sha512};
 use crate::{Item, Verdict};
 
 /// The field prime p = 2^255 − 19 as four little-endian words.
-const PRIME: [u64; 4] = [
-    0xffff_ffff_ffff_ffed,
-    0xffff_ffff_ffff_ffff,
-    0xffff_ffff_ffff_ffff,
-    0x7fff_ffff_ffff_ffff,
-];
+const PRIME: [u64; 4] =
+    [0xffff_ffff_ffff_ffed, 0xffff_ffff_ffff_ffff, 0xffff_ffff_ffff_ffff, 0x7fff_ffff_ffff_ffff];
 
 /// The y-coordinates of the eight points of small order, as four little-endian words each.
 ///
@@ -26,24 +22,9 @@ const PRIME: [u64; 4] = [
 const SMALL_ORDER_Y: [[u64; 4]; 5] = [
     [0, 0, 0, 0],
     [1, 0, 0, 0],
-    [
-        0xffff_ffff_ffff_ffec,
-        0xffff_ffff_ffff_ffff,
-        0xffff_ffff_ffff_ffff,
-        0x7fff_ffff_ffff_ffff,
-    ],
-    [
-        0xb027_b2c2_8f95_e826,
-        0xf098_eff2_89f4_c345,
-        0x3933_c6d3_05ac_dfd5,
-        0x05fc_536d_8802_38b1,
-    ],
-    [
-        0x4fd8_4d3d_706a_17c7,
-        0x0f67_100d_760b_3cba,
-        0xc6cc_392c_fa53_202a,
-        0x7a03_ac92_77fd_c74e,
-    ],
+    [0xffff_ffff_ffff_ffec, 0xffff_ffff_ffff_ffff, 0xffff_ffff_ffff_ffff, 0x7fff_ffff_ffff_ffff],
+    [0xb027_b2c2_8f95_e826, 0xf098_eff2_89f4_c345, 0x3933_c6d3_05ac_dfd5, 0x05fc_536d_8802_38b1],
+    [0x4fd8_4d3d_706a_17c7, 0x0f67_100d_760b_3cba, 0xc6cc_392c_fa53_202a, 0x7a03_ac92_77fd_c74e],
 ];
 
 /// A signature whose encodings are allowed, decoded, with its challenge: what the equation needs
@@ -93,11 +74,7 @@ impl Claim {
             .chain_update(item.message)
             .finalize();
         let challenge = Scalar::from_bytes_mod_order_wide(&hash.into());
-        Some(Self {
-            commitment,
-            response,
-            challenge,
-        })
+        Some(Self { commitment, response, challenge })
     }
 
     /// Says whether the equation of the rule holds for the key A: 8·(S·B − k·A − R) is the

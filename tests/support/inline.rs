@@ -149,8 +149,14 @@ impl Stages {
     /// A client hands in a transaction.
     pub fn submit(&mut self, now: u64, bytes: Vec<u8>) {
         let request = Request::Submit(Submission::new(bytes, Reply::None));
-        let verified =
-            verify::round(&mut self.admit, &self.network, &*self.signatures, now, vec![request], vec![]);
+        let verified = verify::round(
+            &mut self.admit,
+            &self.network,
+            &*self.signatures,
+            now,
+            vec![request],
+            vec![],
+        );
         if !verified.admitted.is_empty() {
             self.lane.transactions(now, verified.admitted);
         }

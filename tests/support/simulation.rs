@@ -4,7 +4,9 @@ use crate::inline::{Finals, Setup, Shared, Stages};
 use commonware_codec::{Copying, DecodeExt as _};
 use commonware_cryptography::{Signer as _, ed25519};
 use commonware_p2p::simulated::{Config, Control, Link, Network, Oracle};
-use commonware_runtime::{Clock, Handle, Quota, Runner as _, Spawner as _, Supervisor as _, deterministic};
+use commonware_runtime::{
+    Clock, Handle, Quota, Runner as _, Spawner as _, Supervisor as _, deterministic,
+};
 use commonware_utils::{NZU32, NZUsize, ordered::Set, probability};
 use ed25519_dalek::{Signer as _, SigningKey};
 use ledger::{
@@ -105,13 +107,20 @@ fn genesis(keys: &[SigningKey], authors: &[SigningKey]) -> Genesis {
         .collect();
     accounts.sort_by_key(|account| account.key);
     let parameters = Parameters { checkpoint_interval: 8, ..Parameters::default() };
-    Genesis::new("simulation".to_owned(), validators, accounts, parameters, &sigverify::key_is_sound)
-        .expect("a small genesis")
+    Genesis::new(
+        "simulation".to_owned(),
+        validators,
+        accounts,
+        parameters,
+        &sigverify::key_is_sound,
+    )
+    .expect("a small genesis")
 }
 
 impl Cluster {
     async fn start(context: Context, plan: Plan) -> Self {
-        let mut keys: Vec<SigningKey> = (0..plan.validators).map(|index| seeded(7, index)).collect();
+        let mut keys: Vec<SigningKey> =
+            (0..plan.validators).map(|index| seeded(7, index)).collect();
         keys.sort_by_key(public);
         let authors: Vec<SigningKey> = (0..AUTHORS).map(|index| seeded(9, index)).collect();
         let peers: Vec<ed25519::PublicKey> = keys.iter().map(engine_public).collect();
@@ -141,7 +150,8 @@ impl Cluster {
         let verifier = verifier.expect("the portable backend runs everywhere");
         let genesis = Arc::new(genesis(&keys, &authors));
         let count = keys.len();
-        let disk = |index: usize| Simulated::new(plan.seed.wrapping_mul(31).wrapping_add(index as u64));
+        let disk =
+            |index: usize| Simulated::new(plan.seed.wrapping_mul(31).wrapping_add(index as u64));
         let mut cluster = Self {
             context,
             plan,

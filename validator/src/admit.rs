@@ -268,7 +268,11 @@ impl Core {
                 self.waits.remove(&oldest);
             }
             // Most end before they are the oldest: drop the places of those that have ended.
-            while self.waits_order.front().is_some_and(|old| *old != id && !self.waits.contains_key(old)) {
+            while self
+                .waits_order
+                .front()
+                .is_some_and(|old| *old != id && !self.waits.contains_key(old))
+            {
                 self.waits_order.pop_front();
             }
         }

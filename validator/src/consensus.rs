@@ -60,7 +60,9 @@ impl Board {
         newest(&self.progress.borrow()).height
     }
 
-    fn watch(&self) -> (watch::Receiver<Vec<Option<Arc<AvailabilityCertificate>>>>, watch::Receiver<Recent>) {
+    fn watch(
+        &self,
+    ) -> (watch::Receiver<Vec<Option<Arc<AvailabilityCertificate>>>>, watch::Receiver<Recent>) {
         (self.certificates.subscribe(), self.progress.subscribe())
     }
 }

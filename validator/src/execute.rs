@@ -10,11 +10,11 @@
 
 use crate::{held::Held, lane::Ready, record};
 use ledger::{Account, Batch, Chain, Digest, Height, Outcome, PublicKey, Reject, Tips};
-use storage::Record;
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
 };
+use storage::Record;
 
 /// Transactions whose place is kept in memory, the newest: 2^21 take about 130 MB.
 pub const INDEX_TRANSACTIONS_MAX: usize = 1 << 21;
@@ -234,7 +234,8 @@ impl Core {
         let mut batches = Vec::new();
         for lane in &executed.lanes {
             let backlog = &mut self.backlog[lane.lane as usize];
-            while let Some(held) = backlog.pop_front_if(|held| held.header().sequence <= lane.last) {
+            while let Some(held) = backlog.pop_front_if(|held| held.header().sequence <= lane.last)
+            {
                 batches.push((held.digest(), held.header().count));
             }
         }
@@ -246,7 +247,8 @@ impl Core {
         }
         let key = *finalized.digest.as_bytes();
         let height = finalized.cut.height;
-        let record = |kind, bytes: Vec<u8>| Record { kind, height: height.get(), key, body: bytes.into() };
+        let record =
+            |kind, bytes: Vec<u8>| Record { kind, height: height.get(), key, body: bytes.into() };
         let records = vec![
             record(record::CUT, finalized.cut.encode()),
             record(record::OUTCOMES, executed.encode_outcomes()),

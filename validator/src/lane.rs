@@ -26,7 +26,6 @@ use ledger::{
     Ack, AvailabilityCertificate, Cut, Digest, Finality, PublicKey, Signature, Signatures, Tip,
     Tips, ValidatorSet,
 };
-use storage::{Body, NO_HEIGHT, Record};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::{
@@ -34,6 +33,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
+use storage::{Body, NO_HEIGHT, Record};
 
 pub use resolve::{Finalized, Ready};
 
@@ -296,7 +296,11 @@ impl Core {
     pub fn positions(&self) -> Vec<(u64, u64, u64)> {
         let certified = |lane: &Lane| lane.certificate.as_ref().map_or(0, |c| c.sequence);
         let position = |lane: &Lane| {
-            (lane.acked.sequence, certified(lane).max(lane.committed.sequence), lane.committed.sequence)
+            (
+                lane.acked.sequence,
+                certified(lane).max(lane.committed.sequence),
+                lane.committed.sequence,
+            )
         };
         self.lanes.iter().map(position).collect()
     }
@@ -370,7 +374,12 @@ impl Core {
 }
 
 fn ack_record(ack: &Ack) -> Record {
-    Record { kind: record::ACK, height: NO_HEIGHT, key: [0; 32], body: ack.encode().to_vec().into() }
+    Record {
+        kind: record::ACK,
+        height: NO_HEIGHT,
+        key: [0; 32],
+        body: ack.encode().to_vec().into(),
+    }
 }
 
 fn batch_record(held: &Arc<Held>) -> Record {

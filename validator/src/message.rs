@@ -67,7 +67,11 @@ impl Control {
             TAG_ACK => Ok(Self::Ack(Ack::decode(rest)?)),
             TAG_CERTIFICATE => {
                 let (certificate, rest) = AvailabilityCertificate::decode_prefix(rest)?;
-                if rest.is_empty() { Ok(Self::Certificate(certificate)) } else { Err(Reject::TrailingBytes) }
+                if rest.is_empty() {
+                    Ok(Self::Certificate(certificate))
+                } else {
+                    Err(Reject::TrailingBytes)
+                }
             }
             TAG_REQUEST => Ok(Self::Request(Request::decode(rest)?)),
             _ => Err(Reject::UnknownKind),

@@ -67,7 +67,13 @@ pub struct Networks {
 }
 
 /// Starts both networks of the validator with this key; it must be one of `peers`.
-pub fn start(context: &Context, network: &Digest, key: &PrivateKey, me: &Peer, peers: &[Peer]) -> Networks {
+pub fn start(
+    context: &Context,
+    network: &Digest,
+    key: &PrivateKey,
+    me: &Peer,
+    peers: &[Peer],
+) -> Networks {
     assert_eq!(key.public_key(), me.key, "the key is that of this validator");
     let validators = u32::try_from(peers.len()).expect("at most 100 validators");
     let payload = u32::try_from(payload_bytes_max(validators)).expect("far below 4 GiB");

@@ -56,7 +56,12 @@ pub fn start(config: &Config) -> Result<(), Exit> {
     let verifier = threads::verifier(config)?;
     let backends = status::backends(&doors.gate, &verifier, &store);
     for backend in &backends {
-        tracing::info!(stage = backend.stage, backend = backend.backend, reason = backend.reason, "backend");
+        tracing::info!(
+            stage = backend.stage,
+            backend = backend.backend,
+            reason = backend.reason,
+            "backend"
+        );
     }
     threads::drop_capabilities()?;
     let recovered = recover::recover(&store, &identity.genesis).map_err(threads::corrupt)?;
@@ -72,7 +77,8 @@ fn open_store(config: &Config, genesis: &Genesis) -> Result<storage::Store, Exit
     options.groups_in_flight = config.storage.groups_in_flight;
     options.backend = config.storage.backend.into();
     let folder = config.data.join("ledger");
-    let (store, recovery) = storage::Store::open(&folder, &options).map_err(threads::store_error)?;
+    let (store, recovery) =
+        storage::Store::open(&folder, &options).map_err(threads::store_error)?;
     tracing::info!(
         records = recovery.records,
         bytes = recovery.bytes,
@@ -260,9 +266,8 @@ impl Node<'_> {
         H: FnMut(lane::Finalized) + Send + 'static,
     {
         let folder = self.config.data.join("consensus");
-        let runtime = tokio::Config::new()
-            .with_storage_directory(folder)
-            .with_worker_threads(ENGINE_THREADS);
+        let runtime =
+            tokio::Config::new().with_storage_directory(folder).with_worker_threads(ENGINE_THREADS);
         let genesis = &self.identity.genesis;
         let network = genesis.digest();
         let (key, peers) = (self.private_key(), self.peers());

@@ -5,7 +5,7 @@ use commonware_cryptography::{
     Verifier as _,
     ed25519::{PublicKey, Signature},
 };
-use ledger::{SignedItem, Signatures};
+use ledger::{Signatures, SignedItem};
 use sigverify::{Item, Verifier};
 use std::{
     collections::{HashSet, VecDeque},

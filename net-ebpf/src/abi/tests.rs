@@ -3,10 +3,8 @@
 use super::*;
 use proptest::prelude::*;
 
-const REQUEST: Submit<'static> = Submit {
-    counter: 0x0807_0605_0403_0201,
-    transaction: &[0xab; TRANSACTION_SIZE_MIN],
-};
+const REQUEST: Submit<'static> =
+    Submit { counter: 0x0807_0605_0403_0201, transaction: &[0xab; TRANSACTION_SIZE_MIN] };
 
 const ANSWER: Answer = Answer {
     counter: 7,
@@ -55,17 +53,11 @@ fn a_header_with_every_field_has_these_bytes() {
     };
     let bytes = header.encode();
     assert_eq!(bytes[..8], [b'a', b'l', 1, 1, 0xde, 0xbc, 0x3a, 0x12]);
-    assert_eq!(
-        bytes[16..24],
-        [0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88]
-    );
+    assert_eq!(bytes[16..24], [0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88]);
     assert_eq!((bytes[24], bytes[39]), (0xf0, 0xff));
     assert_eq!(bytes[40..], [0; 8]);
     assert_eq!(Header::decode(&bytes), Ok(header));
-    assert_eq!(
-        (header.session.index(), header.session.generation()),
-        (0xabcde, 0x123)
-    );
+    assert_eq!((header.session.index(), header.session.generation()), (0xabcde, 0x123));
 }
 
 #[test]
@@ -91,20 +83,13 @@ fn a_session_generation_past_its_bits_is_our_mistake() {
 #[test]
 #[should_panic(expected = "too large for a datagram")]
 fn a_transaction_past_its_limit_is_our_mistake() {
-    encoded(&Submit {
-        counter: 0,
-        transaction: &[0; TRANSACTION_SIZE_MAX + 1],
-    });
+    encoded(&Submit { counter: 0, transaction: &[0; TRANSACTION_SIZE_MAX + 1] });
 }
 
 #[test]
 #[should_panic(expected = "a refusal has a reason")]
 fn a_refusal_without_reason_is_our_mistake() {
-    Answer {
-        status: Status::Refused(0),
-        ..ANSWER
-    }
-    .encode();
+    Answer { status: Status::Refused(0), ..ANSWER }.encode();
 }
 
 /// The reason that belongs to a damaged byte of a header.
@@ -161,10 +146,7 @@ fn status_and_reason_must_agree() {
                 (3, 0) => Ok(Status::Final),
                 _ => Err(Reject::Body),
             };
-            assert_eq!(
-                Answer::decode(&packet).map(|answer| answer.status),
-                expected
-            );
+            assert_eq!(Answer::decode(&packet).map(|answer| answer.status), expected);
         }
     }
 }
@@ -172,10 +154,7 @@ fn status_and_reason_must_agree() {
 #[test]
 fn every_other_length_is_refused() {
     let long = [0xcd; TRANSACTION_SIZE_MAX];
-    let mut packet = encoded(&Submit {
-        counter: 1,
-        transaction: &long,
-    });
+    let mut packet = encoded(&Submit { counter: 1, transaction: &long });
     assert_eq!(packet.len(), PACKET_SIZE_MAX);
     for size in 0..SUBMIT_SIZE_MIN {
         assert_eq!(Submit::decode(&packet[..size]), Err(Reject::TooShort));

@@ -49,10 +49,7 @@ impl Pace {
             }
         }
         let interval_ns = SECOND_NS.div_ceil(rate.packets_per_second);
-        Ok(Self {
-            interval_ns,
-            depth_ns: interval_ns * rate.burst_packets,
-        })
+        Ok(Self { interval_ns, depth_ns: interval_ns * rate.burst_packets })
     }
 
     /// Returns the bucket after one more packet, or `None` when it is empty.
@@ -95,11 +92,7 @@ impl Table {
     /// Makes a table of full buckets; `slots` is a power of two.
     pub(super) fn new(slots: usize, pace: Pace, key: Key) -> Self {
         assert!(slots.is_power_of_two());
-        Self {
-            buckets: vec![0; slots].into_boxed_slice(),
-            pace,
-            key,
-        }
+        Self { buckets: vec![0; slots].into_boxed_slice(), pace, key }
     }
 
     /// The bucket of a source: `prefix` is its address, cut, and `domain` says of which form.
@@ -149,14 +142,7 @@ mod tests {
     }
 
     fn pace(packets_per_second: u64, burst_packets: u64) -> Pace {
-        Pace::new(
-            Rate {
-                packets_per_second,
-                burst_packets,
-            },
-            ["rate", "burst"],
-        )
-        .unwrap()
+        Pace::new(Rate { packets_per_second, burst_packets }, ["rate", "burst"]).unwrap()
     }
 
     proptest! {
@@ -241,15 +227,9 @@ mod tests {
             (1, 0, "source.burst"),
             (1, BURST_PACKETS_MAX + 1, "source.burst"),
         ] {
-            let rate = Rate {
-                packets_per_second: rate,
-                burst_packets: burst,
-            };
+            let rate = Rate { packets_per_second: rate, burst_packets: burst };
             let error = Pace::new(rate, ["source.rate", "source.burst"]).unwrap_err();
-            assert!(
-                error.to_string().starts_with(&format!("limit {field} is ")),
-                "{error}"
-            );
+            assert!(error.to_string().starts_with(&format!("limit {field} is ")), "{error}");
         }
     }
 }

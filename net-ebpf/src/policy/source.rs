@@ -25,10 +25,7 @@ pub struct Source {
 
 impl From<SocketAddr> for Source {
     fn from(address: SocketAddr) -> Self {
-        Self {
-            ip: address.ip().to_canonical(),
-            port: address.port(),
-        }
+        Self { ip: address.ip().to_canonical(), port: address.port() }
     }
 }
 
@@ -87,10 +84,7 @@ impl Prefix {
     /// Errors: [`Error::Prefix`] when the length is above 32 or 128, or when the address has bits
     /// set after it.
     pub fn new(address: IpAddr, length: u8) -> Result<Self, Error> {
-        let refuse = |reason| Error::Prefix {
-            text: format!("{address}/{length}"),
-            reason,
-        };
+        let refuse = |reason| Error::Prefix { text: format!("{address}/{length}"), reason };
         let bits = if address.is_ipv4() { 32 } else { 128 };
         if length > bits {
             return Err(refuse(format!("the length is at most {bits}")));
@@ -99,14 +93,8 @@ impl Prefix {
             IpAddr::V4(_) if address.is_ipv6() && length < 96 => {
                 return Err(refuse("it holds IPv4 and other addresses".to_owned()));
             }
-            IpAddr::V4(ip) if address.is_ipv6() => Self {
-                address: ip.into(),
-                length: length - 96,
-            },
-            canonical => Self {
-                address: canonical,
-                length,
-            },
+            IpAddr::V4(ip) if address.is_ipv6() => Self { address: ip.into(), length: length - 96 },
+            canonical => Self { address: canonical, length },
         };
         let first = prefix.range().first;
         if first != bits_of(prefix.address) {
@@ -126,16 +114,9 @@ impl Prefix {
     fn range(self) -> Range {
         let bits: u32 = if self.address.is_ipv4() { 32 } else { 128 };
         let host_bits = bits - u32::from(self.length);
-        let host = if host_bits == 128 {
-            u128::MAX
-        } else {
-            (1 << host_bits) - 1
-        };
+        let host = if host_bits == 128 { u128::MAX } else { (1 << host_bits) - 1 };
         let address = bits_of(self.address);
-        Range {
-            first: address & !host,
-            last: address | host,
-        }
+        Range { first: address & !host, last: address | host }
     }
 }
 
@@ -144,22 +125,16 @@ impl FromStr for Prefix {
 
     /// Reads `10.0.0.0/8`, `2001:db8::/32`, or one address alone.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let refuse = |reason: &str| Error::Prefix {
-            text: text.to_owned(),
-            reason: reason.into(),
-        };
+        let refuse = |reason: &str| Error::Prefix { text: text.to_owned(), reason: reason.into() };
         let (address, length) = match text.split_once('/') {
             Some((address, length)) => (address, Some(length)),
             None => (text, None),
         };
-        let address: IpAddr = address
-            .parse()
-            .map_err(|_| refuse("it does not start with an IP address"))?;
+        let address: IpAddr =
+            address.parse().map_err(|_| refuse("it does not start with an IP address"))?;
         let length = match length {
             Some(length) if length.starts_with('+') => Err(refuse("the length is no number")),
-            Some(length) => length
-                .parse()
-                .map_err(|_| refuse("the length is no number")),
+            Some(length) => length.parse().map_err(|_| refuse("the length is no number")),
             None => Ok(if address.is_ipv4() { 32 } else { 128 }),
         }?;
         Self::new(address, length)
@@ -201,21 +176,13 @@ impl Rules {
     /// Errors: [`Error::RulesCount`] when there are more than [`RULES_MAX`].
     pub fn new(denied: &[Prefix]) -> Result<Self, Error> {
         if denied.len() > RULES_MAX {
-            return Err(Error::RulesCount {
-                count: denied.len(),
-                max: RULES_MAX,
-            });
+            return Err(Error::RulesCount { count: denied.len(), max: RULES_MAX });
         }
         let ranges = |v4: bool| {
-            let family = denied
-                .iter()
-                .filter(|prefix| prefix.address.is_ipv4() == v4);
+            let family = denied.iter().filter(|prefix| prefix.address.is_ipv4() == v4);
             merge(family.map(|prefix| prefix.range()).collect())
         };
-        Ok(Self {
-            v4: ranges(true),
-            v6: ranges(false),
-        })
+        Ok(Self { v4: ranges(true), v6: ranges(false) })
     }
 
     /// Says whether this address lies in a denied prefix.
@@ -255,10 +222,7 @@ mod tests {
         let plain = Source::from("192.0.2.1:9".parse::<SocketAddr>().unwrap());
         let mapped = Source::from("[::ffff:192.0.2.1]:9".parse::<SocketAddr>().unwrap());
         assert_eq!(plain, mapped);
-        assert_eq!(
-            (mapped.ip(), mapped.port()),
-            ("192.0.2.1".parse().unwrap(), 9)
-        );
+        assert_eq!((mapped.ip(), mapped.port()), ("192.0.2.1".parse().unwrap(), 9));
     }
 
     #[test]

@@ -1,8 +1,5 @@
 //! The three system calls that have no safe form without an allocation per call.
-#![expect(
-    unsafe_code,
-    reason = "recvmmsg, sendmmsg and SO_MEMINFO are reached through libc alone"
-)]
+#![expect(unsafe_code, reason = "recvmmsg, sendmmsg and SO_MEMINFO are reached through libc alone")]
 
 use std::{
     io,
@@ -50,10 +47,7 @@ const MEMINFO_DROPS: usize = 8;
 const MEMINFO_SIZE: libc::socklen_t = 36;
 const _: () = assert!(MEMINFO_SIZE as usize == MEMINFO_WORDS * size_of::<u32>());
 
-const EMPTY_VECTOR: libc::iovec = libc::iovec {
-    iov_base: null_mut(),
-    iov_len: 0,
-};
+const EMPTY_VECTOR: libc::iovec = libc::iovec { iov_base: null_mut(), iov_len: 0 };
 // SAFETY: the type is plain data of the C library, and all zeros is its documented empty state; it
 // cannot be written out because some C libraries have hidden padding fields in it.
 const EMPTY_HEADER: libc::mmsghdr = unsafe { zeroed() };
@@ -71,40 +65,26 @@ pub(super) fn receive(
     sizes: &mut [usize],
     wait: bool,
 ) -> io::Result<usize> {
-    let capacity = buffers
-        .len()
-        .min(names.len())
-        .min(sizes.len())
-        .min(BATCH_PACKETS_MAX);
+    let capacity = buffers.len().min(names.len()).min(sizes.len()).min(BATCH_PACKETS_MAX);
     let capacity_word = u32::try_from(capacity).expect("at most BATCH_PACKETS_MAX");
     let mut vectors = [EMPTY_VECTOR; BATCH_PACKETS_MAX];
     let mut headers = [EMPTY_HEADER; BATCH_PACKETS_MAX];
     let places = buffers[..capacity].iter_mut().zip(&mut names[..capacity]);
     let calls = vectors.iter_mut().zip(&mut headers);
     for ((buffer, name), (vector, header)) in places.zip(calls) {
-        *vector = libc::iovec {
-            iov_base: buffer.as_mut_ptr().cast(),
-            iov_len: BUFFER_SIZE,
-        };
+        *vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: BUFFER_SIZE };
         header.msg_hdr.msg_name = (&raw mut *name).cast();
         header.msg_hdr.msg_namelen = NAME_SIZE;
         header.msg_hdr.msg_iov = &raw mut *vector;
         header.msg_hdr.msg_iovlen = 1;
     }
-    let flags = if wait {
-        libc::MSG_WAITFORONE
-    } else {
-        libc::MSG_DONTWAIT
-    };
+    let flags = if wait { libc::MSG_WAITFORONE } else { libc::MSG_DONTWAIT };
     let (fd, first) = (socket.as_raw_fd(), headers.as_mut_ptr());
     // SAFETY: the first `capacity` headers point to vectors, names and buffers that this function
     // borrows mutably until it returns, with their true sizes; the kernel writes nowhere else.
     let count = unsafe { libc::recvmmsg(fd, first, capacity_word, flags as _, null_mut()) };
     let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
-    assert!(
-        count <= capacity,
-        "the kernel filled more than it was given"
-    );
+    assert!(count <= capacity, "the kernel filled more than it was given");
     for (size, header) in sizes.iter_mut().zip(&headers[..count]) {
         *size = header.msg_len as usize;
         assert!(*size <= BUFFER_SIZE, "the kernel wrote past a buffer");
@@ -133,10 +113,7 @@ pub(super) fn send(
         let name_size;
         (*name, name_size) = self::name(packet.address, is_v6);
         let bytes = packet.bytes;
-        *vector = libc::iovec {
-            iov_base: bytes.as_ptr().cast_mut().cast(),
-            iov_len: bytes.len(),
-        };
+        *vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         header.msg_hdr.msg_name = (&raw mut *name).cast();
         header.msg_hdr.msg_namelen = name_size;
         header.msg_hdr.msg_iov = &raw mut *vector;
@@ -149,10 +126,7 @@ pub(super) fn send(
     // bytes, and writes only the lengths in the headers.
     let taken = unsafe { libc::sendmmsg(fd, first, count_word, flags as _) };
     let taken = usize::try_from(taken).map_err(|_| io::Error::last_os_error())?;
-    assert!(
-        (1..=count).contains(&taken),
-        "the kernel sends one packet at least, or fails"
-    );
+    assert!((1..=count).contains(&taken), "the kernel sends one packet at least, or fails");
     Ok(taken)
 }
 
@@ -198,27 +172,15 @@ fn name(address: SocketAddr, is_v6: bool) -> (Name, libc::socklen_t) {
         sin6_family: FAMILY_V6,
         sin6_port: port,
         sin6_flowinfo: 0,
-        sin6_addr: libc::in6_addr {
-            s6_addr: ip.octets(),
-        },
+        sin6_addr: libc::in6_addr { s6_addr: ip.octets() },
         sin6_scope_id: scope,
     };
     match address {
         SocketAddr::V4(address) if is_v6 => (v6(address.ip().to_ipv6_mapped(), 0), NAME_SIZE),
         SocketAddr::V4(address) => {
             let flowinfo = address.ip().to_bits().to_be();
-            let name = Name {
-                sin6_family: FAMILY_V4,
-                sin6_port: port,
-                ..NAME_EMPTY
-            };
-            (
-                Name {
-                    sin6_flowinfo: flowinfo,
-                    ..name
-                },
-                NAME_SIZE_V4,
-            )
+            let name = Name { sin6_family: FAMILY_V4, sin6_port: port, ..NAME_EMPTY };
+            (Name { sin6_flowinfo: flowinfo, ..name }, NAME_SIZE_V4)
         }
         SocketAddr::V6(address) => (v6(*address.ip(), address.scope_id()), NAME_SIZE),
     }
@@ -230,12 +192,7 @@ mod tests {
 
     #[test]
     fn addresses_survive_the_kernels_form() {
-        for text in [
-            "192.0.2.1:4000",
-            "255.255.255.255:65535",
-            "[2001:db8::1]:1",
-            "[::1]:9",
-        ] {
+        for text in ["192.0.2.1:4000", "255.255.255.255:65535", "[2001:db8::1]:1", "[::1]:9"] {
             let given: SocketAddr = text.parse().unwrap();
             let (name, size) = name(given, given.is_ipv6());
             assert_eq!(size, if given.is_ipv6() { 28 } else { 16 });
@@ -248,21 +205,12 @@ mod tests {
     #[test]
     fn an_ipv6_socket_gets_ipv4_addresses_in_their_ipv6_form() {
         let (name, _) = name("192.0.2.1:4000".parse().unwrap(), true);
-        assert_eq!(
-            address(&name),
-            Some("[::ffff:192.0.2.1]:4000".parse().unwrap())
-        );
+        assert_eq!(address(&name), Some("[::ffff:192.0.2.1]:4000".parse().unwrap()));
     }
 
     #[test]
     fn other_families_are_no_address() {
         assert_eq!(address(&NAME_EMPTY), None);
-        assert_eq!(
-            address(&Name {
-                sin6_family: 1,
-                ..NAME_EMPTY
-            }),
-            None
-        );
+        assert_eq!(address(&Name { sin6_family: 1, ..NAME_EMPTY }), None);
     }
 }

@@ -7,10 +7,7 @@ const LOOPBACK: &str = "127.0.0.1:0";
 const SOON: Duration = Duration::from_secs(5);
 
 fn bind(address: &str, method: Method) -> Receiver {
-    let options = Options {
-        method,
-        ..Options::default()
-    };
+    let options = Options { method, ..Options::default() };
     Receiver::bind(address.parse().unwrap(), &options).unwrap()
 }
 
@@ -26,11 +23,7 @@ fn collect(receiver: &mut Receiver, count: usize) -> Vec<(SocketAddr, Vec<u8>)> 
         if batch.is_empty() {
             break;
         }
-        packets.extend(
-            batch
-                .iter()
-                .map(|packet| (packet.address, packet.bytes.to_vec())),
-        );
+        packets.extend(batch.iter().map(|packet| (packet.address, packet.bytes.to_vec())));
     }
     packets
 }
@@ -38,31 +31,18 @@ fn collect(receiver: &mut Receiver, count: usize) -> Vec<(SocketAddr, Vec<u8>)> 
 /// Sends the same packets to two receivers and compares what they hand on, source by source.
 fn compare(address: &str, clients: &[UdpSocket]) {
     let mut twins = [Method::Batched, Method::Plain].map(|method| bind(address, method));
-    assert_eq!(
-        twins.each_ref().map(Receiver::method),
-        [Method::Batched, Method::Plain]
-    );
+    assert_eq!(twins.each_ref().map(Receiver::method), [Method::Batched, Method::Plain]);
     // Every length around the limits, and some between.
-    let sizes = (0..4)
-        .chain(200..210)
-        .chain((256..1_200).step_by(97))
-        .chain(1_230..1_290);
+    let sizes = (0..4).chain(200..210).chain((256..1_200).step_by(97)).chain(1_230..1_290);
     let packets: Vec<Vec<u8>> = sizes
         .chain([1_400, 9_000])
-        .map(|size| {
-            (0..size)
-                .map(|at: u32| (size * 31 + at).to_le_bytes()[0])
-                .collect()
-        })
+        .map(|size| (0..size).map(|at: u32| (size * 31 + at).to_le_bytes()[0]).collect())
         .collect();
     let count = packets.len() * clients.len();
     let [mut batched, mut plain] = [Vec::new(), Vec::new()];
     // Some at a time: without privileges a receive buffer holds less than all of them.
     for packets in packets.chunks(12) {
-        for (packet, client) in packets
-            .iter()
-            .flat_map(|p| clients.iter().map(move |c| (p, c)))
-        {
+        for (packet, client) in packets.iter().flat_map(|p| clients.iter().map(move |c| (p, c))) {
             for twin in &twins {
                 let port = twin.address().port();
                 let to = match client.local_addr().unwrap() {
@@ -88,10 +68,7 @@ fn compare(address: &str, clients: &[UdpSocket]) {
         assert_eq!(by_source[&client.local_addr().unwrap()], expected);
     }
     let [batched, plain] = twins.each_ref().map(Receiver::traffic);
-    assert_eq!(
-        (batched.packets, batched.bytes),
-        (plain.packets, plain.bytes)
-    );
+    assert_eq!((batched.packets, batched.bytes), (plain.packets, plain.bytes));
     assert_eq!(batched.packets, count as u64);
     assert_eq!(plain.calls, plain.packets);
     assert!(batched.calls < plain.calls, "{} calls", batched.calls);
@@ -108,10 +85,7 @@ fn has_ipv6() -> bool {
 
 #[test]
 fn both_methods_hand_on_the_same_packets() {
-    compare(
-        LOOPBACK,
-        &[client(LOOPBACK), client(LOOPBACK), client(LOOPBACK)],
-    );
+    compare(LOOPBACK, &[client(LOOPBACK), client(LOOPBACK), client(LOOPBACK)]);
 }
 
 #[test]
@@ -131,10 +105,7 @@ fn without_packets_it_waits_as_long_as_asked() {
             assert!(receiver.receive(timeout).unwrap().is_empty());
             let waited = start.elapsed();
             assert!(waited >= timeout, "{waited:?} of {timeout:?}");
-            assert!(
-                waited < timeout + Duration::from_secs(3),
-                "{waited:?} of {timeout:?}"
-            );
+            assert!(waited < timeout + Duration::from_secs(3), "{waited:?} of {timeout:?}");
         }
         assert_eq!(receiver.traffic(), Traffic::default());
     }
@@ -152,13 +123,7 @@ fn a_packet_ends_the_wait() {
         });
         let batch = receiver.receive(Duration::from_secs(60)).unwrap();
         let packets: Vec<_> = batch.iter().collect();
-        assert_eq!(
-            packets,
-            [Packet {
-                address: from,
-                bytes: b"hello"
-            }]
-        );
+        assert_eq!(packets, [Packet { address: from, bytes: b"hello" }]);
         thread.join().unwrap();
     }
 }
@@ -167,9 +132,7 @@ fn a_packet_ends_the_wait() {
 fn packets_that_are_there_need_no_wait() {
     for method in [Method::Batched, Method::Plain] {
         let mut receiver = bind(LOOPBACK, method);
-        client(LOOPBACK)
-            .send_to(b"here", receiver.address())
-            .unwrap();
+        client(LOOPBACK).send_to(b"here", receiver.address()).unwrap();
         assert_eq!(receiver.receive(Duration::ZERO).unwrap().len(), 1);
         assert_eq!(receiver.receive(Duration::ZERO).unwrap().len(), 0);
     }
@@ -178,10 +141,7 @@ fn packets_that_are_there_need_no_wait() {
 #[test]
 fn what_the_full_buffer_drops_is_counted() {
     for method in [Method::Batched, Method::Plain] {
-        let options = Options {
-            method,
-            kernel_buffer_bytes: 16 << 10,
-        };
+        let options = Options { method, kernel_buffer_bytes: 16 << 10 };
         let mut receiver = Receiver::bind(LOOPBACK.parse().unwrap(), &options).unwrap();
         assert_eq!(receiver.kernel_dropped().unwrap(), 0);
         let client = client(LOOPBACK);
@@ -210,9 +170,7 @@ fn the_drop_counter_survives_its_wrap() {
 #[test]
 fn a_port_in_use_is_one_clear_line() {
     let first = bind(LOOPBACK, Method::Batched);
-    let error = Receiver::bind(first.address(), &Options::default())
-        .err()
-        .unwrap();
+    let error = Receiver::bind(first.address(), &Options::default()).err().unwrap();
     assert_eq!(
         error.to_string(),
         format!(
@@ -221,18 +179,13 @@ fn a_port_in_use_is_one_clear_line() {
             first.address()
         )
     );
-    let error = Receiver::bind("192.0.2.1:0".parse().unwrap(), &Options::default())
-        .err()
-        .unwrap();
+    let error = Receiver::bind("192.0.2.1:0".parse().unwrap(), &Options::default()).err().unwrap();
     assert!(error.to_string().contains("no such address"), "{error}");
 }
 
 #[test]
 fn the_line_for_the_start_says_what_runs() {
-    let small = Options {
-        kernel_buffer_bytes: 64 << 10,
-        ..Options::default()
-    };
+    let small = Options { kernel_buffer_bytes: 64 << 10, ..Options::default() };
     let mut receiver = Receiver::bind(LOOPBACK.parse().unwrap(), &small).unwrap();
     let address = receiver.address();
     let line = format!("recvmmsg on udp {address}, receive buffer 64 KiB");
@@ -244,17 +197,11 @@ fn the_line_for_the_start_says_what_runs() {
 
 #[test]
 fn memory_is_bounded_by_what_is_said() {
-    let small = Options {
-        kernel_buffer_bytes: 64 << 10,
-        ..Options::default()
-    };
+    let small = Options { kernel_buffer_bytes: 64 << 10, ..Options::default() };
     let receiver = Receiver::bind(LOOPBACK.parse().unwrap(), &small).unwrap();
     let buffers = BATCH_PACKETS_MAX * BUFFER_SIZE;
     let said = receiver.memory_bytes() - (128 << 10);
-    assert!(
-        (buffers..buffers + BATCH_PACKETS_MAX * 96).contains(&said),
-        "{said}"
-    );
+    assert!((buffers..buffers + BATCH_PACKETS_MAX * 96).contains(&said), "{said}");
 }
 
 #[test]
@@ -264,26 +211,17 @@ fn answers_come_from_the_receivers_address_and_arrive_in_order() {
     let client = client(LOOPBACK);
     client.set_read_timeout(Some(SOON)).unwrap();
     let to = client.local_addr().unwrap();
-    let answers: Vec<Vec<u8>> = (0..BATCH_PACKETS_MAX * 2 + 5)
-        .map(|at| vec![at.to_le_bytes()[0]; at])
-        .collect();
-    let packets: Vec<_> = answers
-        .iter()
-        .map(|bytes| Outgoing {
-            address: to,
-            bytes: bytes.as_slice(),
-        })
-        .collect();
+    let answers: Vec<Vec<u8>> =
+        (0..BATCH_PACKETS_MAX * 2 + 5).map(|at| vec![at.to_le_bytes()[0]; at]).collect();
+    let packets: Vec<_> =
+        answers.iter().map(|bytes| Outgoing { address: to, bytes: bytes.as_slice() }).collect();
     assert_eq!(sender.send(&[]), 0);
     assert_eq!(sender.send(&packets), packets.len());
     assert_eq!((sender.sent(), sender.dropped()), (packets.len() as u64, 0));
     let mut buffer = [0; 256];
     for answer in &answers {
         let (size, from) = client.recv_from(&mut buffer).unwrap();
-        assert_eq!(
-            (&buffer[..size], from),
-            (answer.as_slice(), receiver.address())
-        );
+        assert_eq!((&buffer[..size], from), (answer.as_slice(), receiver.address()));
     }
 }
 
@@ -293,22 +231,10 @@ fn packets_that_cannot_go_are_skipped() {
     let mut sender = receiver.sender().unwrap();
     let client = client(LOOPBACK);
     client.set_read_timeout(Some(SOON)).unwrap();
-    let good = Outgoing {
-        address: client.local_addr().unwrap(),
-        bytes: b"good",
-    };
-    let no_port = Outgoing {
-        address: "127.0.0.1:0".parse().unwrap(),
-        bytes: b"bad",
-    };
-    let other_family = Outgoing {
-        address: "[2001:db8::1]:9".parse().unwrap(),
-        bytes: b"bad",
-    };
-    let too_long = Outgoing {
-        bytes: &[0; 70_000],
-        ..good
-    };
+    let good = Outgoing { address: client.local_addr().unwrap(), bytes: b"good" };
+    let no_port = Outgoing { address: "127.0.0.1:0".parse().unwrap(), bytes: b"bad" };
+    let other_family = Outgoing { address: "[2001:db8::1]:9".parse().unwrap(), bytes: b"bad" };
+    let too_long = Outgoing { bytes: &[0; 70_000], ..good };
     let packets = [no_port, good, other_family, too_long, good, good, no_port];
     assert_eq!(sender.send(&packets), 3);
     assert_eq!((sender.sent(), sender.dropped()), (3, 4));
@@ -330,15 +256,10 @@ fn a_socket_of_both_families_answers_both() {
     for (from, to) in [(LOOPBACK, "127.0.0.1"), ("[::1]:0", "::1")] {
         let client = client(from);
         client.set_read_timeout(Some(SOON)).unwrap();
-        client
-            .send_to(b"ask", SocketAddr::new(to.parse().unwrap(), port))
-            .unwrap();
+        client.send_to(b"ask", SocketAddr::new(to.parse().unwrap(), port)).unwrap();
         let packets = collect(&mut receiver, 1);
         let plain = SocketAddr::new(packets[0].0.ip().to_canonical(), packets[0].0.port());
-        let answer = |address| Outgoing {
-            address,
-            bytes: b"answer",
-        };
+        let answer = |address| Outgoing { address, bytes: b"answer" };
         assert_eq!(sender.send(&[answer(packets[0].0), answer(plain)]), 2);
         let mut buffer = [0; 16];
         for _ in 0..2 {
@@ -374,13 +295,8 @@ mod denied {
             assert_eq!(receiver.method(), Method::Plain);
             let line = receiver.to_string();
             assert!(line.starts_with("recv_from on udp 127.0.0.1:"), "{line}");
-            assert!(
-                line.contains("(recvmmsg: Operation not permitted"),
-                "{line}"
-            );
-            client(LOOPBACK)
-                .send_to(b"still", receiver.address())
-                .unwrap();
+            assert!(line.contains("(recvmmsg: Operation not permitted"), "{line}");
+            client(LOOPBACK).send_to(b"still", receiver.address()).unwrap();
             assert_eq!(collect(&mut receiver, 1)[0].1, b"still");
         });
     }
@@ -392,10 +308,7 @@ mod denied {
             deny();
             let error = receiver.receive(SOON).err().unwrap();
             assert!(matches!(error, Error::Receive { .. }), "{error}");
-            assert!(
-                error.to_string().contains("receiving failed: Operation"),
-                "{error}"
-            );
+            assert!(error.to_string().contains("receiving failed: Operation"), "{error}");
         });
     }
 
@@ -408,10 +321,7 @@ mod denied {
             assert!(matches!(error, Error::Socket { .. }), "{error}");
             let error = Receiver::bind(LOOPBACK.parse().unwrap(), &Options::default());
             let error = error.err().unwrap().to_string();
-            assert!(
-                error.contains("sizing the receive buffer failed: Operation"),
-                "{error}"
-            );
+            assert!(error.contains("sizing the receive buffer failed: Operation"), "{error}");
         });
     }
 
@@ -421,10 +331,7 @@ mod denied {
             let mut receiver = bind(LOOPBACK, Method::Batched);
             deny();
             let error = receiver.kernel_dropped().unwrap_err().to_string();
-            assert!(
-                error.contains("reading the drop counter failed: Operation"),
-                "{error}"
-            );
+            assert!(error.contains("reading the drop counter failed: Operation"), "{error}");
         });
     }
 }
@@ -439,10 +346,7 @@ fn measure_both_methods() {
     for waiting in [BATCH_PACKETS_MAX * 8, 16, 4, 1] {
         for round in 0..3 {
             for twin in &mut twins {
-                let outgoing = Outgoing {
-                    address: twin.address(),
-                    bytes: &[0x61; 560],
-                };
+                let outgoing = Outgoing { address: twin.address(), bytes: &[0x61; 560] };
                 let packets = vec![outgoing; waiting];
                 let before = twin.traffic();
                 let mut cpu = Duration::ZERO;

@@ -141,10 +141,6 @@ impl Key {
         let found = cache.get(bytes);
         let cached = found.is_some();
         let point = found.or_else(|| decode_point(bytes))?;
-        Some(Self {
-            bytes: *bytes,
-            point,
-            cached,
-        })
+        Some(Self { bytes: *bytes, point, cached })
     }
 }

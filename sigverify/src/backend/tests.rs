@@ -44,28 +44,16 @@ fn expect_verdicts(verifier: &Verifier, vectors: &[&Vector]) {
     assert_eq!(verdicts.len(), vectors.len());
     for (position, (vector, verdict)) in vectors.iter().zip(&verdicts).enumerate() {
         let place = format!("{} at {position} of {}", vector.name, vectors.len());
-        assert_eq!(
-            *verdict,
-            vector.expected,
-            "{place} on {}",
-            verifier.backend()
-        );
+        assert_eq!(*verdict, vector.expected, "{place} on {}", verifier.backend());
     }
-    let first = vectors
-        .iter()
-        .position(|vector| !vector.expected.is_valid());
+    let first = vectors.iter().position(|vector| !vector.expected.is_valid());
     assert_eq!(verifier.verify_all(&items), first.map_or(Ok(()), Err));
 }
 
 #[test]
 fn the_oracle_gives_the_expected_verdict_for_every_vector() {
     for vector in pool() {
-        assert_eq!(
-            verify_one(&vector.item()),
-            vector.expected,
-            "{}",
-            vector.name
-        );
+        assert_eq!(verify_one(&vector.item()), vector.expected, "{}", vector.name);
     }
 }
 
@@ -83,24 +71,7 @@ fn every_vector_among_the_others_at_many_sizes() {
     let pool = pool();
     let all: Vec<_> = pool.iter().collect();
     for verifier in verifiers() {
-        for size in [
-            2,
-            3,
-            4,
-            5,
-            7,
-            8,
-            9,
-            16,
-            17,
-            64,
-            65,
-            256,
-            1_023,
-            1_024,
-            1_025,
-            all.len(),
-        ] {
+        for size in [2, 3, 4, 5, 7, 8, 9, 16, 17, 64, 65, 256, 1_023, 1_024, 1_025, all.len()] {
             for chunk in all.chunks(size) {
                 expect_verdicts(&verifier, chunk);
             }
@@ -113,11 +84,7 @@ fn every_vector_hidden_among_valid_ones_at_several_positions() {
     let valid = valid(64);
     // Batches this small are never spread over threads.
     for verifier in verifiers_with(&[1]) {
-        for vector in published()
-            .iter()
-            .chain(&mixed_orders())
-            .chain(&corrupted())
-        {
+        for vector in published().iter().chain(&mixed_orders()).chain(&corrupted()) {
             for (size, position) in [(4, 3), (8, 0), (9, 4), (17, 16)] {
                 let mut batch: Vec<_> = valid.iter().take(size).collect();
                 batch[position] = vector;
@@ -132,10 +99,7 @@ fn one_bad_vector_is_found_anywhere_in_a_full_chunk() {
     let valid = valid(1_024);
     let corrupted = corrupted();
     for verifier in verifiers() {
-        for (number, position) in [0, 1, 7, 8, 15, 16, 511, 512, 1_016, 1_023]
-            .iter()
-            .enumerate()
-        {
+        for (number, position) in [0, 1, 7, 8, 15, 16, 511, 512, 1_016, 1_023].iter().enumerate() {
             let mut batch: Vec<_> = valid.iter().collect();
             batch[*position] = &corrupted[number * 5 % corrupted.len()];
             expect_verdicts(&verifier, &batch);
@@ -205,10 +169,7 @@ impl Job for Together<'_, '_> {
         let mut admitted = Vec::new();
         let decoded = backend.decode(self.0, &keys, &mut admitted);
         let count = admitted.len();
-        (
-            count,
-            backend.hold_together(&decoded, 0..count, &mut secret.coefficients()),
-        )
+        (count, backend.hold_together(&decoded, 0..count, &mut secret.coefficients()))
     }
 }
 
@@ -216,21 +177,14 @@ impl Job for Together<'_, '_> {
 /// together.
 fn together(vectors: &[&Vector]) -> Vec<(usize, bool)> {
     let items: Vec<_> = vectors.iter().map(|vector| vector.item()).collect();
-    let detected = CANDIDATES
-        .iter()
-        .filter_map(|candidate| (candidate.detect)().ok());
-    detected
-        .map(|detected| detected.with_best(Together(&items)))
-        .collect()
+    let detected = CANDIDATES.iter().filter_map(|candidate| (candidate.detect)().ok());
+    detected.map(|detected| detected.with_best(Together(&items))).collect()
 }
 
 #[test]
 fn all_that_is_valid_holds_together_mixed_orders_too() {
     let pool = pool();
-    let valid: Vec<_> = pool
-        .iter()
-        .filter(|vector| vector.expected.is_valid())
-        .collect();
+    let valid: Vec<_> = pool.iter().filter(|vector| vector.expected.is_valid()).collect();
     for size in [1, 2, 3, 8, 64, 95, 96, 250, valid.len()] {
         for chunk in valid.chunks(size) {
             for (count, holds) in together(chunk) {
@@ -268,32 +222,17 @@ fn portable() -> Result<Detected, &'static str> {
 #[test]
 fn the_gate_takes_the_first_that_runs_and_says_what_the_others_lack() {
     let three = [
-        Candidate {
-            name: "fast",
-            detect: lacking,
-        },
-        Candidate {
-            name: "middle",
-            detect: portable,
-        },
-        Candidate {
-            name: "portable",
-            detect: portable,
-        },
+        Candidate { name: "fast", detect: lacking },
+        Candidate { name: "middle", detect: portable },
+        Candidate { name: "portable", detect: portable },
     ];
     let choice = |candidates, forced| choose_from(candidates, forced).map(|(_, choice)| choice);
     let found = choice(&three, None).unwrap();
-    assert_eq!(
-        found.to_string(),
-        "middle (no fast: the CPU has no such instructions)"
-    );
+    assert_eq!(found.to_string(), "middle (no fast: the CPU has no such instructions)");
     let found = choice(&three[1..], None).unwrap();
     assert_eq!(found.to_string(), "middle (the fastest of this build)");
     let found = choice(&three[2..], None).unwrap();
-    assert_eq!(
-        found.to_string(),
-        "portable (the only backend of this build)"
-    );
+    assert_eq!(found.to_string(), "portable (the only backend of this build)");
     let found = choice(&three, Some("portable")).unwrap();
     assert_eq!(found.to_string(), "portable (asked for by name)");
 }
@@ -301,14 +240,8 @@ fn the_gate_takes_the_first_that_runs_and_says_what_the_others_lack() {
 #[test]
 fn a_name_that_cannot_be_had_is_an_error_never_another_backend() {
     let two = [
-        Candidate {
-            name: "fast",
-            detect: lacking,
-        },
-        Candidate {
-            name: "portable",
-            detect: portable,
-        },
+        Candidate { name: "fast", detect: lacking },
+        Candidate { name: "portable", detect: portable },
     ];
     let error = |forced| choose_from(&two, Some(forced)).err().unwrap();
     assert!(matches!(error("fast"), Error::BackendUnavailable { .. }));
@@ -331,11 +264,7 @@ fn the_last_backend_of_the_build_runs_everywhere_and_names_differ() {
     assert_eq!(last.name, "portable");
     assert!((last.detect)().is_ok());
     for (index, candidate) in CANDIDATES.iter().enumerate() {
-        assert!(
-            CANDIDATES[..index]
-                .iter()
-                .all(|other| other.name != candidate.name)
-        );
+        assert!(CANDIDATES[..index].iter().all(|other| other.name != candidate.name));
     }
 }
 

@@ -29,10 +29,7 @@ impl Counts {
     }
 
     fn together(&self) -> (usize, usize) {
-        (
-            self.together.load(Ordering::Relaxed),
-            self.together_items.load(Ordering::Relaxed),
-        )
+        (self.together.load(Ordering::Relaxed), self.together_items.load(Ordering::Relaxed))
     }
 }
 
@@ -41,10 +38,7 @@ impl Backend for Counting<'_> {
 
     fn decode(self, items: &[Item<'_>], _: &Keys, admitted: &mut Vec<usize>) -> Vec<bool> {
         admitted.extend((0..items.len()).filter(|&index| items[index].message[0] != REFUSED));
-        admitted
-            .iter()
-            .map(|&index| items[index].message[0] == VALID)
-            .collect()
+        admitted.iter().map(|&index| items[index].message[0] == VALID).collect()
     }
 
     fn hold_together(
@@ -54,9 +48,7 @@ impl Backend for Counting<'_> {
         coefficients: &mut Coefficients,
     ) -> bool {
         self.0.together.fetch_add(1, Ordering::Relaxed);
-        self.0
-            .together_items
-            .fetch_add(range.len(), Ordering::Relaxed);
+        self.0.together_items.fetch_add(range.len(), Ordering::Relaxed);
         coefficients.draw();
         decoded[range].iter().all(|valid| *valid)
     }
@@ -79,31 +71,19 @@ fn shared(seed_byte: u8) -> Shared {
         seed.fill(seed_byte);
         Ok(())
     });
-    Shared {
-        keys: Keys::new(),
-        secret: secret.unwrap(),
-    }
+    Shared { keys: Keys::new(), secret: secret.unwrap() }
 }
 
 /// Runs one chunk whose items are the bytes of `kinds`, checks all verdicts and returns the counts.
 fn run(kinds: &[u8], shared: &Shared) -> Counts {
     let items: Vec<_> = kinds
         .chunks(1)
-        .map(|message| Item {
-            key: &[0; 32],
-            message,
-            signature: &[0; 64],
-        })
+        .map(|message| Item { key: &[0; 32], message, signature: &[0; 64] })
         .collect();
     let counts = Counts::default();
     // The worst start: whatever is not overwritten would pass.
     let mut verdicts = vec![Verdict::Valid; items.len()];
-    Chunk {
-        items: &items,
-        verdicts: &mut verdicts,
-        shared,
-    }
-    .run(Counting(&counts));
+    Chunk { items: &items, verdicts: &mut verdicts, shared }.run(Counting(&counts));
     for (kind, verdict) in kinds.iter().zip(verdicts) {
         assert_eq!(verdict.is_valid(), *kind == VALID);
     }
@@ -117,11 +97,7 @@ struct Pattern(Cell<u64>);
 
 impl Pattern {
     fn below(&self, limit: usize) -> usize {
-        let next = self
-            .0
-            .get()
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
+        let next = self.0.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         self.0.set(next);
         usize::try_from(next >> 33).unwrap() % limit
     }
@@ -132,29 +108,17 @@ fn a_chunk_of_valid_items_is_one_bulk_check_of_the_admitted() {
     let shared = shared(1);
     for count in [0, 1, 2, 3] {
         let counts = run(&vec![VALID; count], &shared);
-        assert_eq!(
-            (counts.together(), counts.alone()),
-            ((0, 0), count),
-            "{count} items"
-        );
+        assert_eq!((counts.together(), counts.alone()), ((0, 0), count), "{count} items");
     }
     for count in [4, 5, 15, 16, 17, 64, 65, 1_000, CHUNK_ITEMS_MAX] {
         let counts = run(&vec![VALID; count], &shared);
-        assert_eq!(
-            (counts.together(), counts.alone()),
-            ((1, count), 0),
-            "{count} items"
-        );
+        assert_eq!((counts.together(), counts.alone()), ((1, count), 0), "{count} items");
         let mut kinds = vec![VALID; count];
         kinds[0] = REFUSED;
         kinds[count / 2] = REFUSED;
         kinds[count - 1] = REFUSED;
         if count >= 3 + BULK_ITEMS_MIN {
-            assert_eq!(
-                run(&kinds, &shared).together(),
-                (1, count - 3),
-                "refused ones stay out"
-            );
+            assert_eq!(run(&kinds, &shared).together(), (1, count - 3), "refused ones stay out");
         }
     }
 }
@@ -166,11 +130,7 @@ fn one_bad_item_in_a_full_chunk_costs_one_group_alone() {
         let mut kinds = vec![VALID; CHUNK_ITEMS_MAX];
         kinds[position] = INVALID;
         let counts = run(&kinds, &shared);
-        assert_eq!(
-            counts.together().1,
-            2 * CHUNK_ITEMS_MAX,
-            "every group is tried"
-        );
+        assert_eq!(counts.together().1, 2 * CHUNK_ITEMS_MAX, "every group is tried");
         assert_eq!(counts.alone(), GROUP_ITEMS);
     }
 }
@@ -196,18 +156,11 @@ fn nothing_makes_a_chunk_dearer_than_individual_checks_and_the_first_credit() {
         assert!(counts.alone() <= count, "no item is checked alone twice");
         // Held tries replace individual checks of as many items; failed ones come on top.
         let tried = together_items.saturating_sub(count);
-        let held = if counts.alone() == 0 {
-            0
-        } else {
-            count - counts.alone()
-        };
+        let held = if counts.alone() == 0 { 0 } else { count - counts.alone() };
         let failed = tried.saturating_sub(held);
         let credit = credit_first(count.div_ceil(GROUP_ITEMS));
         // One group more, because the last group of a chunk may be short.
-        assert!(
-            failed <= held + (credit + 1) * GROUP_ITEMS,
-            "round {round}: {failed} over {held}"
-        );
+        assert!(failed <= held + (credit + 1) * GROUP_ITEMS, "round {round}: {failed} over {held}");
     }
 }
 
@@ -218,17 +171,9 @@ fn a_chunk_of_bad_items_wastes_only_the_first_credit() {
         let counts = run(&vec![INVALID; count], &shared);
         let groups = count.div_ceil(GROUP_ITEMS);
         assert_eq!(counts.alone(), count);
-        assert_eq!(
-            counts.together().0,
-            1 + credit_first(groups),
-            "{count} items"
-        );
+        assert_eq!(counts.together().0, 1 + credit_first(groups), "{count} items");
     }
-    assert_eq!(
-        credit_first(CHUNK_ITEMS_MAX / GROUP_ITEMS),
-        8,
-        "an eighth of 64 groups"
-    );
+    assert_eq!(credit_first(CHUNK_ITEMS_MAX / GROUP_ITEMS), 8, "an eighth of 64 groups");
 }
 
 #[test]
@@ -239,10 +184,7 @@ fn the_first_group_differs_from_chunk_to_chunk() {
     let mut kinds = vec![VALID; CHUNK_ITEMS_MAX];
     kinds[..8 * GROUP_ITEMS].fill(INVALID);
     let alone: Vec<_> = (0..32).map(|_| run(&kinds, &shared).alone()).collect();
-    let cheap = alone
-        .iter()
-        .filter(|alone| **alone == 8 * GROUP_ITEMS)
-        .count();
+    let cheap = alone.iter().filter(|alone| **alone == 8 * GROUP_ITEMS).count();
     assert!(cheap > 16, "{alone:?}");
 }
 
@@ -281,16 +223,7 @@ impl Backend for Broken {
 #[test]
 #[should_panic(expected = "a batch that fails has an invalid item")]
 fn arithmetic_that_contradicts_itself_stops_the_process() {
-    let item = Item {
-        key: &[0; 32],
-        message: b"",
-        signature: &[0; 64],
-    };
+    let item = Item { key: &[0; 32], message: b"", signature: &[0; 64] };
     let (items, mut verdicts) = ([item; 8], [Verdict::Invalid; 8]);
-    Chunk {
-        items: &items,
-        verdicts: &mut verdicts,
-        shared: &shared(7),
-    }
-    .run(Broken);
+    Chunk { items: &items, verdicts: &mut verdicts, shared: &shared(7) }.run(Broken);
 }

@@ -13,32 +13,17 @@ fn signed(count: usize) -> Vec<([u8; 32], Vec<u8>, [u8; 64])> {
         .map(|index| {
             let key = SigningKey::from_bytes(&[u8::try_from(index % 37).unwrap(); 32]);
             let message = format!("message {index}").into_bytes();
-            (
-                key.verifying_key().to_bytes(),
-                message.clone(),
-                key.sign(&message).to_bytes(),
-            )
+            (key.verifying_key().to_bytes(), message.clone(), key.sign(&message).to_bytes())
         })
         .collect()
 }
 
 fn items(owned: &[([u8; 32], Vec<u8>, [u8; 64])]) -> Vec<Item<'_>> {
-    owned
-        .iter()
-        .map(|(key, message, signature)| Item {
-            key,
-            message,
-            signature,
-        })
-        .collect()
+    owned.iter().map(|(key, message, signature)| Item { key, message, signature }).collect()
 }
 
 fn verifier(threads: usize) -> Verifier {
-    Verifier::new(&Options {
-        backend: None,
-        threads,
-    })
-    .unwrap()
+    Verifier::new(&Options { backend: None, threads }).unwrap()
 }
 
 #[test]
@@ -48,37 +33,15 @@ fn any_count_on_any_number_of_threads_gets_its_verdicts_in_order() {
         owned[index].2[3] ^= 1;
     }
     let items = items(&owned);
-    let expected: Vec<_> = (0..items.len())
-        .map(|index| Verdict::of(index % 613 != 7))
-        .collect();
+    let expected: Vec<_> = (0..items.len()).map(|index| Verdict::of(index % 613 != 7)).collect();
     for threads in [1, 2, 5] {
         let verifier = verifier(threads);
-        for count in [
-            0,
-            1,
-            2,
-            63,
-            64,
-            65,
-            127,
-            128,
-            129,
-            1_024,
-            1_025,
-            2_049,
-            items.len(),
-        ] {
+        for count in [0, 1, 2, 63, 64, 65, 127, 128, 129, 1_024, 1_025, 2_049, items.len()] {
             // The worst start: whatever is not overwritten would be wrong.
-            let mut verdicts: Vec<_> = expected[..count]
-                .iter()
-                .map(|verdict| Verdict::of(!verdict.is_valid()))
-                .collect();
+            let mut verdicts: Vec<_> =
+                expected[..count].iter().map(|verdict| Verdict::of(!verdict.is_valid())).collect();
             verifier.verify_many_into(&items[..count], &mut verdicts);
-            assert_eq!(
-                verdicts,
-                expected[..count],
-                "{count} items on {threads} threads"
-            );
+            assert_eq!(verdicts, expected[..count], "{count} items on {threads} threads");
         }
         assert_eq!(verifier.verify_many(&items), expected);
     }
@@ -125,10 +88,7 @@ fn chunks_cover_the_items_evenly_within_their_limits() {
             let rounds = items.div_ceil(chunk).div_ceil(threads);
             if threads > 1 && chunk > CHUNK_ITEMS_MIN {
                 let longest = rounds * chunk;
-                assert!(
-                    longest <= items / threads + rounds,
-                    "{items} items, {threads} threads"
-                );
+                assert!(longest <= items / threads + rounds, "{items} items, {threads} threads");
             }
         }
     }
@@ -149,39 +109,24 @@ fn threads_have_names_and_one_thread_is_the_callers_own() {
     assert_eq!(names.len(), 2);
     let cores = std::thread::available_parallelism().unwrap().get();
     assert_eq!(verifier(0).threads, cores.min(THREADS_MAX));
-    assert_eq!(
-        Verifier::new(&Options::default()).unwrap().threads,
-        cores.min(THREADS_MAX)
-    );
+    assert_eq!(Verifier::new(&Options::default()).unwrap().threads, cores.min(THREADS_MAX));
 }
 
 #[test]
 fn the_backend_is_chosen_by_name_or_by_the_machine() {
-    let forced = Options {
-        backend: Some("portable".to_owned()),
-        threads: 1,
-    };
+    let forced = Options { backend: Some("portable".to_owned()), threads: 1 };
     let verifier = Verifier::new(&forced).unwrap();
     assert_eq!(verifier.backend().name, "portable");
-    assert_eq!(
-        verifier.backend().to_string(),
-        "portable (asked for by name)"
-    );
+    assert_eq!(verifier.backend().to_string(), "portable (asked for by name)");
     assert!(!self::verifier(1).backend().reason.is_empty());
-    let unknown = Options {
-        backend: Some("quantum".to_owned()),
-        threads: 1,
-    };
+    let unknown = Options { backend: Some("quantum".to_owned()), threads: 1 };
     let error = Verifier::new(&unknown).err().unwrap();
     assert!(matches!(error, Error::BackendUnknown { .. }));
 }
 
 #[test]
 fn too_many_threads_are_an_error() {
-    let options = Options {
-        backend: None,
-        threads: THREADS_MAX + 1,
-    };
+    let options = Options { backend: None, threads: THREADS_MAX + 1 };
     let error = Verifier::new(&options).err().unwrap();
     assert!(matches!(error, Error::ThreadsTooMany { threads } if threads == THREADS_MAX + 1));
 }
@@ -193,11 +138,7 @@ fn a_machine_without_threads_is_an_error() {
         .build();
     let error = refused(2, built.err().unwrap());
     assert!(matches!(error, Error::ThreadsRefused { threads: 2, .. }));
-    assert!(
-        error
-            .to_string()
-            .starts_with("cannot start 2 signature threads: ")
-    );
+    assert!(error.to_string().starts_with("cannot start 2 signature threads: "));
 }
 
 #[test]

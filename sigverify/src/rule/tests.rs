@@ -53,23 +53,12 @@ fn encodings_around_zero_and_around_the_prime_follow_the_primitives() {
         let near = (-100..=18).map(|offset| near_prime(offset, sign));
         for bytes in near.chain((0..=255).map(|number| small(number, sign))) {
             let expected = allowed_by_primitives(&bytes);
-            assert_eq!(
-                decode_point(&bytes).is_some(),
-                expected,
-                "{}",
-                hex::encode(bytes)
-            );
+            assert_eq!(decode_point(&bytes).is_some(), expected, "{}", hex::encode(bytes));
             decoded += usize::from(expected);
         }
-        assert!(
-            encoding_is_allowed(&near_prime(-2, sign)),
-            "p − 2 is a plain number"
-        );
+        assert!(encoding_is_allowed(&near_prime(-2, sign)), "p − 2 is a plain number");
         for offset in -1..=18 {
-            assert!(
-                !encoding_is_allowed(&near_prime(offset, sign)),
-                "p − 1 is small, then y >= p"
-            );
+            assert!(!encoding_is_allowed(&near_prime(offset, sign)), "p − 1 is small, then y >= p");
         }
     }
     assert!(decoded > 100, "about half of all y are on the curve");
@@ -90,14 +79,7 @@ fn the_response_must_be_below_the_order() {
     let signing = SigningKey::from_bytes(&[9; 32]);
     let key = signing.verifying_key().to_bytes();
     let signature = signing.sign(b"order").to_bytes();
-    assert!(
-        verify_one(&Item {
-            key: &key,
-            message: b"order",
-            signature: &signature
-        })
-        .is_valid()
-    );
+    assert!(verify_one(&Item { key: &key, message: b"order", signature: &signature }).is_valid());
     // S + L gives the same point S·B, and must be refused all the same. L is one more than the
     // scalar −1.
     let mut carry = 1;
@@ -108,11 +90,7 @@ fn the_response_must_be_below_the_order() {
         carry = sum >> 8;
     }
     assert_eq!(carry, 0);
-    let item = Item {
-        key: &key,
-        message: b"order",
-        signature: &raised,
-    };
+    let item = Item { key: &key, message: b"order", signature: &raised };
     assert!(!verify_one(&item).is_valid());
 }
 
@@ -122,14 +100,7 @@ fn every_flipped_bit_makes_an_item_invalid() {
     let key = signing.verifying_key().to_bytes();
     let message = *b"a message";
     let signature = signing.sign(&message).to_bytes();
-    assert!(
-        verify_one(&Item {
-            key: &key,
-            message: &message,
-            signature: &signature
-        })
-        .is_valid()
-    );
+    assert!(verify_one(&Item { key: &key, message: &message, signature: &signature }).is_valid());
     for bit in 0..8 * (32 + 64 + message.len()) {
         let (mut key, mut signature, mut message) = (key, signature, message);
         let mask = 1 << (bit % 8);
@@ -138,11 +109,7 @@ fn every_flipped_bit_makes_an_item_invalid() {
             index @ 32..96 => signature[index - 32] ^= mask,
             index => message[index - 96] ^= mask,
         }
-        let item = Item {
-            key: &key,
-            message: &message,
-            signature: &signature,
-        };
+        let item = Item { key: &key, message: &message, signature: &signature };
         assert!(!verify_one(&item).is_valid(), "bit {bit}");
     }
 }
@@ -168,11 +135,7 @@ fn the_first_vectors_of_the_standard_are_valid() {
         let key = hex::decode(key).unwrap().try_into().unwrap();
         let signature = hex::decode(signature).unwrap().try_into().unwrap();
         let message = hex::decode(message).unwrap();
-        let item = Item {
-            key: &key,
-            message: &message,
-            signature: &signature,
-        };
+        let item = Item { key: &key, message: &message, signature: &signature };
         assert!(verify_one(&item).is_valid());
         assert!(key_is_sound(&key));
     }
@@ -184,23 +147,14 @@ fn a_sound_key_is_canonical_and_has_no_torsion() {
     assert!(key_is_sound(&point.compress().to_bytes()));
     for (order, torsion) in EIGHT_TORSION.iter().enumerate().skip(1) {
         let mixed = (point + torsion).compress().to_bytes();
-        assert!(
-            decode_point(&mixed).is_some(),
-            "mixed order {order} is allowed for signatures"
-        );
-        assert!(
-            !key_is_sound(&mixed),
-            "mixed order {order} is not for validators"
-        );
+        assert!(decode_point(&mixed).is_some(), "mixed order {order} is allowed for signatures");
+        assert!(!key_is_sound(&mixed), "mixed order {order} is not for validators");
         assert!(!key_is_sound(&torsion.compress().to_bytes()));
     }
     assert!(!key_is_sound(&[0; 32]), "small order");
     assert!(!key_is_sound(&small(1, false)), "the identity");
     assert!(!key_is_sound(&small(1, true)), "a sign bit on zero");
-    assert!(
-        !key_is_sound(&near_prime(3, false)),
-        "y = 3 written as p + 3"
-    );
+    assert!(!key_is_sound(&near_prime(3, false)), "y = 3 written as p + 3");
     assert!(!key_is_sound(&small(2, false)), "not on the curve");
 }
 

@@ -70,7 +70,12 @@ fn request(bytes: Vec<u8>) -> (Request, Client) {
 
 /// One round in which every signature is judged by whether its last byte is even: a stand-in that
 /// lets a test forge.
-fn round(core: &mut Core, now: u64, all: Vec<Vec<u8>>, valid: impl Fn(usize) -> bool) -> (Vec<Digest>, Vec<Answer>) {
+fn round(
+    core: &mut Core,
+    now: u64,
+    all: Vec<Vec<u8>>,
+    valid: impl Fn(usize) -> bool,
+) -> (Vec<Digest>, Vec<Answer>) {
     let (requests, mut clients): (Vec<_>, Vec<_>) = all.into_iter().map(request).unzip();
     let mut messages = SignedMessages::default();
     let candidates = core.sift(now, requests, &mut messages);
@@ -98,7 +103,11 @@ fn every_cheap_refusal_has_its_reason() {
     let good = link(1, 0, Digest::ZERO);
     let cases = [
         (vec![1, 2, 3], Refusal::Malformed, None),
-        (Link { network: Digest([9; 32]), ..link(1, 0, Digest::ZERO) }.sign().0, Refusal::WrongNetwork, None),
+        (
+            Link { network: Digest([9; 32]), ..link(1, 0, Digest::ZERO) }.sign().0,
+            Refusal::WrongNetwork,
+            None,
+        ),
         (Link { valid_until: 10, ..link(1, 0, Digest::ZERO) }.sign().0, Refusal::Expired, None),
         (link(7, 0, Digest::ZERO).sign().0, Refusal::UnknownAuthor, None),
         (link(3, 0, Digest::ZERO).sign().0, Refusal::Unfunded, first),
@@ -180,7 +189,11 @@ fn pending_links_are_limited_and_forgotten_in_time() {
     assert_eq!(admitted, [id]);
 }
 
-fn done(height: u64, outcomes: Vec<(Digest, Outcome)>, accounts: Vec<(PublicKey, Account)>) -> Done {
+fn done(
+    height: u64,
+    outcomes: Vec<(Digest, Outcome)>,
+    accounts: Vec<(PublicKey, Account)>,
+) -> Done {
     let history_root = Digest::ZERO;
     Done { height: Height(height), time_ms: 0, outcomes, accounts, history_root, token: 0 }
 }

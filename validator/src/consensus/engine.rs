@@ -25,13 +25,9 @@ use commonware_cryptography::{
 };
 use commonware_p2p::{Blocker, Provider, Receiver, Sender};
 use commonware_parallel::Sequential;
-use commonware_runtime::{
-    Clock, Handle, Metrics, Spawner, Storage, buffer::paged::CacheRef,
-};
+use commonware_runtime::{Clock, Handle, Metrics, Spawner, Storage, buffer::paged::CacheRef};
 use commonware_storage::{archive::prunable, translator::EightCap};
-use commonware_utils::{
-    NZDuration, NZU16, NZU64, NZUsize, acknowledgement::Exact, ordered::Set,
-};
+use commonware_utils::{NZDuration, NZU16, NZU64, NZUsize, acknowledgement::Exact, ordered::Set};
 use rand_core::CryptoRng;
 use std::{
     collections::BTreeMap,

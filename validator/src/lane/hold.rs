@@ -1,8 +1,8 @@
 //! Others' batches: the window, the pool, the link to what was acknowledged before, the ack.
 
 use super::{
-    Action, Core, Durable, Fault, To, Unverified, Verifying, WINDOW_BATCHES, WINDOW_BYTES, ack_record,
-    batch_record,
+    Action, Core, Durable, Fault, To, Unverified, Verifying, WINDOW_BATCHES, WINDOW_BYTES,
+    ack_record, batch_record,
 };
 use crate::{held::Held, message::Control};
 use ledger::{Ack, AvailabilityCertificate, BatchHeader, Digest, Tip, batch::HEADER_BYTES};
@@ -137,7 +137,12 @@ impl Core {
     }
 
     /// A certificate of a lane came from a validator.
-    pub(super) fn certificate(&mut self, now: u64, from: u32, certificate: AvailabilityCertificate) {
+    pub(super) fn certificate(
+        &mut self,
+        now: u64,
+        from: u32,
+        certificate: AvailabilityCertificate,
+    ) {
         let Some(lane) = self.lane_of(certificate.lane) else {
             return self.blame(from, Fault::Malformed);
         };

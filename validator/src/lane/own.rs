@@ -99,7 +99,11 @@ impl Core {
         let certified = self.lanes[self.config.me as usize].certificate.as_ref();
         let certified = certified.map_or(0, |certificate| certificate.sequence);
         let quiet = self.own.flight.back().is_none_or(|f| f.held.header().sequence <= certified);
-        if quiet { QUIET_DELAY_NS.min(self.config.batch_delay_ns) } else { self.config.batch_delay_ns }
+        if quiet {
+            QUIET_DELAY_NS.min(self.config.batch_delay_ns)
+        } else {
+            self.config.batch_delay_ns
+        }
     }
 
     pub(super) fn own_deadline(&self) -> u64 {
@@ -232,7 +236,9 @@ impl Core {
         let certified = newest.as_ref().map_or(0, |certificate| certificate.sequence);
         // The oldest batch that lacks a quorum blocks the others: repeat that one only.
         let stuck = |flight: &&mut Flight| {
-            flight.durable && flight.held.header().sequence > certified && now >= flight.sent + RETRY_NS
+            flight.durable
+                && flight.held.header().sequence > certified
+                && now >= flight.sent + RETRY_NS
         };
         if let Some(flight) = self.own.flight.iter_mut().find(stuck) {
             flight.sent = now;

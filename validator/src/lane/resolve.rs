@@ -161,8 +161,7 @@ impl Core {
     pub(super) fn fetch_tick(&mut self, now: u64) {
         let (me, validators) = (self.config.me, self.config.set.len());
         let lanes = &self.lanes;
-        self.wanted
-            .retain(|_, want| want.sequence > lanes[want.lane as usize].committed.sequence);
+        self.wanted.retain(|_, want| want.sequence > lanes[want.lane as usize].committed.sequence);
         // The lowest first: execution waits for them.
         let mut due: Vec<(u64, Digest)> = self
             .wanted

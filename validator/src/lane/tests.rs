@@ -229,12 +229,8 @@ fn forged_foreign_and_repeated_acks_do_not_count() {
     }
     core.control(SECOND, 1, &[9, 9, 9]);
     let actions = settle(&mut core, SECOND);
-    let faults = [
-        (2, Fault::BadAck),
-        (3, Fault::Unasked),
-        (3, Fault::BadAck),
-        (1, Fault::Malformed),
-    ];
+    let faults =
+        [(2, Fault::BadAck), (3, Fault::Unasked), (3, Fault::BadAck), (1, Fault::Malformed)];
     assert_eq!(blamed(&actions), faults);
     assert!(core.lanes[0].certificate.is_none(), "two of four are no quorum");
 }
@@ -356,12 +352,12 @@ fn finalized_cuts_wait_for_their_batches_and_leave_in_order() {
     assert_eq!(executed(&settle(&mut core, 2)), [(1, 3), (2, 1)]);
     assert_eq!(core.positions()[1], (3, 3, 3));
     assert_eq!(core.held_bytes(), 0, "what is final is in the store alone");
-    core.control(3, 3, &Control::Request(Request {
-        lane: 1,
-        digest: one[2].1.digest,
-        floor: 1,
-        count: 16,
-    }).encode());
+    core.control(
+        3,
+        3,
+        &Control::Request(Request { lane: 1, digest: one[2].1.digest, floor: 1, count: 16 })
+            .encode(),
+    );
     let served = settle(&mut core, 3);
     let sent = served.iter().filter(|action| matches!(action, Action::SendBatch(To::One(3), _)));
     assert_eq!(sent.count(), 2, "down to the floor, from the store");
@@ -456,6 +452,7 @@ fn sealed_batches_keep_the_order_of_transactions() {
     let actions = settle(&mut core, SECOND);
     let Some(Action::SendBatch(_, held)) = actions.first() else { panic!("a batch") };
     let batch: &Batch<'_> = held.batch();
-    let sequences: Vec<u64> = batch.transactions().map(|transaction| transaction.sequence()).collect();
+    let sequences: Vec<u64> =
+        batch.transactions().map(|transaction| transaction.sequence()).collect();
     assert_eq!(sequences, [0, 1, 2, 3, 4]);
 }

@@ -81,9 +81,11 @@ mod tests {
             open = open.open(b"header", &mut data, &tag).expect("in order");
             assert_eq!(data, vec![9; length]);
             // The same bytes a second time meet the next nonce.
-            assert!(Aes256Gcm { next: open.next, key: Aes256Gcm::new(&[7; 32]).key }
-                .open(b"header", &mut other, &tag)
-                .is_none());
+            assert!(
+                Aes256Gcm { next: open.next, key: Aes256Gcm::new(&[7; 32]).key }
+                    .open(b"header", &mut other, &tag)
+                    .is_none()
+            );
         }
     }
 

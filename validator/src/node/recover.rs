@@ -75,7 +75,8 @@ pub fn recover(store: &Store, genesis: &Genesis) -> Result<State, Error> {
             }
             record::BATCH => {
                 // Most are final and need no look at their transactions.
-                let header = body.get(..ledger::batch::HEADER_BYTES).map(ledger::BatchHeader::decode);
+                let header =
+                    body.get(..ledger::batch::HEADER_BYTES).map(ledger::BatchHeader::decode);
                 let Some(Ok(header)) = header else { continue };
                 if header.sequence > tips.0[header.lane as usize].sequence
                     && let Ok(held) = Held::decode(body, &network)
@@ -136,7 +137,8 @@ impl Replay<'_> {
         let mut next = tip;
         while next.sequence > from.sequence {
             let missing = || self.wrong(format!("its batch {} is not in the store", next.digest));
-            let place = self.store.find(record::BATCH, next.digest.as_bytes()).ok_or_else(missing)?;
+            let place =
+                self.store.find(record::BATCH, next.digest.as_bytes()).ok_or_else(missing)?;
             let held = Held::decode(self.store.read(place)?, self.network)
                 .map_err(|reject| self.wrong(format!("its batch {}: {reject}", next.digest)))?;
             next = Tip { sequence: next.sequence - 1, digest: held.header().previous };

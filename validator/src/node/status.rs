@@ -153,16 +153,20 @@ impl Reporter {
         if handed > execute.height.get() + BEHIND_MAX {
             reasons.push("finalized blocks wait for their batches or their execution".to_owned());
         }
-        let lane = |(index, (sequence, certified, finalized)): (usize, &(u64, u64, u64))| LaneStatus {
-            lane: index_u32(index),
-            sequence: *sequence,
-            certified: *certified,
-            finalized: *finalized,
-        };
+        let lane =
+            |(index, (sequence, certified, finalized)): (usize, &(u64, u64, u64))| LaneStatus {
+                lane: index_u32(index),
+                sequence: *sequence,
+                certified: *certified,
+                finalized: *finalized,
+            };
         let peer = |(index, key): (usize, &PublicKey)| PeerStatus {
             index: index_u32(index),
             key: *key,
-            connected: observed.votes.get(index).is_some_and(|vote| vote + AWAY_VIEWS >= observed.view),
+            connected: observed
+                .votes
+                .get(index)
+                .is_some_and(|vote| vote + AWAY_VIEWS >= observed.view),
         };
         let me = self.index as usize;
         Status {

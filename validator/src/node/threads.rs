@@ -95,12 +95,7 @@ impl Doors {
     /// Starts the threads that take requests.
     ///
     /// Errors: host unfit, where the runtime of the HTTP interface cannot start.
-    pub fn serve(
-        self,
-        threads: &mut Threads,
-        handle: NodeHandle,
-        stop: &Stop,
-    ) -> Result<(), Exit> {
+    pub fn serve(self, threads: &mut Threads, handle: NodeHandle, stop: &Stop) -> Result<(), Exit> {
         let Self { gate: _, intake, answers, tcp, http } = self;
         let (udp_handle, udp_stop) = (handle.clone(), stop.clone());
         threads.start("udp", move || {
@@ -203,7 +198,8 @@ pub fn drop_capabilities() -> Result<(), Exit> {
     // Root keeps the right to its own files only: what it must read belongs to it or to others
     // who let it. DAC_OVERRIDE stays for those who start it with sudo in a user's folder.
     let keep = held.effective.intersection(CapabilitySet::DAC_OVERRIDE);
-    let sets = CapabilitySets { effective: keep, permitted: keep, inheritable: CapabilitySet::empty() };
+    let sets =
+        CapabilitySets { effective: keep, permitted: keep, inheritable: CapabilitySet::empty() };
     set_capabilities(None, sets).map_err(unfit)?;
     tracing::info!("capabilities dropped");
     Ok(())

@@ -86,7 +86,9 @@ impl Stage {
                 self.update(update);
             }
             self.gather(&mut requests, &mut batches);
-            if !(requests.is_empty() && batches.is_empty()) && !self.work(requests, batches, &counters) {
+            if !(requests.is_empty() && batches.is_empty())
+                && !self.work(requests, batches, &counters)
+            {
                 return;
             }
         }

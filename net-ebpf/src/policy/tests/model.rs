@@ -14,9 +14,7 @@ struct Model {
 
 impl Model {
     fn judge(&mut self, now_ns: u64, slots: [usize; 3]) -> Verdict {
-        let interval_ns = self
-            .tiers
-            .map(|rate| SECOND_NS.div_ceil(rate.packets_per_second));
+        let interval_ns = self.tiers.map(|rate| SECOND_NS.div_ceil(rate.packets_per_second));
         let full_ns = |tier: usize| interval_ns[tier] * self.tiers[tier].burst_packets;
         for (&(tier, _), credit_ns) in &mut self.credit_ns {
             *credit_ns = (*credit_ns + now_ns - self.last_ns).min(full_ns(tier));

@@ -28,34 +28,21 @@ fn signed(number: usize, message: Vec<u8>) -> Vector {
 /// Valid signatures, of which every third shares its key with others.
 pub(super) fn valid(count: usize) -> Vec<Vector> {
     let signer = |number| {
-        if number % 3 == 0 {
-            1_000_000 + number % 7
-        } else {
-            number
-        }
+        if number % 3 == 0 { 1_000_000 + number % 7 } else { number }
     };
-    (0..count)
-        .map(|number| signed(signer(number), vec![7; 40 + number % 30]))
-        .collect()
+    (0..count).map(|number| signed(signer(number), vec![7; 40 + number % 30])).collect()
 }
 
 /// A valid signature over a message of each length.
 pub(super) fn lengths(lengths: impl Iterator<Item = usize>) -> Vec<Vector> {
-    lengths
-        .map(|length| signed(length, vec![0xa5; length]))
-        .collect()
+    lengths.map(|length| signed(length, vec![0xa5; length])).collect()
 }
 
 /// Signatures with one bit changed in key, R, S or message; the verdict is worked out for each.
 pub(super) fn corrupted() -> Vec<Vector> {
     let mut vectors = Vec::new();
     for number in 0..64 {
-        let Vector {
-            mut key,
-            mut message,
-            mut signature,
-            ..
-        } = signed(number, vec![9; 47]);
+        let Vector { mut key, mut message, mut signature, .. } = signed(number, vec![9; 47]);
         let (byte, bit) = (number * 7 % 32, 1 << (number % 8));
         match number % 4 {
             0 => key[byte] ^= bit,
@@ -63,12 +50,7 @@ pub(super) fn corrupted() -> Vec<Vector> {
             2 => signature[32 + byte] ^= bit,
             _ => message[byte] ^= bit,
         }
-        vectors.push(Vector::new(
-            format!("corrupted {number}"),
-            key,
-            message,
-            signature,
-        ));
+        vectors.push(Vector::new(format!("corrupted {number}"), key, message, signature));
     }
     assert!(vectors.iter().all(|vector| !vector.expected.is_valid()));
     vectors
@@ -131,8 +113,5 @@ pub(super) fn opposite_errors() -> (Vector, Vector) {
         assert!(!vector.expected.is_valid());
         vector
     };
-    (
-        shift(1, Scalar::from(5_u64)),
-        shift(2, -Scalar::from(5_u64)),
-    )
+    (shift(1, Scalar::from(5_u64)), shift(2, -Scalar::from(5_u64)))
 }

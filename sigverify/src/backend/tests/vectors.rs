@@ -40,21 +40,11 @@ impl Vector {
     /// Makes a vector whose verdict is the implied one.
     pub(super) fn new(name: String, key: [u8; 32], message: Vec<u8>, signature: [u8; 64]) -> Self {
         let expected = implied(&key, &message, &signature);
-        Self {
-            name,
-            key,
-            message,
-            signature,
-            expected,
-        }
+        Self { name, key, message, signature, expected }
     }
 
     pub(super) fn item(&self) -> Item<'_> {
-        Item {
-            key: &self.key,
-            message: &self.message,
-            signature: &self.signature,
-        }
+        Item { key: &self.key, message: &self.message, signature: &self.signature }
     }
 }
 
@@ -64,10 +54,9 @@ impl Vector {
 pub(super) fn implied(key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> Verdict {
     let (commitment, response) = signature.split_at(32);
     let response: [u8; 32] = response.try_into().unwrap();
-    let (Some(key_point), Some(commitment_point)) = (
-        large_order_point(key),
-        large_order_point(commitment.try_into().unwrap()),
-    ) else {
+    let (Some(key_point), Some(commitment_point)) =
+        (large_order_point(key), large_order_point(commitment.try_into().unwrap()))
+    else {
         return Verdict::Invalid;
     };
     if response.iter().rev().ge(ORDER.iter().rev()) {
@@ -87,10 +76,7 @@ fn large_order_point(bytes: &[u8; 32]) -> Option<EdwardsPoint> {
 
 /// Multiplies by a little-endian number of any length, doubling and adding.
 fn multiply_unreduced(number: &[u8], point: EdwardsPoint) -> EdwardsPoint {
-    let bits = number
-        .iter()
-        .rev()
-        .flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1));
+    let bits = number.iter().rev().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1));
     bits.fold(EdwardsPoint::identity(), |sum, bit| {
         let doubled = sum + sum;
         if bit == 1 { doubled + point } else { doubled }
@@ -117,18 +103,9 @@ struct CctvCase {
 pub(super) fn cctv() -> Vec<Vector> {
     let cases: Vec<CctvCase> = serde_json::from_str(CCTV).unwrap();
     assert_eq!(cases.len(), 914);
-    let allowed = [
-        "low_order_component_A",
-        "low_order_component_R",
-        "low_order_residue",
-    ];
-    let forbidden = [
-        "low_order_A",
-        "low_order_R",
-        "non_canonical_A",
-        "non_canonical_R",
-        "reencoded_k",
-    ];
+    let allowed = ["low_order_component_A", "low_order_component_R", "low_order_residue"];
+    let forbidden =
+        ["low_order_A", "low_order_R", "non_canonical_A", "non_canonical_R", "reencoded_k"];
     let vector = |case: CctvCase| {
         let flags = case.flags.unwrap_or_default();
         assert!(flags.iter().all(|flag| {
@@ -236,12 +213,7 @@ pub(super) fn speccheck() -> Vec<Vector> {
         signature: bytes(&case.signature),
         expected: Verdict::of(accepted),
     };
-    cases
-        .into_iter()
-        .zip(accepted)
-        .enumerate()
-        .map(vector)
-        .collect()
+    cases.into_iter().zip(accepted).enumerate().map(vector).collect()
 }
 
 #[derive(Deserialize)]
@@ -281,9 +253,6 @@ fn published_verdicts_are_those_that_the_rule_implies() {
         let implied = implied(&vector.key, &vector.message, &vector.signature);
         assert_eq!(implied, vector.expected, "{}", vector.name);
     }
-    let valid = vectors
-        .iter()
-        .filter(|vector| vector.expected.is_valid())
-        .count();
+    let valid = vectors.iter().filter(|vector| vector.expected.is_valid()).count();
     assert!(valid > 100, "{valid} valid: the vectors test both sides");
 }

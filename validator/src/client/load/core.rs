@@ -6,8 +6,7 @@ mod refused;
 use super::report::{Lateness, Measured};
 use super::{Acknowledged, Counts, LATE_MAX, Latency, Snapshot, TargetSnapshot};
 use crate::client::author::Link;
-use crate::handle::{Answer, Expected};
-use crate::refusal::Refusal;
+use crate::handle::Answer;
 use ledger::Digest;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -220,7 +219,9 @@ impl Core {
                 break;
             }
             let Some(signed) = self.ready.pop_front() else {
-                self.cause = if self.signing > 0 { Cause::Signing } else { Cause::Authors };
+                // Whoever has most of the authors is the one who is slow.
+                let is_signing = self.signing > self.flights.len();
+                self.cause = if is_signing { Cause::Signing } else { Cause::Authors };
                 break;
             };
             self.measure_lateness(now - intended);
@@ -273,11 +274,14 @@ impl Core {
         None
     }
 
-    /// Offers nothing more; what never left is counted.
+    /// Offers nothing more; what is late and never left is counted.
     pub(super) fn close(&mut self, now: Micros) {
         if !self.is_closed {
             self.is_closed = true;
-            self.offers = self.due(now).min(self.offers).max(self.counts.sent);
+            // What was due a moment ago would still have left in time.
+            let late = u64::try_from(LATE_MAX.as_micros()).expect("a constant of milliseconds");
+            let due = self.due(now.saturating_sub(late));
+            self.offers = due.min(self.offers).max(self.counts.sent);
         }
     }
 

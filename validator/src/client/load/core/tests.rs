@@ -2,6 +2,8 @@
 
 use super::super::report::Lateness;
 use super::*;
+use crate::handle::Expected;
+use crate::refusal::Refusal;
 use ledger::{Height, Outcome};
 
 /// A core whose authors are all signed and whose validators are all connected.
@@ -355,8 +357,8 @@ fn pauses_are_measured_from_the_mark() {
 fn closing_counts_what_never_left() {
     let mut core = start(1_000, u64::MAX, 1, 1);
     step(&mut core, 0);
-    core.close(9_000);
-    assert_eq!(step(&mut core, 20_000), []);
+    core.close(59_000);
+    assert_eq!(step(&mut core, 70_000), []);
     assert!(!core.is_done(), "one is under way");
     let (counts, _, _) = core.finish(2_000_000);
     assert_eq!((counts.offered, counts.sent, counts.unsent, counts.lost), (10, 1, 9, 1));
