@@ -19,15 +19,19 @@ pub use block::Block;
 
 /// Executed heights whose roots are kept for checking what a leader declares: a block may declare
 /// any of the last 64, and the block itself may be that far ahead again.
-const PROGRESS_MAX: usize = 2 * EXECUTION_LAG_MAX as usize;
+const PROGRESS_MAX: usize = 128;
+const _: () = assert!(PROGRESS_MAX as u64 >= 2 * EXECUTION_LAG_MAX);
 
 /// Roots and tips of the newest executed heights, oldest first; never empty.
 pub type Recent = VecDeque<Progress>;
 
+/// The newest certificate of each lane.
+type Certificates = Vec<Option<Arc<AvailabilityCertificate>>>;
+
 /// What the lane and execute stages tell consensus: the newest certificates, the newest roots.
 #[derive(Clone)]
 pub struct Board {
-    certificates: watch::Sender<Vec<Option<Arc<AvailabilityCertificate>>>>,
+    certificates: watch::Sender<Certificates>,
     progress: watch::Sender<Recent>,
 }
 
@@ -60,9 +64,7 @@ impl Board {
         newest(&self.progress.borrow()).height
     }
 
-    fn watch(
-        &self,
-    ) -> (watch::Receiver<Vec<Option<Arc<AvailabilityCertificate>>>>, watch::Receiver<Recent>) {
+    fn watch(&self) -> (watch::Receiver<Certificates>, watch::Receiver<Recent>) {
         (self.certificates.subscribe(), self.progress.subscribe())
     }
 }

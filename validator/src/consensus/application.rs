@@ -28,7 +28,7 @@ use std::{
 
 /// Ancestors walked to find known tips, at most: beyond it this validator is catching up and waits
 /// until execution has come closer.
-const WALK_MAX: u64 = 128;
+const WALK_MAX: usize = 128;
 /// Blocks whose tips are remembered.
 const TIPS_MAX: usize = 512;
 
@@ -87,7 +87,7 @@ impl Application {
                 break tips;
             }
             above.push(oldest);
-            if above.len() > 2 * WALK_MAX as usize {
+            if above.len() > 2 * WALK_MAX {
                 return None;
             }
             oldest = ancestry.next().await?.inner().clone();
@@ -121,7 +121,7 @@ impl Application {
         if lanes.is_empty() && !declare && !known.backlog && !force {
             return Build::Wait;
         }
-        Build::Cut(Cut {
+        Build::Cut(Box::new(Cut {
             network: self.network,
             epoch: self.epoch,
             height,
@@ -133,7 +133,7 @@ impl Application {
             state_root,
             next_set: ledger::Digest::ZERO,
             lanes,
-        })
+        }))
     }
 
     /// Certificates above the tips, in the order that the height sets, as many as fit.
@@ -171,7 +171,7 @@ impl Application {
 /// What a leader has to propose.
 enum Build {
     /// This cut.
-    Cut(Cut),
+    Cut(Box<Cut>),
     /// Nothing yet.
     Wait,
     /// Nothing ever: the parent is below what was executed here.
@@ -207,7 +207,7 @@ impl<E: Clock> commonware_consensus::Application<E> for Application {
             let now_ms = u64::try_from(now_ms).unwrap_or(u64::MAX);
             match self.build(&parent, &tips, view, now_ms, now >= deadline) {
                 Build::Cut(cut) => {
-                    let block = Block::new(cut);
+                    let block = Block::new(*cut);
                     self.remember(&block, advance(tips, block.cut()));
                     let digest = block.digest();
                     return Some(Digested::precomputed(block, digest));
@@ -270,7 +270,7 @@ impl<E: Clock> commonware_consensus::Application<E> for Application {
 
 /// Whether execution is close enough to a block to know the tips below it.
 fn is_near(block: &Block, recent: &Recent) -> bool {
-    block.cut().height.get() <= newest(recent).height.get() + WALK_MAX
+    block.cut().height.get() <= newest(recent).height.get() + WALK_MAX as u64
 }
 
 /// Tips after a cut whose certificates were checked.

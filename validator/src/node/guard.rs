@@ -27,7 +27,7 @@ const IDENTITY_DIGITS: usize = 64;
 ///
 /// Errors: unsafe to sign, where the key may have signed what this folder's journal does not know;
 /// host unfit, where the files cannot be read or written.
-pub fn bind(key: &Path, data: &Path) -> Result<(), Exit> {
+pub(super) fn bind(key: &Path, data: &Path) -> Result<(), Exit> {
     let (guard_file, identity_file) = (guard_path(key), data.join("identity"));
     let journal = data.join("consensus");
     let has_journal = journal.read_dir().is_ok_and(|mut entries| entries.next().is_some());

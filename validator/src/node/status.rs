@@ -33,7 +33,11 @@ const SILENT: u64 = 10_000_000_000;
 const BEHIND_MAX: u64 = 32;
 
 /// Names the backend of each accelerated stage.
-pub fn backends(gate: &filter::Choice, verifier: &Verifier, store: &Store) -> Vec<BackendStatus> {
+pub(super) fn backends(
+    gate: &filter::Choice,
+    verifier: &Verifier,
+    store: &Store,
+) -> Vec<BackendStatus> {
     let status = |stage: &str, backend: &str, reason: String| BackendStatus {
         stage: stage.to_owned(),
         backend: backend.to_owned(),
@@ -49,44 +53,44 @@ pub fn backends(gate: &filter::Choice, verifier: &Verifier, store: &Store) -> Ve
 }
 
 /// Collects snapshots.
-pub struct Reporter {
+pub(super) struct Reporter {
     /// The network's name.
-    pub name: String,
+    pub(super) name: String,
     /// Genesis digest.
-    pub network: Digest,
+    pub(super) network: Digest,
     /// Own place in the set.
-    pub index: u32,
+    pub(super) index: u32,
     /// The set.
-    pub keys: Vec<PublicKey>,
+    pub(super) keys: Vec<PublicKey>,
     /// What does each accelerated task.
-    pub backends: Vec<BackendStatus>,
+    pub(super) backends: Vec<BackendStatus>,
     /// Queues with a byte budget of their own.
-    pub budgets: Vec<(&'static str, Arc<Budget>)>,
+    pub(super) budgets: Vec<(&'static str, Arc<Budget>)>,
     /// Bytes admitted and not yet in a batch.
-    pub waiting_bytes: Arc<AtomicUsize>,
+    pub(super) waiting_bytes: Arc<AtomicUsize>,
     /// What the lane stage reports.
-    pub lanes: Arc<Mutex<lane::Report>>,
+    pub(super) lanes: Arc<Mutex<lane::Report>>,
     /// What the execute stage reports.
-    pub execute: Arc<Mutex<execute::Report>>,
+    pub(super) execute: Arc<Mutex<execute::Report>>,
     /// What the engine was seen doing.
-    pub observer: Observer,
+    pub(super) observer: Observer,
     /// Blocks between engine and stages.
-    pub delivered: Delivered,
+    pub(super) delivered: Delivered,
     /// The block store.
-    pub store: Store,
+    pub(super) store: Store,
     /// Its folder.
-    pub data: PathBuf,
+    pub(super) data: PathBuf,
     /// Counters of the process.
-    pub metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     /// The node's clock.
-    pub clock: Clock,
+    pub(super) clock: Clock,
     /// Bytes written when last counted.
-    pub stored: u64,
+    pub(super) stored: u64,
 }
 
 impl Reporter {
     /// Publishes until told to stop.
-    pub fn run(&mut self, board: &StatusBoard, stop: &Stop) {
+    pub(super) fn run(&mut self, board: &StatusBoard, stop: &Stop) {
         while !stop.is_stopped() {
             let status = self.status();
             self.metrics.observe(&status);
@@ -112,7 +116,7 @@ impl Reporter {
     }
 
     /// The byte budget of every queue, as printed at start.
-    pub fn limits(&self) -> Vec<(String, u64)> {
+    pub(super) fn limits(&self) -> Vec<(String, u64)> {
         self.queues().into_iter().map(|queue| (queue.name, queue.limit_bytes)).collect()
     }
 
@@ -136,7 +140,7 @@ impl Reporter {
     }
 
     /// A snapshot of now.
-    pub fn status(&mut self) -> Status {
+    pub(super) fn status(&mut self) -> Status {
         let (execute, lanes) = (
             self.execute.lock().expect("no holder panics").clone(),
             self.lanes.lock().expect("no holder panics").clone(),

@@ -30,11 +30,11 @@ pub fn fatal(error: &dyn Display) -> ! {
 
 /// Threads by name, waited for at the end.
 #[derive(Default)]
-pub struct Threads(Vec<(&'static str, JoinHandle<()>)>);
+pub(super) struct Threads(Vec<(&'static str, JoinHandle<()>)>);
 
 impl Threads {
     /// Starts a thread.
-    pub fn start(&mut self, name: &'static str, run: impl FnOnce() + Send + 'static) {
+    pub(super) fn start(&mut self, name: &'static str, run: impl FnOnce() + Send + 'static) {
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
         match thread {
             Ok(thread) => self.0.push((name, thread)),
@@ -43,7 +43,7 @@ impl Threads {
     }
 
     /// Waits for all of them, but not longer than `limit` in all.
-    pub fn join(self, limit: Duration) {
+    pub(super) fn join(self, limit: Duration) {
         let end = Instant::now() + limit;
         for (name, thread) in self.0 {
             while !thread.is_finished() && Instant::now() < end {
@@ -57,9 +57,9 @@ impl Threads {
 }
 
 /// Everything that clients and peers come in by, opened before any thread starts.
-pub struct Doors {
+pub(super) struct Doors {
     /// What carries packets.
-    pub gate: filter::Choice,
+    pub(super) gate: filter::Choice,
     intake: ingest::udp::Intake,
     answers: ingest::udp::Answers,
     tcp: TcpListener,
@@ -70,7 +70,7 @@ impl Doors {
     /// Opens sockets and chooses the packet path.
     ///
     /// Errors: network, where a port is in use; host unfit, where an interface does not exist.
-    pub fn open(config: &Config) -> Result<Self, Exit> {
+    pub(super) fn open(config: &Config) -> Result<Self, Exit> {
         let gate = filter::Gate::choose(config.net.xdp.as_deref())
             .map_err(|error| Exit::host_unfit(format!("--xdp: {error}")))?;
         let listen = &config.listen;
@@ -95,7 +95,12 @@ impl Doors {
     /// Starts the threads that take requests.
     ///
     /// Errors: host unfit, where the runtime of the HTTP interface cannot start.
-    pub fn serve(self, threads: &mut Threads, handle: NodeHandle, stop: &Stop) -> Result<(), Exit> {
+    pub(super) fn serve(
+        self,
+        threads: &mut Threads,
+        handle: NodeHandle,
+        stop: &Stop,
+    ) -> Result<(), Exit> {
         let Self { gate: _, intake, answers, tcp, http } = self;
         let (udp_handle, udp_stop) = (handle.clone(), stop.clone());
         threads.start("udp", move || {
@@ -146,7 +151,7 @@ fn bind(name: &str, address: SocketAddr) -> Result<TcpListener, Exit> {
 ///
 /// Errors: config, where a backend is named that does not exist; host unfit, where this machine
 /// cannot run it.
-pub fn verifier(config: &Config) -> Result<Arc<Verifier>, Exit> {
+pub(super) fn verifier(config: &Config) -> Result<Arc<Verifier>, Exit> {
     let options = sigverify::Options {
         backend: config.sigverify.backend.clone(),
         threads: config.sigverify.threads,
@@ -167,7 +172,7 @@ impl From<StorageBackend> for storage::Backend {
 }
 
 /// A store that cannot be opened, as one line and an exit code.
-pub fn store_error(error: storage::Error) -> Exit {
+pub(super) fn store_error(error: storage::Error) -> Exit {
     use storage::Error;
     let line = format!("ledger: {error}");
     match error {
@@ -178,17 +183,17 @@ pub fn store_error(error: storage::Error) -> Exit {
 }
 
 /// A store that does not replay, as one line and an exit code.
-pub fn corrupt(error: super::recover::Error) -> Exit {
+pub(super) fn corrupt(error: super::recover::Error) -> Exit {
     match error {
         super::recover::Error::Storage(error) => store_error(error),
         super::recover::Error::Record { .. } => Exit::data_corrupt(format!("ledger: {error}")),
     }
 }
 
-/// Gives up every capability for good; a process without any is not touched.
+/// Gives up every capability but one for good; a process without any is not touched.
 ///
 /// Errors: host unfit, where the kernel does not let go of them.
-pub fn drop_capabilities() -> Result<(), Exit> {
+pub(super) fn drop_capabilities() -> Result<(), Exit> {
     use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
     let unfit = |error| Exit::host_unfit(format!("cannot drop capabilities: {error}"));
     let held = capabilities(None).map_err(unfit)?;
@@ -208,18 +213,15 @@ pub fn drop_capabilities() -> Result<(), Exit> {
 /// Turns SIGTERM and SIGINT into a stop.
 ///
 /// Errors: host unfit, where handlers cannot be set.
-pub fn watch_signals(stop: &Stop) -> Result<(), Exit> {
+pub(super) fn watch_signals(stop: &Stop) -> Result<(), Exit> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])
         .map_err(|error| Exit::host_unfit(format!("cannot handle signals: {error}")))?;
-    // The thread ends with the process: it waits for what may never come.
+    // The thread ends with the process. More signals change nothing: a stop is bounded in time.
     let on_signal = stop.clone();
     std::thread::spawn(move || {
-        if signals.forever().next().is_some() {
+        for _ in signals.forever() {
             on_signal.stop();
-        }
-        if signals.forever().next().is_some() {
-            fatal(&"told to stop twice");
         }
     });
     Ok(())
@@ -227,13 +229,13 @@ pub fn watch_signals(stop: &Stop) -> Result<(), Exit> {
 
 /// Puts what peers send into the lane stage's queue, or drops and counts it.
 #[derive(Clone)]
-pub struct Incoming {
+pub(super) struct Incoming {
     /// `peers_lane`.
-    pub queue: Sender<FromPeer>,
+    pub(super) queue: Sender<FromPeer>,
     /// Bytes that may wait there.
-    pub budget: Arc<Budget>,
+    pub(super) budget: Arc<Budget>,
     /// Counters of the process.
-    pub metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Incoming {
@@ -259,7 +261,7 @@ impl lanes::Incoming for Incoming {
 }
 
 /// Hands finalized blocks to the lane stage.
-pub fn hand_over(queue: Sender<Finalized>) -> impl FnMut(Finalized) + Send + 'static {
+pub(super) fn hand_over(queue: Sender<Finalized>) -> impl FnMut(Finalized) + Send + 'static {
     move |finalized| match queue.try_send(finalized) {
         Ok(()) | Err(TrySendError::Disconnected(_)) => {}
         Err(TrySendError::Full(_)) => {

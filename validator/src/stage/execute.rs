@@ -133,8 +133,8 @@ impl Stage {
         let done = move |result: Result<(), storage::Error>| match result {
             Ok(()) => {
                 metrics.storage_sync.observe(seconds(clock.now() - start));
-                // The stage may have stopped meanwhile.
-                drop(durable.send(height));
+                // The stage may have stopped meanwhile: then nobody needs to know.
+                let _ = durable.send(height);
             }
             Err(error) => fatal(&error),
         };

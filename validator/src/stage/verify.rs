@@ -66,7 +66,7 @@ impl Stage {
             let closed = never();
             let incoming = if requests_open { self.requests.clone() } else { closed };
             let (mut requests, mut batches) = (Vec::new(), Vec::new());
-            let idle = self.clock.now();
+            let before = self.clock.now();
             select! {
                 recv(self.updates) -> update => match update {
                     Ok(update) => self.update(update),
@@ -81,14 +81,13 @@ impl Stage {
                     Err(_) => requests_open = false,
                 },
             }
-            counters.waited.inc_by(seconds(self.clock.now() - idle));
+            counters.waited.inc_by(seconds(self.clock.now() - before));
             while let Ok(update) = self.updates.try_recv() {
                 self.update(update);
             }
             self.gather(&mut requests, &mut batches);
-            if !(requests.is_empty() && batches.is_empty())
-                && !self.work(requests, batches, &counters)
-            {
+            let idle = requests.is_empty() && batches.is_empty();
+            if !idle && !self.work(requests, batches, &counters) {
                 return;
             }
         }
