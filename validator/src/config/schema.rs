@@ -156,7 +156,7 @@ pub const KEYS: [Key; 21] = [
     ),
     key(
         "log.filter",
-        "\"info\"",
+        "\"info,commonware_consensus=warn,commonware_p2p=warn\"",
         Shape::Text,
         "What is logged, such as info or validator=debug,warn.",
     ),
