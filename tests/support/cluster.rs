@@ -185,11 +185,7 @@ impl Cluster {
             if death.is_some() || Instant::now() > end {
                 let seen: Vec<String> = views.iter().map(line).collect();
                 let death = death.unwrap_or_default();
-                panic!(
-                    "{what}: not in {limit:?}; {death}\n{}\n{}",
-                    seen.join("\n"),
-                    self.tails()
-                );
+                panic!("{what}: not in {limit:?}; {death}\n{}\n{}", seen.join("\n"), self.tails());
             }
             thread::sleep(LOOK);
         }

@@ -17,8 +17,16 @@ use validator::{
     command::ledger::store::{Ledger, Location},
 };
 
-/// Bytes of a transaction of the load.
-const SIZE: usize = 400;
+/// What a load offers.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer {
+    /// Transactions a second.
+    pub rate: u64,
+    /// Bytes of a record, header and signature counted.
+    pub size: usize,
+    /// Time for the last answers.
+    pub drain: Duration,
+}
 
 /// A load that runs.
 pub struct Load {
@@ -28,8 +36,9 @@ pub struct Load {
 }
 
 impl Load {
-    /// Offers records to all validators, so many a second, until it is stopped.
-    pub fn start(cluster: &Cluster, rate: u64, drain: Duration) -> Self {
+    /// Offers records and some transfers to all validators until it is stopped.
+    pub fn start(cluster: &Cluster, offer: Offer) -> Self {
+        let Offer { rate, size, drain } = offer;
         let network = cluster.network();
         let target = |member: &validator::command::network::Member| Target {
             tcp: member.tcp,
@@ -40,7 +49,7 @@ impl Load {
             network: network.network,
             rate,
             duration: None,
-            workload: Workload { seed: SEED, size: SIZE, transfers_percent: 10 },
+            workload: Workload { seed: SEED, size, transfers_percent: 10 },
             authors: network.authors,
             transport: Transport::Tcp,
             drain,

@@ -55,14 +55,7 @@ pub fn start(config: &Config) -> Result<(), Exit> {
     guard::bind(&config.key, &config.data)?;
     let verifier = threads::verifier(config)?;
     let backends = status::backends(&doors.gate, &verifier, &store);
-    for backend in &backends {
-        tracing::info!(
-            stage = backend.stage,
-            backend = backend.backend,
-            reason = backend.reason,
-            "backend"
-        );
-    }
+    tracing::info!(backends = %status::line(&backends), "accelerators");
     threads::drop_capabilities()?;
     let recovered = recover::recover(&store, &identity.genesis).map_err(threads::corrupt)?;
     let height = recovered.execute.chain().height();
@@ -225,6 +218,15 @@ impl Node<'_> {
         let (board_stop, publish) = (stop.clone(), status.clone());
         threads.start("status", move || reporter.run(&publish, &board_stop));
         threads::watch_signals(&stop)?;
+        let listen = &self.config.listen;
+        tracing::info!(
+            validator = self.identity.index,
+            %network,
+            http = %listen.http,
+            tcp = %listen.tcp,
+            udp = %listen.udp,
+            "running"
+        );
 
         let incoming = threads::Incoming { queue: peers_lane, budget: peers_budget, metrics };
         let hand = threads::hand_over(engine_lane);

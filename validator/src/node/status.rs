@@ -52,6 +52,15 @@ pub(super) fn backends(
     ]
 }
 
+/// All backends and why, in one line: `sigverify=portable (..) net=socket (..) storage=io_uring (..)`.
+pub(super) fn line(backends: &[BackendStatus]) -> String {
+    let part = |status: &BackendStatus| {
+        let BackendStatus { stage, backend, reason } = status;
+        format!("{stage}={backend} ({reason})")
+    };
+    backends.iter().map(part).collect::<Vec<_>>().join(" ")
+}
+
 /// Collects snapshots.
 pub(super) struct Reporter {
     /// The network's name.
