@@ -62,7 +62,7 @@ fn kill_one() {
 fn the_summary_says_so_in_words() {
     let _machine = alone();
     let folder = TempDir::with_prefix("althing-tests-").expect("a temporary folder");
-    let run = testnet(&folder, &["--duration", "13s", "--kill", "2s"]).expect_code(0);
+    let run = testnet(&folder, &["--duration", "17s", "--kill", "2s"]).expect_code(0);
     let text = run.text();
     let parts = [
         "validator 1 killed at",

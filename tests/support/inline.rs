@@ -211,6 +211,7 @@ impl Stages {
             for height in std::mem::take(&mut *self.execute_durable.lock().expect("one thread")) {
                 self.execute.durable(height);
             }
+            self.lane.executed(&self.execute.chain().executed_tips());
             if lane_idle && execute_idle {
                 return;
             }

@@ -36,22 +36,23 @@ const WAITERS_MAX: usize = 8;
 /// An author as admission sees it.
 struct Author {
     account: Account,
-    /// Ids of the links under way after the executed head, oldest first.
-    pending: VecDeque<Digest>,
-    /// What they may cost.
-    pending_cost: u64,
+    /// Ids of the links under way after the executed head, oldest first, and what each may cost.
+    pending: VecDeque<(Digest, u64)>,
     /// When the newest of them was admitted.
     since: u64,
 }
 
 impl Author {
     const fn new(account: Account) -> Self {
-        Self { account, pending: VecDeque::new(), pending_cost: 0, since: 0 }
+        Self { account, pending: VecDeque::new(), since: 0 }
     }
 
     fn expected(&self) -> Expected {
         let sequence = self.account.sequence + self.pending.len() as u64;
-        Expected { sequence, previous: *self.pending.back().unwrap_or(&self.account.head) }
+        Expected {
+            sequence,
+            previous: self.pending.back().map_or(self.account.head, |(id, _)| *id),
+        }
     }
 }
 
@@ -189,8 +190,7 @@ impl Core {
                 self.refuse(&reply, id, Refusal::Ahead, Some(expected));
                 continue;
             }
-            author.pending.push_back(id);
-            author.pending_cost = author.pending_cost.saturating_add(cost);
+            author.pending.push_back((id, cost));
             author.since = now;
             bytes += transaction.len();
             admitted.push(Admitted { bytes: transaction, id });
@@ -276,7 +276,16 @@ impl Core {
                 self.waits_order.pop_front();
             }
         }
+        if self.waits_order.len() > 2 * WAITS_MAX {
+            let waits = &self.waits;
+            self.waits_order.retain(|old| *old == id || waits.contains_key(old));
+        }
         self.waits.entry(id).or_default()
+    }
+
+    /// A watched transaction turned out to be final already: nobody waits for it any more.
+    pub fn located(&mut self, id: &Digest) {
+        self.waits.remove(id);
     }
 
     fn refuse(&mut self, reply: &Reply, id: Digest, refusal: Refusal, expected: Option<Expected>) {
@@ -314,9 +323,8 @@ impl Core {
         };
         if !author.pending.is_empty() && now > author.since + PENDING_NS {
             author.pending.clear();
-            author.pending_cost = 0;
         }
-        if author.pending.contains(&id) {
+        if author.pending.iter().any(|(pending, _)| *pending == id) {
             return Ok(Checked::Known(id));
         }
         let mut expected = author.expected();
@@ -339,7 +347,8 @@ impl Core {
         if author.pending.len() + round.len() >= PENDING_LINKS_MAX {
             return refuse(Refusal::Busy, Some(expected));
         }
-        let cost = cost(&self.parameters, &transaction).saturating_add(author.pending_cost);
+        let pending = author.pending.iter().map(|(_, cost)| *cost);
+        let cost = pending.fold(cost(&self.parameters, &transaction), u64::saturating_add);
         if author.account.balance < cost {
             return refuse(Refusal::Unfunded, Some(expected));
         }
@@ -354,12 +363,9 @@ impl Author {
     fn advance(&mut self, account: Account) {
         if account.sequence != self.account.sequence {
             // What was executed is the head of ours, or another link came first: then ours failed.
-            match self.pending.iter().position(|id| *id == account.head) {
+            match self.pending.iter().position(|(id, _)| *id == account.head) {
                 Some(position) => drop(self.pending.drain(..=position)),
                 None => self.pending.clear(),
-            }
-            if self.pending.is_empty() {
-                self.pending_cost = 0;
             }
         }
         self.account = account;

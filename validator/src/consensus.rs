@@ -10,7 +10,7 @@ pub mod block;
 pub mod engine;
 
 use crate::execute::Progress;
-use ledger::{AvailabilityCertificate, Height, limits::EXECUTION_LAG_MAX};
+use ledger::{AvailabilityCertificate, Height, Tips, limits::EXECUTION_LAG_MAX};
 use std::{collections::VecDeque, sync::Arc};
 use tokio::sync::watch;
 
@@ -62,6 +62,11 @@ impl Board {
     /// The newest executed height.
     pub fn height(&self) -> Height {
         newest(&self.progress.borrow()).height
+    }
+
+    /// The executed tips after it.
+    pub fn executed_tips(&self) -> Tips {
+        newest(&self.progress.borrow()).executed.clone()
     }
 
     fn watch(&self) -> (watch::Receiver<Certificates>, watch::Receiver<Recent>) {

@@ -45,6 +45,8 @@ pub struct Progress {
     pub digest: Digest,
     /// Committed tips after it.
     pub tips: Tips,
+    /// Executed tips after it: below the committed ones while a lane's quota holds it back.
+    pub executed: Tips,
     /// History root after it.
     pub history_root: Digest,
     /// State root of the last checkpoint at or below it.
@@ -158,6 +160,7 @@ impl Core {
             height: self.chain.height(),
             digest: self.chain.cut_digest(),
             tips: self.chain.tips(),
+            executed: self.chain.executed_tips(),
             history_root: self.chain.history_root(),
             state_root: self.chain.state_root(),
             backlog: self.chain.has_backlog(),

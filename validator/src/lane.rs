@@ -50,6 +50,11 @@ pub const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// An unanswered batch, certificate or request is sent again after this time.
 const RETRY_NS: u64 = 400_000_000;
 
+/// Requests of others are served by the period.
+const SERVE_PERIOD_NS: u64 = 100_000_000;
+/// How long nothing is taken from a validator that sent what no honest one sends.
+const MUTE_NS: u64 = 10_000_000_000;
+
 /// Who is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To {
@@ -192,13 +197,20 @@ pub struct Core {
     lanes: Vec<Lane>,
     pool: HashMap<Digest, Arc<Held>>,
     verifying: HashMap<Digest, Verifying>,
-    verifying_bytes: usize,
     wanted: HashMap<Digest, resolve::Want>,
     queue: VecDeque<resolve::Pending>,
     /// Tips after the newest cut of the queue.
     queued_tips: Tips,
-    /// Batches served to each validator since the last tick.
+    /// Batches served to each validator in this period.
     served: Vec<u32>,
+    served_since: u64,
+    /// Newest executed sequence of each lane: windows are measured from it, so that a lane of junk,
+    /// whose execution is slow, cannot commit faster than it is executed.
+    executed: Vec<u64>,
+    /// Until when nothing is taken from a validator that sent what no honest one sends.
+    muted: Vec<u64>,
+    /// The newest time that was told.
+    now: u64,
     actions: Vec<Action>,
 }
 
@@ -218,11 +230,14 @@ impl Core {
         assert_eq!(lanes.len(), config.set.len(), "one lane for every validator");
         let mut core = Self {
             served: vec![0; lanes.len()],
+            served_since: 0,
+            executed: committed.0.iter().map(|tip| tip.sequence).collect(),
+            muted: vec![0; lanes.len()],
+            now: 0,
             own: own::Own::new(),
             lanes,
             pool: HashMap::new(),
             verifying: HashMap::new(),
-            verifying_bytes: 0,
             wanted: HashMap::new(),
             queue: VecDeque::new(),
             queued_tips: committed,
@@ -246,6 +261,19 @@ impl Core {
             }
         }
         self.own_recover();
+        for index in 0..self.lanes.len() {
+            self.relink(index);
+        }
+    }
+
+    /// Execution has come this far: the windows move.
+    pub fn executed(&mut self, tips: &Tips) {
+        for (index, tip) in tips.0.iter().enumerate() {
+            if tip.sequence > self.executed[index] {
+                self.executed[index] = tip.sequence;
+                self.relink(index);
+            }
+        }
     }
 
     /// Takes what is to be done.
@@ -255,6 +283,9 @@ impl Core {
 
     /// A message of the control channel.
     pub fn control(&mut self, now: u64, from: u32, bytes: &[u8]) {
+        if self.is_muted(now, from) {
+            return;
+        }
         match Control::decode(bytes) {
             Ok(Control::Ack(ack)) => self.own_ack(from, &ack),
             Ok(Control::Certificate(certificate)) => self.certificate(now, from, certificate),
@@ -281,7 +312,11 @@ impl Core {
 
     /// Time passes: seals what waited long enough and repeats what was not answered.
     pub fn tick(&mut self, now: u64) {
-        self.served.fill(0);
+        self.now = now;
+        if now >= self.served_since + SERVE_PERIOD_NS {
+            self.served_since = now;
+            self.served.fill(0);
+        }
         self.own_tick(now);
         self.fetch_tick(now);
     }
@@ -311,7 +346,17 @@ impl Core {
     }
 
     fn blame(&mut self, validator: u32, fault: Fault) {
+        // What honest validators never send costs its sender a hearing; the rest is only counted.
+        if matches!(fault, Fault::Malformed | Fault::BadBatch | Fault::BadAck) {
+            self.muted[validator as usize] = self.now + MUTE_NS;
+        }
         self.actions.push(Action::Blame(validator, fault));
+    }
+
+    /// Whether nothing is taken from this validator now.
+    fn is_muted(&mut self, now: u64, validator: u32) -> bool {
+        self.now = now;
+        now < self.muted[validator as usize]
     }
 
     fn lane_of(&self, index: u32) -> Option<&Lane> {

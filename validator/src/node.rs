@@ -52,7 +52,7 @@ pub fn start(config: &Config) -> Result<(), Exit> {
     config.adopt_data_folder(&identity.genesis)?;
     let doors = threads::Doors::open(config)?;
     let store = open_store(config, &identity.genesis)?;
-    guard::bind(&config.key, &config.data)?;
+    guard::bind(&config.key, &config.data, store.durable() > 0)?;
     let verifier = threads::verifier(config)?;
     let backends = status::backends(&doors.gate, &verifier, &store);
     tracing::info!(backends = %status::line(&backends), "accelerators");

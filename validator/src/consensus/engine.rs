@@ -38,9 +38,6 @@ use tokio::sync::mpsc;
 
 /// Delivered blocks that execution has not acknowledged, at most: marshal waits beyond it.
 pub const PENDING_ACKS_MAX: usize = 64;
-/// Finalized heights that marshal keeps on its own below the newest executed one, so that peers
-/// that were away can fetch the blocks from us.
-const MARSHAL_HEIGHTS: u64 = 1 << 20;
 /// Messages in a mailbox between actors.
 const MAILBOX: usize = 1_024;
 /// Buffers of the engine's journals, in bytes.
@@ -297,9 +294,6 @@ where
         while let Some((block, acknowledgement)) = delivered.recv().await {
             let height = Height::new(block.inner().cut().height.get());
             let finalization = certificates.get_finalization(height).await;
-            if let Some(old) = height.get().checked_sub(MARSHAL_HEIGHTS) {
-                certificates.prune(Height::new(old));
-            }
             let block = block.inner().clone();
             deliver.deliver(Delivery { block, finalization, acknowledgement });
         }

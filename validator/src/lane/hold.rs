@@ -5,12 +5,18 @@ use super::{
     ack_record, batch_record,
 };
 use crate::{held::Held, message::Control};
-use ledger::{Ack, AvailabilityCertificate, BatchHeader, Digest, Tip, batch::HEADER_BYTES};
+use ledger::{
+    Ack, AvailabilityCertificate, BatchHeader, Digest, Tip, batch::HEADER_BYTES,
+    limits::BATCH_BYTES_MAX,
+};
 use std::sync::Arc;
 use storage::Record;
 
 /// Bytes of batches in the verify stage at most: further ones are dropped and fetched again.
 const VERIFYING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Batches in the verify stage at most, so that its queue never fills.
+const VERIFYING_MAX: usize = 1_024;
+const _: () = assert!(VERIFYING_MAX < crate::stage::LANE_VERIFY);
 /// Batches beyond the newest acknowledged one that are fetched before a finalized cut needs them.
 const NEAR_BATCHES: u64 = 64;
 /// A certified batch that has not arrived is asked for after this time: it may be under way.
@@ -19,6 +25,9 @@ const UNDER_WAY_NS: u64 = 150_000_000;
 impl Core {
     /// A batch came from a validator: looks at its header only.
     pub fn batch(&mut self, now: u64, from: u32, bytes: Vec<u8>) {
+        if self.is_muted(now, from) {
+            return;
+        }
         let header = bytes.get(..HEADER_BYTES).map(BatchHeader::decode);
         let Some(Ok(header)) = header else {
             return self.blame(from, Fault::Malformed);
@@ -34,14 +43,24 @@ impl Core {
             return self.repeat_ack(from, &header, digest);
         }
         if let Some(want) = self.wanted.get(&digest) {
+            // What a certified tip leads to always fits; what only a batch named need not.
+            let (floor, certified) = (want.floor(), want.is_certified());
+            if !want.fits(&header) {
+                self.wanted.remove(&digest);
+                return self.blame(from, Fault::Fork);
+            }
+            if !certified && lane.bytes > WINDOW_BYTES {
+                return;
+            }
             // An answer holds the predecessors too: they are wanted from now on, and expected.
-            let (floor, before) = (want.floor(), header.sequence.saturating_sub(1));
+            let before = header.sequence.saturating_sub(1);
             if before > floor {
                 let tip = Tip { sequence: before, digest: header.previous };
-                self.want(header.lane, tip, floor, now + UNDER_WAY_NS);
+                self.want(header.lane, tip, floor, now + UNDER_WAY_NS, certified);
             }
         } else {
             let committed = lane.committed.sequence;
+            let executed = self.executed[header.lane as usize];
             if header.lane == self.config.me || header.sequence <= committed {
                 return;
             }
@@ -49,7 +68,7 @@ impl Core {
                 return self.blame(from, Fault::Unasked);
             }
             // No fault: whoever lags fetches it when a finalized cut needs it.
-            if header.sequence > committed + WINDOW_BATCHES || lane.bytes > WINDOW_BYTES {
+            if header.sequence > executed + WINDOW_BATCHES || lane.bytes > WINDOW_BYTES {
                 return;
             }
             if lane.places.contains_key(&header.sequence) {
@@ -57,10 +76,13 @@ impl Core {
             }
         }
         let owner = *self.config.set.key(header.lane).expect("the lane was just found");
-        if self.verifying_bytes + bytes.len() > VERIFYING_BYTES_MAX {
+        let share = VERIFYING_BYTES_MAX / self.lanes.len();
+        let mine = self.verifying.values().filter(|verifying| verifying.from == from);
+        let mine: usize = mine.map(|verifying| verifying.bytes).sum();
+        if mine + bytes.len() > share.max(BATCH_BYTES_MAX) || self.verifying.len() >= VERIFYING_MAX
+        {
             return;
         }
-        self.verifying_bytes += bytes.len();
         self.verifying.insert(digest, Verifying { from, bytes: bytes.len() });
         self.actions.push(Action::Verify(Unverified { from, digest, owner, bytes }));
     }
@@ -77,8 +99,7 @@ impl Core {
 
     /// The verify stage has judged a batch.
     pub fn verified(&mut self, now: u64, digest: &Digest, verdict: Option<Arc<Held>>) {
-        let Some(Verifying { from, bytes }) = self.verifying.remove(digest) else { return };
-        self.verifying_bytes -= bytes;
+        let Some(Verifying { from, .. }) = self.verifying.remove(digest) else { return };
         let Some(held) = verdict else {
             if let Some(want) = self.wanted.get_mut(digest) {
                 want.refused(now);
@@ -117,6 +138,9 @@ impl Core {
     fn next_link(&self, index: u32) -> Option<Tip> {
         let lane = &self.lanes[index as usize];
         let sequence = lane.acked.sequence + 1;
+        if sequence > self.executed[index as usize] + WINDOW_BATCHES {
+            return None;
+        }
         let digests = lane.places.get(&sequence)?;
         let linked = |digest: &&Digest| {
             self.pool.get(*digest).is_some_and(|held| held.header().previous == lane.acked.digest)
@@ -132,7 +156,7 @@ impl Core {
         // Far behind, only what finalized cuts need is fetched: that comes first.
         if header.sequence > floor + 1 && header.sequence <= floor + NEAR_BATCHES {
             let tip = Tip { sequence: header.sequence - 1, digest: previous };
-            self.want(index, tip, floor, now);
+            self.want(index, tip, floor, now, false);
         }
     }
 
@@ -165,14 +189,15 @@ impl Core {
         self.actions.push(Action::Certified(shared));
         let near = tip.sequence > floor && tip.sequence <= floor + NEAR_BATCHES;
         if near && index != self.config.me {
-            self.want(index, tip, floor, now + UNDER_WAY_NS);
+            self.want(index, tip, floor, now + UNDER_WAY_NS, true);
         }
     }
 
     /// After a lane's committed tip moved: continues the chain from there.
     pub(super) fn relink(&mut self, index: usize) {
         let lane = &mut self.lanes[index];
-        if lane.committed.sequence > lane.acked.sequence {
+        // At the same place too: after a fork the certified batch goes on, not the one acked here.
+        if lane.committed.sequence >= lane.acked.sequence {
             lane.acked = lane.committed;
         }
         let mut records = Vec::new();

@@ -85,10 +85,7 @@ impl Core {
 
     fn own_may_seal(&self, now: u64) -> bool {
         let own = &self.own;
-        if own.waiting.is_empty()
-            || own.flight.len() >= OWN_BATCHES_MAX
-            || own.flight_bytes >= OWN_BYTES_MAX
-        {
+        if own.waiting.is_empty() || self.own_is_full() {
             return false;
         }
         own.waiting_bytes >= BATCH_BODY_BYTES_MAX || now >= own.since + self.own_delay()
@@ -108,8 +105,19 @@ impl Core {
 
     pub(super) fn own_deadline(&self) -> u64 {
         let own = &self.own;
-        let full = own.flight.len() >= OWN_BATCHES_MAX || own.flight_bytes >= OWN_BYTES_MAX;
-        if own.waiting.is_empty() || full { u64::MAX } else { own.since + self.own_delay() }
+        if own.waiting.is_empty() || self.own_is_full() {
+            return u64::MAX;
+        }
+        own.since + self.own_delay()
+    }
+
+    /// Whether so much is under way that the next batch waits.
+    fn own_is_full(&self) -> bool {
+        let me = self.config.me as usize;
+        let ahead = self.lanes[me].acked.sequence.saturating_sub(self.executed[me]);
+        self.own.flight.len() >= OWN_BATCHES_MAX
+            || self.own.flight_bytes >= OWN_BYTES_MAX
+            || ahead >= OWN_BATCHES_MAX as u64
     }
 
     fn own_seal(&mut self, now: u64) {

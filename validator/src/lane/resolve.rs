@@ -2,15 +2,15 @@
 
 use super::{Action, Certificate, Core, RETRY_NS, SharedCut, To};
 use crate::{held::Held, message::Request};
-use ledger::{Digest, Tip, Tips};
+use ledger::{BatchHeader, Digest, Tip, Tips};
 use std::sync::Arc;
 
-/// Batches served to one validator between two ticks: 64 full ones are 32 MiB.
+/// Batches served to one validator in a tenth of a second: 64 full ones are 32 MiB.
 const SERVED_MAX: u32 = 64;
 /// Requests sent by one tick at most, the lowest sequences first.
 const REQUESTS_MAX: usize = 32;
-/// Digests wanted at most: what a lane of finalized cuts in the queue can lack.
-const WANTED_MAX: usize = 4_096;
+/// Digests of one lane wanted at most on the word of a batch alone.
+const NEAR_WANTS_MAX: usize = 64;
 
 /// A cut that the engine finalized.
 pub struct Finalized {
@@ -55,12 +55,24 @@ pub(super) struct Want {
     floor: u64,
     due: u64,
     asked: u32,
+    /// Whether a certificate leads to it, not only some batch's word.
+    certified: bool,
 }
 
 impl Want {
     /// Sequence that is held already: predecessors are wanted down to it.
     pub(super) const fn floor(&self) -> u64 {
         self.floor
+    }
+
+    /// Whether a certificate leads to it.
+    pub(super) const fn is_certified(&self) -> bool {
+        self.certified
+    }
+
+    /// Whether a header stands where the wanted batch must stand.
+    pub(super) fn fits(&self, header: &BatchHeader) -> bool {
+        (self.lane, self.sequence) == (header.lane, header.sequence)
     }
 
     /// The answer was bad: ask another at once.
@@ -114,7 +126,7 @@ impl Core {
         while !walk.complete() {
             let Some(held) = self.find(&walk.next) else {
                 let tip = Tip { sequence: walk.sequence, digest: walk.next };
-                return self.want(walk.lane, tip, walk.from.sequence, now);
+                return self.want(walk.lane, tip, walk.from.sequence, now, true);
             };
             // A certified tip certifies its prefix: fewer than f+1 faulty cannot break this.
             assert_eq!(held.header().sequence, walk.sequence, "a certified lane counts by one");
@@ -142,19 +154,25 @@ impl Core {
     }
 
     /// Notes a digest to be asked for at `due`, the earlier of two dates.
-    pub(super) fn want(&mut self, lane: u32, tip: Tip, floor: u64, due: u64) {
+    ///
+    /// Wants that only a batch names are limited for each lane; those of certificates are as many as
+    /// the queue has lanes to walk.
+    pub(super) fn want(&mut self, lane: u32, tip: Tip, floor: u64, due: u64, certified: bool) {
         let Tip { sequence, digest } = tip;
         if self.verifying.contains_key(&digest) || self.pool.contains_key(&digest) {
             return;
         }
         if let Some(want) = self.wanted.get_mut(&digest) {
+            want.certified |= certified;
             if want.asked == 0 {
                 want.due = want.due.min(due);
             }
             return;
         }
-        if self.wanted.len() < WANTED_MAX {
-            self.wanted.insert(digest, Want { lane, sequence, floor, due, asked: 0 });
+        let crowd = self.wanted.values().filter(|want| want.lane == lane && !want.certified);
+        if certified || crowd.count() < NEAR_WANTS_MAX {
+            let want = Want { lane, sequence, floor, due, asked: 0, certified };
+            self.wanted.insert(digest, want);
         }
     }
 
@@ -162,15 +180,15 @@ impl Core {
         let (me, validators) = (self.config.me, self.config.set.len());
         let lanes = &self.lanes;
         self.wanted.retain(|_, want| want.sequence > lanes[want.lane as usize].committed.sequence);
-        // The lowest first: execution waits for them.
-        let mut due: Vec<(u64, Digest)> = self
+        // Certified ones first, the lowest first: execution waits for them.
+        let mut due: Vec<(bool, u64, Digest)> = self
             .wanted
             .iter()
             .filter(|(_, want)| want.due <= now)
-            .map(|(digest, want)| (want.sequence, *digest))
+            .map(|(digest, want)| (!want.certified, want.sequence, *digest))
             .collect();
         due.sort_unstable();
-        for (_, digest) in due.into_iter().take(REQUESTS_MAX) {
+        for (_, _, digest) in due.into_iter().take(REQUESTS_MAX) {
             let Some(want) = self.wanted.get_mut(&digest) else { continue };
             // The owner first, then the others in turn: an owner may be the one that is down.
             let turn = want.asked as usize + want.lane as usize;

@@ -313,24 +313,42 @@ fn a_batch_that_fails_its_check_is_blamed_and_may_come_again() {
     core.take_actions();
     core.verified(0, &tip.digest, None);
     assert_eq!(blamed(&core.take_actions()), [(1, Fault::BadBatch)]);
-    core.batch(0, 1, bytes);
-    assert_eq!(acks_sent(&settle(&mut core, 0)), [1]);
+    core.batch(SECOND, 1, bytes.clone());
+    assert!(core.take_actions().is_empty(), "nothing is taken from its sender for a while");
+    core.batch(11 * SECOND, 1, bytes);
+    assert_eq!(acks_sent(&settle(&mut core, 11 * SECOND)), [1]);
+}
+
+#[test]
+fn a_chain_that_claims_other_sequences_is_not_followed() {
+    let mut core = fresh(0);
+    let (far, tip) = batch(1, u64::MAX, Digest([7; 32]), 1);
+    let (near, _) = batch(1, 3, tip.digest, 2);
+    core.batch(0, 1, near);
+    settle(&mut core, 0);
+    core.tick(1);
+    assert_eq!(requested(&settle(&mut core, 1)), [tip.digest]);
+    core.batch(2, 1, far);
+    let actions = settle(&mut core, 2);
+    assert_eq!(blamed(&actions), [(1, Fault::Fork)]);
+    core.tick(10 * SECOND);
+    assert!(requested(&settle(&mut core, 10 * SECOND)).is_empty(), "nor asked for again");
 }
 
 #[test]
 fn certificates_move_forward_only_and_must_hold() {
     let mut core = fresh(0);
     let batches = chain(1, 2);
-    let send = |core: &mut Core, certificate: AvailabilityCertificate| {
-        core.control(0, 2, &Control::Certificate(certificate).encode());
+    let send = |core: &mut Core, from: u32, certificate: AvailabilityCertificate| {
+        core.control(0, from, &Control::Certificate(certificate).encode());
         settle(core, 0).iter().filter(|action| matches!(action, Action::Certified(_))).count()
     };
     let mut forged = certificate(1, &batches[1].1);
     forged.signatures[1].0[3] ^= 1;
-    assert_eq!(send(&mut core, forged), 0);
-    assert_eq!(send(&mut core, certificate(1, &batches[1].1)), 1);
-    assert_eq!(send(&mut core, certificate(1, &batches[0].1)), 0, "older");
-    assert_eq!(send(&mut core, certificate(1, &batches[1].1)), 0, "the same");
+    assert_eq!(send(&mut core, 3, forged), 0);
+    assert_eq!(send(&mut core, 2, certificate(1, &batches[1].1)), 1);
+    assert_eq!(send(&mut core, 2, certificate(1, &batches[0].1)), 0, "older");
+    assert_eq!(send(&mut core, 2, certificate(1, &batches[1].1)), 0, "the same");
     core.tick(SECOND);
     assert_eq!(requested(&core.take_actions()), [batches[1].1.digest], "its batch is fetched");
 }
@@ -441,6 +459,12 @@ fn a_full_window_stops_the_own_lane_and_a_cut_opens_it() {
     assert_eq!(core.deadline(0), RETRY_NS, "nothing is due while the window is full");
     core.finalized(1_000 * SECOND, cut(1, vec![certificate(0, &tips[9])]));
     settle(&mut core, 1_000 * SECOND);
+    assert_eq!(core.lanes[0].acked.sequence, OWN_BATCHES_MAX as u64, "committed is not executed");
+    let mut executed = Tips::genesis(4);
+    executed.0[0] = tips[9];
+    core.executed(&executed);
+    core.tick(1_001 * SECOND);
+    settle(&mut core, 1_001 * SECOND);
     assert_eq!(core.lanes[0].acked.sequence, OWN_BATCHES_MAX as u64 + 1);
 }
 

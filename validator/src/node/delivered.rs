@@ -60,7 +60,14 @@ impl Delivered {
         if height <= state.handed {
             return false;
         }
-        assert_eq!(height, state.handed.next(), "the engine delivers in order without gaps");
+        if height != state.handed.next() {
+            // The engine acknowledged below this height what is not in the ledger: it was lost.
+            super::fatal(&format!(
+                "the ledger ends at height {}, but the engine goes on at {height}: part of the data \
+                 folder is missing",
+                state.handed
+            ));
+        }
         state.handed = height;
         true
     }

@@ -9,7 +9,8 @@
 //! |---|---|---|---|
 //! | none | none | none | first start: both are written |
 //! | none | there | none | a first start was cut short: both are written again |
-//! | equal | equal | any | go on: the journal remembers every vote |
+//! | equal | equal | there | go on: the journal remembers every vote |
+//! | equal | equal | none | go on if the ledger is empty too, otherwise the journal was lost: refused |
 //! | there | another or none | any | this key signed elsewhere: refused |
 //! | none | there | there | the guard was lost, or the folder is a copy: refused |
 
@@ -23,17 +24,25 @@ use std::{
 
 const IDENTITY_DIGITS: usize = 64;
 
-/// Binds the key file to the data folder, or finds that it is bound to it.
+/// Binds the key file to the data folder, or finds that it is bound to it; `has_records` says whether
+/// the folder's ledger is not empty.
 ///
 /// Errors: unsafe to sign, where the key may have signed what this folder's journal does not know;
 /// host unfit, where the files cannot be read or written.
-pub(super) fn bind(key: &Path, data: &Path) -> Result<(), Exit> {
+pub(super) fn bind(key: &Path, data: &Path, has_records: bool) -> Result<(), Exit> {
     let (guard_file, identity_file) = (guard_path(key), data.join("identity"));
     let journal = data.join("consensus");
     let has_journal = journal.read_dir().is_ok_and(|mut entries| entries.next().is_some());
     let (guard, identity) = (read(&guard_file)?, read(&identity_file)?);
     match (guard, identity) {
-        (Some(guard), Some(identity)) if guard == identity => Ok(()),
+        (Some(guard), Some(identity)) if guard == identity && (has_journal || !has_records) => {
+            Ok(())
+        }
+        (Some(guard), Some(identity)) if guard == identity => Err(Exit::unsafe_to_sign(format!(
+            "{} is gone, but the ledger beside it has records: without the journal this key can \
+             sign twice; give it back, or use a new key",
+            journal.display()
+        ))),
         (Some(_), _) => Err(Exit::unsafe_to_sign(format!(
             "{} says that this key signed with another data folder than {}: two journals for one \
              key can sign twice; give back the old folder, or use a new key",
@@ -129,43 +138,53 @@ mod tests {
     #[test]
     fn a_first_start_binds_and_later_ones_go_on() {
         let Place { key, data, .. } = &place();
-        bind(key, data).unwrap();
+        bind(key, data, false).unwrap();
         journal(data);
-        bind(key, data).unwrap();
+        bind(key, data, false).unwrap();
     }
 
     #[test]
     fn a_lost_or_other_data_folder_is_refused() {
         let Place { _folder, key, data } = &place();
-        bind(key, data).unwrap();
+        bind(key, data, false).unwrap();
         let empty = _folder.path().join("empty");
         std::fs::create_dir(&empty).unwrap();
-        assert!(refused(bind(key, &empty)));
+        assert!(refused(bind(key, &empty, false)));
         let other = place();
-        bind(&other.key, &other.data).unwrap();
-        assert!(refused(bind(key, &other.data)));
+        bind(&other.key, &other.data, false).unwrap();
+        assert!(refused(bind(key, &other.data, false)));
+    }
+
+    #[test]
+    fn a_lost_journal_is_refused_once_there_are_records() {
+        let Place { key, data, .. } = &place();
+        bind(key, data, false).unwrap();
+        bind(key, data, false).unwrap();
+        assert!(refused(bind(key, data, true)));
+        journal(data);
+        bind(key, data, true).unwrap();
     }
 
     #[test]
     fn a_lost_guard_is_refused_once_there_is_a_journal() {
         let Place { key, data, .. } = &place();
-        bind(key, data).unwrap();
+        bind(key, data, false).unwrap();
         std::fs::remove_file(guard_path(key)).unwrap();
-        bind(key, data).unwrap();
+        bind(key, data, false).unwrap();
         journal(data);
-        bind(key, data).unwrap();
+        bind(key, data, false).unwrap();
         std::fs::remove_file(guard_path(key)).unwrap();
-        assert!(refused(bind(key, data)));
+        assert!(refused(bind(key, data, false)));
     }
 
     #[test]
     fn a_start_that_was_cut_short_is_no_trap() {
         let Place { key, data, .. } = &place();
         std::fs::write(data.join("identity"), "0123").unwrap();
-        bind(key, data).unwrap();
+        bind(key, data, false).unwrap();
         let Place { key, data, .. } = &place();
         std::fs::write(data.join("identity"), "a".repeat(64)).unwrap();
-        bind(key, data).unwrap();
-        bind(key, data).unwrap();
+        bind(key, data, false).unwrap();
+        bind(key, data, false).unwrap();
     }
 }

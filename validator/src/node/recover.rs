@@ -4,7 +4,7 @@ use crate::{
     consensus::{Recent, remember},
     execute::Core,
     held::Held,
-    lane::{Finalized, Ready, Recovered},
+    lane::{Finalized, Ready, Recovered, WINDOW_BATCHES},
     record,
 };
 use ledger::{Ack, Chain, Cut, Digest, Genesis, Height, OutcomeList, Tip};
@@ -51,7 +51,11 @@ pub fn recover(store: &Store, genesis: &Genesis) -> Result<State, Error> {
     let mut core = Core::new(Chain::genesis(genesis), vec![VecDeque::new(); lanes]);
     let mut recent = Recent::from([core.progress()]);
     let mut view = 0;
-    let last = store.last_height(record::CUT).unwrap_or(0);
+    let mut last = store.last_height(record::CUT).unwrap_or(0);
+    // The cuts of an append that a crash parted were told to nobody: the engine delivers them again.
+    while last > 0 && store.at_height(record::OUTCOMES, last).is_none() {
+        last -= 1;
+    }
     for height in (1..=last).map(Height) {
         let replay = Replay { store, network: &network, height };
         view = view.max(replay.height(&mut core)?);
@@ -78,7 +82,8 @@ pub fn recover(store: &Store, genesis: &Genesis) -> Result<State, Error> {
                 let header =
                     body.get(..ledger::batch::HEADER_BYTES).map(ledger::BatchHeader::decode);
                 let Some(Ok(header)) = header else { continue };
-                if header.sequence > tips.0[header.lane as usize].sequence
+                let tip = tips.0[header.lane as usize].sequence;
+                if (tip + 1..=tip + WINDOW_BATCHES).contains(&header.sequence)
                     && let Ok(held) = Held::decode(body, &network)
                 {
                     recovered.held.push(Arc::new(held));

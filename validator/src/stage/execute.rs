@@ -136,10 +136,13 @@ impl Stage {
                 // The stage may have stopped meanwhile: then nobody needs to know.
                 let _ = durable.send(height);
             }
+            // The node is stopping: what was not written was told to nobody.
+            Err(storage::Error::Closed { .. }) => {}
             Err(error) => fatal(&error),
         };
-        if let Err(error) = self.store.append(records, Some(Box::new(done))) {
-            fatal(&error);
+        match self.store.append(records, Some(Box::new(done))) {
+            Ok(_) | Err(storage::Error::Closed { .. }) => {}
+            Err(error) => fatal(&error),
         }
     }
 

@@ -95,6 +95,7 @@ impl Stage {
             let start = self.clock.now();
             counters.waited.inc_by(seconds(start - now));
             self.turn();
+            self.core.executed(&self.board.executed_tips());
             self.core.tick(self.clock.now());
             if !self.act() {
                 return;
@@ -196,10 +197,13 @@ impl Stage {
                 // The stage may have stopped meanwhile.
                 drop(durable.send(then));
             }
+            // The node is stopping: what was not written was told to nobody.
+            Err(storage::Error::Closed { .. }) => {}
             Err(error) => fatal(&error),
         };
         match self.store.append(records, Some(Box::new(done))) {
             Ok(_) => true,
+            Err(storage::Error::Closed { .. }) => false,
             Err(error) => fatal(&error),
         }
     }

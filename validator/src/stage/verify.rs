@@ -168,7 +168,10 @@ impl Stage {
             Update::Account(key, reply) => drop(reply.send(self.core.account(&key))),
             Update::Located(id, reply, location) => {
                 let answer = match location {
-                    Some(Location { height, outcome, .. }) => Answer::Final { id, height, outcome },
+                    Some(Location { height, outcome, .. }) => {
+                        self.core.located(&id);
+                        Answer::Final { id, height, outcome }
+                    }
                     None => Answer::Unknown { id },
                 };
                 reply.send(answer);
