@@ -227,6 +227,12 @@ fn a_data_folder_stays_with_its_network() {
     assert!(exit.message().contains("belongs to network"), "{exit}");
 }
 
+/// Tables and keys that look like a config file's, most of them wrong.
+const NEARLY_A_CONFIG: &str = concat!(
+    "(\\[{0,2}(peers|listen|log|x)\\]{0,2}\n",
+    "|(key|udp|genesis|x) = (1|-1|1.5|\"a\"|\\[\\]|\\{\\}|0x1F|true)\n){0,12}",
+);
+
 proptest! {
     #[test]
     fn no_text_makes_the_reader_panic(text in "\\PC{0,200}") {
@@ -235,7 +241,7 @@ proptest! {
 
     #[test]
     fn no_toml_like_text_makes_the_reader_panic(
-        text in "(\\[{0,2}(peers|listen|log|x)\\]{0,2}\n|(key|udp|genesis|x) = (1|-1|1.5|\"a\"|\\[\\]|\\{\\}|0x1F|true)\n){0,12}"
+        text in NEARLY_A_CONFIG
     ) {
         let _ = Layers::read(&text, &|_| None, &[]);
     }
