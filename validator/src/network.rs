@@ -128,7 +128,7 @@ fn config(
         lookup::Config::local(handshake, &namespace, listen, validators, payload, MAILBOX);
     if purpose == b"lanes" {
         // Batches are large: a peer that does not read holds few of them in memory.
-        config.mailbox_size = NZUsize!(128);
+        config.mailbox_size = NZUsize!(512);
     }
     // One set of peers for good: mailboxes are sized for as many as may be tracked.
     config.tracked_peer_sets = NZUsize!(1);
