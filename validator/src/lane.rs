@@ -14,6 +14,7 @@
 mod hold;
 mod own;
 mod resolve;
+mod serve;
 #[cfg(test)]
 mod tests;
 
@@ -49,9 +50,6 @@ pub const OWN_BYTES_MAX: usize = WINDOW_BYTES / 2;
 pub const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// An unanswered batch, certificate or request is sent again after this time.
 const RETRY_NS: u64 = 400_000_000;
-
-/// Requests of others are served by the period.
-const SERVE_PERIOD_NS: u64 = 100_000_000;
 /// How long nothing is taken from a validator that sent what no honest one sends.
 const MUTE_NS: u64 = 10_000_000_000;
 
@@ -201,9 +199,7 @@ pub struct Core {
     queue: VecDeque<resolve::Pending>,
     /// Tips after the newest cut of the queue.
     queued_tips: Tips,
-    /// Batches served to each validator in this period.
-    served: Vec<u32>,
-    served_since: u64,
+    serving: serve::Serving,
     /// Newest executed sequence of each lane: windows are measured from it, so that a lane of junk,
     /// whose execution is slow, cannot commit faster than it is executed.
     executed: Vec<u64>,
@@ -229,8 +225,7 @@ impl Core {
         let lanes: Vec<Lane> = committed.0.iter().map(lane).collect();
         assert_eq!(lanes.len(), config.set.len(), "one lane for every validator");
         let mut core = Self {
-            served: vec![0; lanes.len()],
-            served_since: 0,
+            serving: serve::Serving::new(lanes.len()),
             executed: committed.0.iter().map(|tip| tip.sequence).collect(),
             muted: vec![0; lanes.len()],
             now: 0,
@@ -289,7 +284,7 @@ impl Core {
         match Control::decode(bytes) {
             Ok(Control::Ack(ack)) => self.own_ack(from, &ack),
             Ok(Control::Certificate(certificate)) => self.certificate(now, from, certificate),
-            Ok(Control::Request(request)) => self.serve(from, &request),
+            Ok(Control::Request(request)) => self.serve(from, request),
             Err(_) => self.blame(from, Fault::Malformed),
         }
     }
@@ -313,10 +308,7 @@ impl Core {
     /// Time passes: seals what waited long enough and repeats what was not answered.
     pub fn tick(&mut self, now: u64) {
         self.now = now;
-        if now >= self.served_since + SERVE_PERIOD_NS {
-            self.served_since = now;
-            self.served.fill(0);
-        }
+        self.serve_tick(now);
         self.own_tick(now);
         self.fetch_tick(now);
     }
@@ -324,7 +316,7 @@ impl Core {
     /// When [`Core::tick`] is due next, if nothing else happens.
     pub fn deadline(&self, now: u64) -> u64 {
         let idle = now + RETRY_NS;
-        self.own_deadline().min(self.fetch_deadline()).clamp(now, idle)
+        self.own_deadline().min(self.fetch_deadline()).min(self.serve_deadline()).clamp(now, idle)
     }
 
     /// Newest own place, newest certified and newest committed one, for the status page.

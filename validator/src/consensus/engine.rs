@@ -279,7 +279,7 @@ where
             key_write_buffer: NZUsize!(BUFFER_BYTES),
             value_write_buffer: NZUsize!(BUFFER_BYTES),
             block_codec_config: (),
-            max_repair: NZUsize!(64),
+            max_repair: NZUsize!(256),
             max_pending_acks: NZUsize!(PENDING_ACKS_MAX),
             strategy: Sequential,
         },

@@ -1,12 +1,10 @@
 //! Finalized cuts wait here for their batches; what is missing is fetched by digest.
 
-use super::{Action, Certificate, Core, RETRY_NS, SharedCut, To};
-use crate::{held::Held, message::Request};
+use super::{Action, Certificate, Core, RETRY_NS, SharedCut};
+use crate::held::Held;
 use ledger::{BatchHeader, Digest, Tip, Tips};
 use std::sync::Arc;
 
-/// Batches served to one validator in a tenth of a second: 64 full ones are 32 MiB.
-const SERVED_MAX: u32 = 64;
 /// Requests sent by one tick at most, the lowest sequences first.
 const REQUESTS_MAX: usize = 32;
 /// Digests of one lane wanted at most on the word of a batch alone.
@@ -206,24 +204,6 @@ impl Core {
 
     pub(super) fn fetch_deadline(&self) -> u64 {
         self.wanted.values().map(|want| want.due).min().unwrap_or(u64::MAX)
-    }
-
-    /// Sends a batch and its predecessors to a validator that asks.
-    pub(super) fn serve(&mut self, from: u32, request: &Request) {
-        let mut next = request.digest;
-        for _ in 0..request.count.min(crate::message::REQUEST_BATCHES_MAX) {
-            if self.served[from as usize] >= SERVED_MAX {
-                return;
-            }
-            let Some(held) = self.find(&next) else { return };
-            let header = held.header();
-            if header.lane != request.lane || header.sequence <= request.floor {
-                return;
-            }
-            self.served[from as usize] += 1;
-            next = header.previous;
-            self.actions.push(Action::SendBatch(To::One(from), held.clone()));
-        }
     }
 }
 

@@ -396,9 +396,14 @@ fn a_request_is_served_within_limits() {
         sent += core.take_actions().len();
     }
     assert_eq!(sent, 64, "so many batches between two ticks");
+    let period = core.deadline(0);
+    assert!(period < RETRY_NS, "the next share comes before the asker repeats itself");
+    core.tick(period);
+    let again = core.take_actions();
+    let batches = again.iter().filter(|action| matches!(action, Action::SendBatch(To::One(2), _)));
+    assert_eq!(batches.count(), 16, "one repeated request waited for its next share");
+    assert_eq!(core.deadline(0), RETRY_NS, "nothing else waits");
     let unknown = Request { digest: Digest([5; 32]), ..request };
-    core.tick(SECOND);
-    core.take_actions();
     core.control(0, 2, &Control::Request(unknown).encode());
     assert!(core.take_actions().is_empty());
 }
