@@ -1,5 +1,7 @@
 //! THE gate: what a backend must do, which ones can run here, and the one choice at start.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod portable;
 #[cfg(test)]
 mod tests;
@@ -7,8 +9,8 @@ mod tests;
 use std::fmt;
 use std::ops::Range;
 
+use crate::batch::Prices;
 use crate::coefficients::Coefficients;
-use crate::keys::Keys;
 use crate::{Error, Item, Verdict};
 
 /// The arithmetic of the rule on one chunk of items, for one set of CPU features.
@@ -19,13 +21,26 @@ use crate::{Error, Item, Verdict};
 pub(crate) trait Backend: Copy + Send + Sync {
     /// The items of a chunk that passed the byte checks, decoded, in the order of the chunk.
     type Decoded;
+    /// What it remembers of keys from one chunk to the next.
+    type Cache: Send + Sync;
+
+    /// What its ways to a verdict cost.
+    const PRICES: Prices;
+
+    /// Makes an empty cache, at its full size.
+    fn new_cache(self) -> Self::Cache;
 
     /// Decodes and hashes every item; writes the indexes of those that are admitted, ascending, to
     /// `admitted`.
     ///
     /// Shape: entry `n` of the result belongs to `items[admitted[n]]`; `admitted` arrives empty.
     /// What is not admitted is invalid by the rule's first three points.
-    fn decode(self, items: &[Item<'_>], keys: &Keys, admitted: &mut Vec<usize>) -> Self::Decoded;
+    fn decode(
+        self,
+        items: &[Item<'_>],
+        cache: &Self::Cache,
+        admitted: &mut Vec<usize>,
+    ) -> Self::Decoded;
 
     /// Says whether one random linear combination of the entries in `range` is the identity after
     /// times 8.
@@ -43,7 +58,7 @@ pub(crate) trait Backend: Copy + Send + Sync {
     fn hold_alone(self, decoded: &Self::Decoded, range: Range<usize>, verdicts: &mut [Verdict]);
 
     /// Puts the keys of valid entries into the cache; `verdicts[n]` answers entry `n`.
-    fn remember(self, decoded: &Self::Decoded, verdicts: &[Verdict], keys: &Keys);
+    fn remember(self, decoded: &Self::Decoded, verdicts: &[Verdict], cache: &Self::Cache);
 }
 
 /// Work that is written once for all backends and compiled for each.
@@ -51,23 +66,48 @@ pub(crate) trait Job {
     /// What the work gives back.
     type Output;
 
-    /// Does all of it with one backend.
-    fn run<B: Backend>(self, backend: B) -> Self::Output;
+    /// Does all of it with one backend and its cache.
+    fn run<B: Backend>(self, backend: B, cache: &B::Cache) -> Self::Output;
 }
 
 /// A backend that this machine can run: one token of any kind.
 #[derive(Clone, Copy)]
 pub(crate) enum Detected {
+    /// Eight lanes of AVX-512 with IFMA.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(avx512::Backend),
     /// curve25519-dalek, everywhere.
     Portable(portable::Backend),
 }
 
 impl Detected {
+    /// The token with a cache of its own.
+    pub(crate) fn engine(self) -> Engine {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(backend) => Engine::Avx512(backend, backend.new_cache()),
+            Self::Portable(backend) => Engine::Portable(backend, backend.new_cache()),
+        }
+    }
+}
+
+/// The chosen backend and its cache.
+pub(crate) enum Engine {
+    /// Of [`Detected::Avx512`].
+    #[cfg(target_arch = "x86_64")]
+    Avx512(avx512::Backend, <avx512::Backend as Backend>::Cache),
+    /// Of [`Detected::Portable`].
+    Portable(portable::Backend, <portable::Backend as Backend>::Cache),
+}
+
+impl Engine {
     /// Runs a whole job with the chosen backend; the one place where code for other CPU features is
     /// entered.
-    pub(crate) fn with_best<J: Job>(self, job: J) -> J::Output {
+    pub(crate) fn with_best<J: Job>(&self, job: J) -> J::Output {
         match self {
-            Self::Portable(backend) => job.run(backend),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(backend, cache) => job.run(*backend, cache),
+            Self::Portable(backend, cache) => job.run(*backend, cache),
         }
     }
 }
@@ -80,10 +120,17 @@ struct Candidate {
 }
 
 /// All backends of this build, the fastest first. The last one runs everywhere.
-const CANDIDATES: [Candidate; 1] = [Candidate {
-    name: "portable",
-    detect: || Ok(Detected::Portable(portable::Backend::detect())),
-}];
+const CANDIDATES: &[Candidate] = &[
+    #[cfg(target_arch = "x86_64")]
+    Candidate {
+        name: "avx512",
+        detect: || {
+            let token = avx512::Backend::detect().map(Detected::Avx512);
+            token.ok_or("the CPU lacks AVX-512 IFMA")
+        },
+    },
+    Candidate { name: "portable", detect: || Ok(Detected::Portable(portable::Backend::detect())) },
+];
 
 /// Which backend runs and why: a line for the log at start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +152,7 @@ impl fmt::Display for Choice {
 /// Errors: [`Error::BackendUnknown`], [`Error::BackendUnavailable`]; both only for a name that was
 /// asked for.
 pub(crate) fn choose(forced: Option<&str>) -> Result<(Detected, Choice), Error> {
-    choose_from(&CANDIDATES, forced)
+    choose_from(CANDIDATES, forced)
 }
 
 /// [`choose`] over any list whose last entry runs everywhere.

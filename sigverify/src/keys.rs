@@ -3,12 +3,9 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::RwLock;
 
-use curve25519_dalek::edwards::EdwardsPoint;
-use curve25519_dalek::traits::Identity;
-
 /// Most public keys that one verifier remembers decoded.
 ///
-/// 65,536 x 192 bytes = 12.6 MB. With one transaction in flight per author, 10,000 transactions a
+/// 65,536 x 192 bytes = 12.6 MB, with either backend's points. With one transaction in flight per author, 10,000 transactions a
 /// second that take a second or two to become final have 10,000 to 20,000 authors at once; this is
 /// three times that. A miss costs one decompression (4 us of about 14), never a different answer.
 pub const KEYS_CACHED_MAX: usize = 65_536;
@@ -23,26 +20,26 @@ const _: () = assert!((KEYS_CACHED_MAX / WAYS).is_power_of_two());
 ///
 /// Threads never wait here: a set that another thread is writing counts as a miss, or is left as it
 /// is.
-pub(crate) struct Keys {
-    sets: Box<[RwLock<Set>]>,
+pub(crate) struct Keys<P> {
+    sets: Box<[RwLock<Set<P>>]>,
     hasher: RandomState,
 }
 
 /// A few keys and which of them is replaced next.
-struct Set {
-    entries: [Entry; WAYS],
+struct Set<P> {
+    entries: [Entry<P>; WAYS],
     used: usize,
     replace_next: usize,
 }
 
 /// One key: its bytes as they arrive and the point they decode to.
 #[derive(Clone, Copy)]
-struct Entry {
+struct Entry<P> {
     key: [u8; 32],
-    point: EdwardsPoint,
+    point: P,
 }
 
-impl Keys {
+impl<P: Copy + Default> Keys<P> {
     /// Makes an empty cache of the full size; all its memory is taken now.
     pub(crate) fn new() -> Self {
         Self::with_sets(KEYS_CACHED_MAX / WAYS)
@@ -61,7 +58,7 @@ impl Keys {
     }
 
     /// Finds the point of a key that was inserted, comparing all 32 bytes.
-    pub(crate) fn get(&self, key: &[u8; 32]) -> Option<EdwardsPoint> {
+    pub(crate) fn get(&self, key: &[u8; 32]) -> Option<P> {
         // A failed `try_read` means that a writer is inside (or that one panicked there): a miss.
         let set = self.set(key).try_read().ok()?;
         set.entries[..set.used].iter().find(|entry| entry.key == *key).map(|entry| entry.point)
@@ -71,27 +68,27 @@ impl Keys {
     ///
     /// To be called for keys of valid signatures only: junk must not push out the keys of those who
     /// pay.
-    pub(crate) fn insert(&self, key: &[u8; 32], point: &EdwardsPoint) {
+    pub(crate) fn insert(&self, key: &[u8; 32], point: &P) {
         if let Ok(mut set) = self.set(key).try_write() {
             set.insert(Entry { key: *key, point: *point });
         }
     }
 
-    fn set(&self, key: &[u8; 32]) -> &RwLock<Set> {
+    fn set(&self, key: &[u8; 32]) -> &RwLock<Set<P>> {
         let mask = u64::try_from(self.sets.len() - 1).expect("a usize has at most 64 bits");
         let index = usize::try_from(self.hasher.hash_one(key) & mask).expect("it is below a usize");
         &self.sets[index]
     }
 }
 
-impl Set {
+impl<P: Copy + Default> Set<P> {
     fn new() -> Self {
-        let vacant = Entry { key: [0; 32], point: EdwardsPoint::identity() };
+        let vacant = Entry { key: [0; 32], point: P::default() };
         Self { entries: [vacant; WAYS], used: 0, replace_next: 0 }
     }
 
     /// Adds an entry, in place of the oldest when all are used.
-    fn insert(&mut self, entry: Entry) {
+    fn insert(&mut self, entry: Entry<P>) {
         if self.entries[..self.used].iter().any(|known| known.key == entry.key) {
             return;
         }
@@ -107,6 +104,7 @@ impl Set {
 
 #[cfg(test)]
 mod tests {
+    use curve25519_dalek::edwards::EdwardsPoint;
     use curve25519_dalek::scalar::Scalar;
 
     use super::*;
@@ -116,7 +114,7 @@ mod tests {
         (point.compress().to_bytes(), point)
     }
 
-    fn count(keys: &Keys) -> usize {
+    fn count(keys: &Keys<EdwardsPoint>) -> usize {
         keys.sets.iter().map(|set| set.read().unwrap().used).sum()
     }
 
@@ -198,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_full_cache_has_the_stated_capacity() {
-        assert_eq!(Keys::new().sets.len() * WAYS, KEYS_CACHED_MAX);
-        assert_eq!(size_of::<Entry>(), 192, "the limit's reason quotes it");
+        assert_eq!(Keys::<EdwardsPoint>::new().sets.len() * WAYS, KEYS_CACHED_MAX);
+        assert_eq!(size_of::<Entry<EdwardsPoint>>(), 192, "the limit's reason quotes it");
     }
 }

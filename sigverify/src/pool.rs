@@ -4,10 +4,9 @@ use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use rayon::slice::{ParallelSlice, ParallelSliceMut};
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
-use crate::backend::{self, Detected};
-use crate::batch::{CHUNK_ITEMS_MAX, Chunk, Shared};
+use crate::backend::{self, Engine};
+use crate::batch::{CHUNK_ITEMS_MAX, Chunk, Failures, Shared};
 use crate::coefficients::Secret;
-use crate::keys::Keys;
 use crate::{Choice, Error, Item, Verdict, verify_one};
 
 /// Most threads of one verifier: more than any machine of today has cores, so that a slip in a
@@ -45,7 +44,7 @@ pub struct Options {
 /// # Ok::<(), sigverify::Error>(())
 /// ```
 pub struct Verifier {
-    detected: Detected,
+    engine: Engine,
     choice: Choice,
     shared: Shared,
     /// `None` when the caller's thread does the work.
@@ -61,8 +60,8 @@ impl Verifier {
         let (detected, choice) = backend::choose(options.backend.as_deref())?;
         let threads = threads_count(options.threads)?;
         let pool = if threads == 1 { None } else { Some(start_threads(threads)?) };
-        let shared = Shared { keys: Keys::new(), secret: Secret::new(getrandom::fill)? };
-        Ok(Self { detected, choice, shared, pool, threads })
+        let shared = Shared { secret: Secret::new(getrandom::fill)?, failures: Failures::new() };
+        Ok(Self { engine: detected.engine(), choice, shared, pool, threads })
     }
 
     /// Checks every item and returns one verdict for each.
@@ -125,7 +124,7 @@ impl Verifier {
     }
 
     fn verify_chunk(&self, items: &[Item<'_>], verdicts: &mut [Verdict]) {
-        self.detected.with_best(Chunk { items, verdicts, shared: &self.shared });
+        self.engine.with_best(Chunk { items, verdicts, shared: &self.shared });
     }
 }
 

@@ -11,6 +11,10 @@ use crate::{Item, Verdict};
 const PRIME: [u64; 4] =
     [0xffff_ffff_ffff_ffed, 0xffff_ffff_ffff_ffff, 0xffff_ffff_ffff_ffff, 0x7fff_ffff_ffff_ffff];
 
+/// The group order L = 2^252 + 27742317777372353535851937790883648493 as four little-endian words.
+const ORDER: [u64; 4] =
+    [0x5812_631a_5cf5_d3ed, 0x14de_f9de_a2f7_9cd6, 0x0000_0000_0000_0000, 0x1000_0000_0000_0000];
+
 /// The y-coordinates of the eight points of small order, as four little-endian words each.
 ///
 /// Orders: 4 (both points with y = 0), 1, 2, then 8 (two points for each of the last two). A sign
@@ -104,13 +108,8 @@ pub(crate) fn decode_point(bytes: &[u8; 32]) -> Option<EdwardsPoint> {
 ///
 /// What passes and decompresses is canonical: with y < p the only other freedom is a sign bit on x
 /// = 0, which needs y² = 1, and both such y are in the table.
-fn encoding_is_allowed(bytes: &[u8; 32]) -> bool {
-    let (chunks, rest) = bytes.as_chunks::<8>();
-    assert!(rest.is_empty());
-    let mut y = [0; 4];
-    for (word, chunk) in y.iter_mut().zip(chunks) {
-        *word = u64::from_le_bytes(*chunk);
-    }
+pub(crate) fn encoding_is_allowed(bytes: &[u8; 32]) -> bool {
+    let mut y = words(bytes);
     y[3] &= u64::MAX >> 1;
     // The two middle words of p are all ones and the top word of y cannot exceed that of p, so y <
     // p says that any one word is the smaller.
@@ -118,8 +117,31 @@ fn encoding_is_allowed(bytes: &[u8; 32]) -> bool {
     below_prime && !SMALL_ORDER_Y.contains(&y)
 }
 
+/// Says whether S is below the group order L.
+pub(crate) fn response_is_allowed(bytes: &[u8; 32]) -> bool {
+    let response = words(bytes);
+    // The first word from the top that differs decides.
+    for (word, limit) in response.iter().zip(&ORDER).rev() {
+        if word != limit {
+            return word < limit;
+        }
+    }
+    false
+}
+
+/// A number as four words, the lowest first.
+fn words(bytes: &[u8; 32]) -> [u64; 4] {
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    assert!(rest.is_empty());
+    let mut words = [0; 4];
+    for (word, chunk) in words.iter_mut().zip(chunks) {
+        *word = u64::from_le_bytes(*chunk);
+    }
+    words
+}
+
 /// Splits a signature into R and S.
-fn split(signature: &[u8; 64]) -> (&[u8; 32], &[u8; 32]) {
+pub(crate) fn split(signature: &[u8; 64]) -> (&[u8; 32], &[u8; 32]) {
     let (halves, rest) = signature.as_chunks::<32>();
     assert!(rest.is_empty());
     (&halves[0], &halves[1])

@@ -19,7 +19,7 @@ fn verifiers() -> Vec<Verifier> {
 /// A verifier for each backend that this machine can run and each number of threads.
 fn verifiers_with(threads: &[usize]) -> Vec<Verifier> {
     let mut verifiers = Vec::new();
-    for candidate in &CANDIDATES {
+    for candidate in CANDIDATES {
         match (candidate.detect)() {
             Ok(_) => verifiers.extend(threads.iter().map(|&threads| {
                 let backend = Some(candidate.name.to_owned());
@@ -163,11 +163,10 @@ struct Together<'a, 'b>(&'a [Item<'b>]);
 impl Job for Together<'_, '_> {
     type Output = (usize, bool);
 
-    fn run<B: Backend>(self, backend: B) -> (usize, bool) {
-        let keys = Keys::new();
+    fn run<B: Backend>(self, backend: B, cache: &B::Cache) -> (usize, bool) {
         let secret = Secret::new(getrandom::fill).unwrap();
         let mut admitted = Vec::new();
-        let decoded = backend.decode(self.0, &keys, &mut admitted);
+        let decoded = backend.decode(self.0, cache, &mut admitted);
         let count = admitted.len();
         (count, backend.hold_together(&decoded, 0..count, &mut secret.coefficients()))
     }
@@ -178,7 +177,7 @@ impl Job for Together<'_, '_> {
 fn together(vectors: &[&Vector]) -> Vec<(usize, bool)> {
     let items: Vec<_> = vectors.iter().map(|vector| vector.item()).collect();
     let detected = CANDIDATES.iter().filter_map(|candidate| (candidate.detect)().ok());
-    detected.map(|detected| detected.with_best(Together(&items))).collect()
+    detected.map(|detected| detected.engine().with_best(Together(&items))).collect()
 }
 
 #[test]

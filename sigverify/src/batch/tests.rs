@@ -33,10 +33,21 @@ impl Counts {
     }
 }
 
+/// Prices at which every part of four items or more is checked together at first.
+const PRICES: Prices = Prices {
+    alone: 3_000,
+    together: &[Price { items: 4, each: 2_000 }, Price { items: 64, each: 1_000 }],
+};
+
 impl Backend for Counting<'_> {
     type Decoded = Vec<bool>;
+    type Cache = ();
 
-    fn decode(self, items: &[Item<'_>], _: &Keys, admitted: &mut Vec<usize>) -> Vec<bool> {
+    const PRICES: Prices = PRICES;
+
+    fn new_cache(self) {}
+
+    fn decode(self, items: &[Item<'_>], (): &(), admitted: &mut Vec<usize>) -> Vec<bool> {
         admitted.extend((0..items.len()).filter(|&index| items[index].message[0] != REFUSED));
         admitted.iter().map(|&index| items[index].message[0] == VALID).collect()
     }
@@ -60,7 +71,7 @@ impl Backend for Counting<'_> {
         }
     }
 
-    fn remember(self, _: &Vec<bool>, verdicts: &[Verdict], _: &Keys) {
+    fn remember(self, _: &Vec<bool>, verdicts: &[Verdict], (): &()) {
         let valid = verdicts.iter().filter(|verdict| verdict.is_valid()).count();
         self.0.remembered.fetch_add(valid, Ordering::Relaxed);
     }
@@ -71,7 +82,7 @@ fn shared(seed_byte: u8) -> Shared {
         seed.fill(seed_byte);
         Ok(())
     });
-    Shared { keys: Keys::new(), secret: secret.unwrap() }
+    Shared { secret: secret.unwrap(), failures: Failures::new() }
 }
 
 /// Runs one chunk whose items are the bytes of `kinds`, checks all verdicts and returns the counts.
@@ -83,7 +94,7 @@ fn run(kinds: &[u8], shared: &Shared) -> Counts {
     let counts = Counts::default();
     // The worst start: whatever is not overwritten would pass.
     let mut verdicts = vec![Verdict::Valid; items.len()];
-    Chunk { items: &items, verdicts: &mut verdicts, shared }.run(Counting(&counts));
+    Chunk { items: &items, verdicts: &mut verdicts, shared }.run(Counting(&counts), &());
     for (kind, verdict) in kinds.iter().zip(verdicts) {
         assert_eq!(verdict.is_valid(), *kind == VALID);
     }
@@ -117,26 +128,28 @@ fn a_chunk_of_valid_items_is_one_bulk_check_of_the_admitted() {
         kinds[0] = REFUSED;
         kinds[count / 2] = REFUSED;
         kinds[count - 1] = REFUSED;
-        if count >= 3 + BULK_ITEMS_MIN {
+        if count >= 3 + PRICES.together[0].items {
             assert_eq!(run(&kinds, &shared).together(), (1, count - 3), "refused ones stay out");
         }
     }
 }
 
 #[test]
-fn one_bad_item_in_a_full_chunk_costs_one_group_alone() {
+fn the_first_bad_items_cost_their_chunk_twice_and_later_ones_a_small_part() {
     let shared = shared(2);
-    for position in [0, 1, 15, 16, 500, 1_008, 1_023] {
-        let mut kinds = vec![VALID; CHUNK_ITEMS_MAX];
-        kinds[position] = INVALID;
-        let counts = run(&kinds, &shared);
-        assert_eq!(counts.together().1, 2 * CHUNK_ITEMS_MAX, "every group is tried");
-        assert_eq!(counts.alone(), GROUP_ITEMS);
+    let mut kinds = vec![VALID; CHUNK_ITEMS_MAX];
+    kinds[500] = INVALID;
+    let first = run(&kinds, &shared);
+    assert_eq!((first.together(), first.alone()), ((1, CHUNK_ITEMS_MAX), CHUNK_ITEMS_MAX));
+    for _ in 0..100 {
+        run(&kinds, &shared);
     }
+    let later = run(&kinds, &shared);
+    assert_eq!((later.together(), later.alone()), ((16, CHUNK_ITEMS_MAX), 64));
 }
 
 #[test]
-fn nothing_makes_a_chunk_dearer_than_individual_checks_and_the_first_credit() {
+fn no_pattern_of_bad_items_costs_more_than_once_together_and_once_alone() {
     let shared = shared(3);
     let pattern = Pattern(Cell::new(99));
     for round in 0..600 {
@@ -152,48 +165,25 @@ fn nothing_makes_a_chunk_dearer_than_individual_checks_and_the_first_credit() {
             })
             .collect();
         let counts = run(&kinds, &shared);
-        let (_, together_items) = counts.together();
-        assert!(counts.alone() <= count, "no item is checked alone twice");
-        // Held tries replace individual checks of as many items; failed ones come on top.
-        let tried = together_items.saturating_sub(count);
-        let held = if counts.alone() == 0 { 0 } else { count - counts.alone() };
-        let failed = tried.saturating_sub(held);
-        let credit = credit_first(count.div_ceil(GROUP_ITEMS));
-        // One group more, because the last group of a chunk may be short.
-        assert!(failed <= held + (credit + 1) * GROUP_ITEMS, "round {round}: {failed} over {held}");
+        assert!(counts.together().1 <= count && counts.alone() <= count, "round {round}");
     }
 }
 
 #[test]
-fn a_chunk_of_bad_items_wastes_only_the_first_credit() {
+fn while_most_items_are_bad_none_is_checked_together() {
     let shared = shared(4);
-    for count in [4, 16, 17, 48, 49, 64, 256, CHUNK_ITEMS_MAX] {
+    run(&vec![INVALID; CHUNK_ITEMS_MAX], &shared);
+    for count in [4, 16, 64, CHUNK_ITEMS_MAX] {
         let counts = run(&vec![INVALID; count], &shared);
-        let groups = count.div_ceil(GROUP_ITEMS);
-        assert_eq!(counts.alone(), count);
-        assert_eq!(counts.together().0, 1 + credit_first(groups), "{count} items");
+        assert_eq!((counts.together(), counts.alone()), ((0, 0), count), "{count} items");
     }
-    assert_eq!(credit_first(CHUNK_ITEMS_MAX / GROUP_ITEMS), 8, "an eighth of 64 groups");
-}
-
-#[test]
-fn the_first_group_differs_from_chunk_to_chunk() {
-    let shared = shared(5);
-    // The bad items fill exactly as many groups as there is credit, at the front: met first, they
-    // would end all tries.
-    let mut kinds = vec![VALID; CHUNK_ITEMS_MAX];
-    kinds[..8 * GROUP_ITEMS].fill(INVALID);
-    let alone: Vec<_> = (0..32).map(|_| run(&kinds, &shared).alone()).collect();
-    let cheap = alone.iter().filter(|alone| **alone == 8 * GROUP_ITEMS).count();
-    assert!(cheap > 16, "{alone:?}");
 }
 
 #[test]
 fn only_what_is_left_after_refusal_is_checked() {
-    let shared = shared(6);
     for kinds in [b"r".as_slice(), b"rrrr", b"rvr", b"rvrirr", b"rrvvrivvvrr"] {
         let admitted = kinds.iter().filter(|kind| **kind != REFUSED).count();
-        let counts = run(kinds, &shared);
+        let counts = run(kinds, &shared(6));
         assert_eq!(counts.alone(), admitted, "too few, or failed together");
     }
 }
@@ -204,8 +194,13 @@ struct Broken;
 
 impl Backend for Broken {
     type Decoded = ();
+    type Cache = ();
 
-    fn decode(self, items: &[Item<'_>], _: &Keys, admitted: &mut Vec<usize>) {
+    const PRICES: Prices = PRICES;
+
+    fn new_cache(self) {}
+
+    fn decode(self, items: &[Item<'_>], (): &(), admitted: &mut Vec<usize>) {
         admitted.extend(0..items.len());
     }
 
@@ -217,13 +212,13 @@ impl Backend for Broken {
         verdicts.fill(Verdict::Valid);
     }
 
-    fn remember(self, (): &(), _: &[Verdict], _: &Keys) {}
+    fn remember(self, (): &(), _: &[Verdict], (): &()) {}
 }
 
 #[test]
-#[should_panic(expected = "a batch that fails has an invalid item")]
+#[should_panic(expected = "a part that fails has an invalid item")]
 fn arithmetic_that_contradicts_itself_stops_the_process() {
     let item = Item { key: &[0; 32], message: b"", signature: &[0; 64] };
     let (items, mut verdicts) = ([item; 8], [Verdict::Invalid; 8]);
-    Chunk { items: &items, verdicts: &mut verdicts, shared: &shared(7) }.run(Broken);
+    Chunk { items: &items, verdicts: &mut verdicts, shared: &shared(7) }.run(Broken, &());
 }

@@ -1,0 +1,62 @@
+//! Multiples of the base point B, made once for the whole process.
+
+#![expect(unsafe_code, reason = "tables are made by code for CPU features")]
+
+use std::sync::LazyLock;
+
+use curve25519_dalek::constants::ED25519_BASEPOINT_POINT;
+use curve25519_dalek::edwards::EdwardsPoint;
+use curve25519_dalek::traits::Identity;
+
+use super::point::{AffineRow, decompress};
+use super::scalar::Digits;
+
+/// Digits of the base point's scalar when it shares doublings with another point.
+pub(super) const DIGITS: Digits = Digits::of_scalars(10);
+
+/// `n·B` for `n` up to half of the digits' range: 513 rows of 128 bytes.
+static MULTIPLES: LazyLock<Box<[AffineRow]>> = LazyLock::new(|| {
+    let mut multiple = EdwardsPoint::identity();
+    let mut encodings = Vec::new();
+    for _ in 0..=DIGITS.half() {
+        encodings.push(multiple.compress().to_bytes());
+        multiple += ED25519_BASEPOINT_POINT;
+    }
+    rows_of(&encodings)
+});
+
+/// The rows of encoded points, which must all be points.
+fn rows_of(encodings: &[[u8; 32]]) -> Box<[AffineRow]> {
+    let mut rows = Vec::with_capacity(encodings.len().next_multiple_of(8));
+    for group in encodings.chunks(8) {
+        let mut eight = [group[0]; 8];
+        eight[..group.len()].copy_from_slice(group);
+        // SAFETY: only a backend's token leads here, and its `detect` found the CPU features.
+        rows.extend(unsafe { rows_of_eight(&eight) });
+    }
+    rows.truncate(encodings.len());
+    rows.into()
+}
+
+#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
+fn rows_of_eight(encodings: &[[u8; 32]; 8]) -> [AffineRow; 8] {
+    let [(decoded, found)] = decompress(&[*encodings]);
+    assert_eq!(found, u8::MAX, "a multiple of the base point is a point");
+    decoded.affine().to_rows()
+}
+
+/// `n·B` at index `n`, from zero to half of the range of [`DIGITS`].
+#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
+pub(super) fn multiples() -> &'static [AffineRow] {
+    &MULTIPLES
+}
+
+/// `−B`.
+static NEGATIVE: LazyLock<AffineRow> =
+    LazyLock::new(|| rows_of(&[(-ED25519_BASEPOINT_POINT).compress().to_bytes()])[0]);
+
+/// `−B`.
+#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
+pub(super) fn negative() -> &'static AffineRow {
+    &NEGATIVE
+}
