@@ -55,7 +55,13 @@ pub(crate) trait Backend: Copy + Send + Sync {
     ) -> bool;
 
     /// Judges each entry in `range` by itself: `verdicts[n]` answers entry `range.start + n`.
-    fn hold_alone(self, decoded: &Self::Decoded, range: Range<usize>, verdicts: &mut [Verdict]);
+    fn hold_alone(
+        self,
+        decoded: &Self::Decoded,
+        range: Range<usize>,
+        cache: &Self::Cache,
+        verdicts: &mut [Verdict],
+    );
 
     /// Puts the keys of valid entries into the cache; `verdicts[n]` answers entry `n`.
     fn remember(self, decoded: &Self::Decoded, verdicts: &[Verdict], cache: &Self::Cache);

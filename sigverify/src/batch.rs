@@ -50,11 +50,11 @@ impl Job for Chunk<'_, '_> {
         let mut coefficients = shared.secret.coefficients();
         let mut answers = vec![Verdict::Invalid; admitted.len()];
         match shared.failures.size(&B::PRICES, answers.len()) {
-            None => backend.hold_alone(&decoded, 0..answers.len(), &mut answers),
+            None => backend.hold_alone(&decoded, 0..answers.len(), cache, &mut answers),
             Some(size) => {
                 for range in parts(answers.len(), size) {
                     let answers = &mut answers[range.clone()];
-                    judge(backend, &decoded, range, &mut coefficients, answers);
+                    judge(backend, &decoded, range, cache, &mut coefficients, answers);
                 }
             }
         }
@@ -78,6 +78,7 @@ fn judge<B: Backend>(
     backend: B,
     decoded: &B::Decoded,
     range: Range<usize>,
+    cache: &B::Cache,
     coefficients: &mut Coefficients,
     answers: &mut [Verdict],
 ) {
@@ -86,7 +87,7 @@ fn judge<B: Backend>(
     } else {
         // No bisection: what a failed part costs is known, whatever is wrong in there, and the next
         // parts are smaller.
-        backend.hold_alone(decoded, range, answers);
+        backend.hold_alone(decoded, range, cache, answers);
         // Equations that hold one by one add up to one that holds: only broken arithmetic gets here
         // otherwise.
         assert!(answers.contains(&Verdict::Invalid), "a part that fails has an invalid item");

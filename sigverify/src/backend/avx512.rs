@@ -4,27 +4,32 @@
 
 mod alone;
 mod base;
+mod cache;
 mod field;
+mod hot;
 mod lanes;
 mod point;
 mod scalar;
 mod sha512;
+mod single;
 #[cfg(test)]
 mod tests;
 mod together;
 
+use std::arch::x86_64::_mm512_mask_mov_epi64;
 use std::collections::HashMap;
 use std::hash::RandomState;
 use std::ops::Range;
+use std::sync::Arc;
 
+use cache::{Cache, Hot};
 use lanes::{load, splat, store, transpose};
-use point::{AffineRow, decompress};
+use point::{AffineRow, Extended, decompress};
 use scalar::Scalars;
 use together::Sum;
 
 use crate::batch::{Price, Prices};
 use crate::coefficients::Coefficients;
-use crate::keys::Keys;
 use crate::rule::{encoding_is_allowed, response_is_allowed, split};
 use crate::{Item, Verdict};
 
@@ -72,7 +77,7 @@ impl Backend {
 
 impl super::Backend for Backend {
     type Decoded = Decoded;
-    type Cache = Keys<AffineRow>;
+    type Cache = Cache;
 
     const PRICES: Prices = Prices {
         alone: 2_900,
@@ -85,15 +90,10 @@ impl super::Backend for Backend {
     };
 
     fn new_cache(self) -> Self::Cache {
-        Keys::new()
+        Cache::new()
     }
 
-    fn decode(
-        self,
-        items: &[Item<'_>],
-        cache: &Keys<AffineRow>,
-        admitted: &mut Vec<usize>,
-    ) -> Decoded {
+    fn decode(self, items: &[Item<'_>], cache: &Cache, admitted: &mut Vec<usize>) -> Decoded {
         assert!(admitted.is_empty());
         // SAFETY: the token says that the CPU has the features.
         unsafe { decode(items, cache, admitted) }
@@ -109,13 +109,19 @@ impl super::Backend for Backend {
         unsafe { hold_together(decoded, range, coefficients) }
     }
 
-    fn hold_alone(self, decoded: &Decoded, range: Range<usize>, verdicts: &mut [Verdict]) {
+    fn hold_alone(
+        self,
+        decoded: &Decoded,
+        range: Range<usize>,
+        cache: &Cache,
+        verdicts: &mut [Verdict],
+    ) {
         assert_eq!(range.len(), verdicts.len());
         // SAFETY: the token says that the CPU has the features.
-        unsafe { hold_alone(decoded, range, verdicts) }
+        unsafe { hold_alone(decoded, range, cache, verdicts) }
     }
 
-    fn remember(self, decoded: &Decoded, verdicts: &[Verdict], cache: &Keys<AffineRow>) {
+    fn remember(self, decoded: &Decoded, verdicts: &[Verdict], cache: &Cache) {
         assert_eq!(decoded.claims.len(), verdicts.len());
         let mut valid = vec![false; decoded.keys.len()];
         for (claim, verdict) in decoded.claims.iter().zip(verdicts) {
@@ -123,7 +129,7 @@ impl super::Backend for Backend {
         }
         for (key, valid) in decoded.keys.iter().zip(valid) {
             if valid && !key.cached {
-                cache.insert(&key.bytes, &key.point);
+                cache.points.insert(&key.bytes, &key.point);
             }
         }
     }
@@ -138,10 +144,10 @@ struct KeysFound<'a> {
 }
 
 impl<'a> KeysFound<'a> {
-    fn place(&mut self, key: &'a [u8; 32], cache: &Keys<AffineRow>) -> Option<usize> {
+    fn place(&mut self, key: &'a [u8; 32], cache: &Cache) -> Option<usize> {
         let keys = &mut self.keys;
         *self.places.entry(key).or_insert_with(|| {
-            let cached = cache.get(key);
+            let cached = cache.points.get(key);
             (cached.is_some() || encoding_is_allowed(key)).then(|| {
                 keys.push((key, cached));
                 keys.len() - 1
@@ -151,8 +157,8 @@ impl<'a> KeysFound<'a> {
 }
 
 #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-fn decode(items: &[Item<'_>], cache: &Keys<AffineRow>, admitted: &mut Vec<usize>) -> Decoded {
-    let places = HashMap::with_capacity_and_hasher(items.len(), cache.hasher().clone());
+fn decode(items: &[Item<'_>], cache: &Cache, admitted: &mut Vec<usize>) -> Decoded {
+    let places = HashMap::with_capacity_and_hasher(items.len(), cache.points.hasher().clone());
     let mut found = KeysFound { places, keys: Vec::with_capacity(items.len()) };
     // First what bytes alone decide; then all points at once, each a place in `encodings`.
     let mut candidates = Vec::with_capacity(items.len());
@@ -279,25 +285,89 @@ fn hold_together(decoded: &Decoded, range: Range<usize>, coefficients: &mut Coef
     sum.is_small()
 }
 
+/// Entries that are dearer in one group than one by one.
+const SINGLE_MAX: usize = 2;
+
 #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-fn hold_alone(decoded: &Decoded, range: Range<usize>, verdicts: &mut [Verdict]) {
-    let claims = decoded.claims[range.clone()].chunks(8);
-    let commitments = decoded.commitments[range].chunks(8);
-    for ((claims, commitments), verdicts) in claims.zip(commitments).zip(verdicts.chunks_mut(8)) {
-        let at = |lane: usize| lane.min(claims.len() - 1);
-        let response = |lane: usize| load(&claims[at(lane)].response);
-        let [w0, w1, w2, w3, ..] = transpose(std::array::from_fn(response));
-        let challenge = |lane: usize| claims[at(lane)].challenge_times_r;
-        let hold = alone::hold(&alone::Equations {
-            keys: std::array::from_fn(|lane| &decoded.keys[claims[at(lane)].key_index].point),
-            commitments: std::array::from_fn(|lane| &commitments[at(lane)]),
-            challenges: from_rows(std::array::from_fn(challenge)).without_r(),
-            responses: Scalars::from_words([w0, w1, w2, w3]),
-        });
-        for (lane, verdict) in verdicts.iter_mut().enumerate() {
-            *verdict = Verdict::of(hold >> lane & 1 == 1);
+fn hold_alone(decoded: &Decoded, range: Range<usize>, cache: &Cache, verdicts: &mut [Verdict]) {
+    let start = range.start;
+    let mut tables: HashMap<usize, Option<Arc<Hot>>> = HashMap::new();
+    let (mut hot, mut cold) = (Vec::new(), Vec::with_capacity(range.len()));
+    if !cache.has_tables() {
+        cold.extend(range.clone());
+    }
+    for entry in range.skip(cold.len()) {
+        let key = decoded.claims[entry].key_index;
+        let table = tables.entry(key).or_insert_with(|| cache.table(&decoded.keys[key].bytes));
+        if table.is_some() { hot.push(entry) } else { cold.push(entry) }
+    }
+    // Rows of one table, one after the other.
+    hot.sort_by_key(|entry| decoded.claims[*entry].key_index);
+    for group in hot.chunks(8) {
+        let table = |lane: usize| {
+            let key = decoded.claims[group[lane.min(group.len() - 1)]].key_index;
+            &tables[&key].as_ref().expect("it was just found").table
+        };
+        let hold = hot::hold(&std::array::from_fn(table), &equations(decoded, group));
+        for (lane, entry) in group.iter().enumerate() {
+            verdicts[entry - start] = Verdict::of(hold >> lane & 1 == 1);
         }
     }
+    if cold.len() <= SINGLE_MAX {
+        for entry in &cold {
+            verdicts[entry - start] = Verdict::of(hold_single(decoded, *entry));
+        }
+    } else {
+        for group in cold.chunks(8) {
+            let hold = alone::hold(&equations(decoded, group));
+            for (lane, entry) in group.iter().enumerate() {
+                verdicts[entry - start] = Verdict::of(hold >> lane & 1 == 1);
+            }
+        }
+    }
+    for entry in cold {
+        if verdicts[entry - start].is_valid() {
+            let key = &decoded.keys[decoded.claims[entry].key_index];
+            cache.count_use(&key.bytes, &key.point);
+        }
+    }
+    let waiting = cache.take_waiting();
+    if !waiting.is_empty() {
+        let (keys, points): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
+        cache.keep(keys.into_iter().zip(hot::build(&points)));
+    }
+}
+
+/// The equations of up to eight entries; lanes that are left over repeat the last one.
+#[inline]
+#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
+fn equations<'a>(decoded: &'a Decoded, group: &[usize]) -> alone::Equations<'a> {
+    let entry = |lane: usize| group[lane.min(group.len() - 1)];
+    let claim = |lane: usize| &decoded.claims[entry(lane)];
+    let [w0, w1, w2, w3, ..] = transpose(std::array::from_fn(|lane| load(&claim(lane).response)));
+    alone::Equations {
+        keys: std::array::from_fn(|lane| &decoded.keys[claim(lane).key_index].point),
+        commitments: std::array::from_fn(|lane| &decoded.commitments[entry(lane)]),
+        challenges: from_rows(std::array::from_fn(|lane| claim(lane).challenge_times_r))
+            .without_r(),
+        responses: Scalars::from_words([w0, w1, w2, w3]),
+    }
+}
+
+/// Judges one entry.
+#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
+fn hold_single(decoded: &Decoded, entry: usize) -> bool {
+    let claim = &decoded.claims[entry];
+    let Scalars(mut scalars) = from_rows([claim.challenge_times_r; 8]).without_r();
+    let [w0, w1, w2, w3, ..] = claim.response.map(|word| splat(word));
+    let Scalars(responses) = Scalars::from_words([w0, w1, w2, w3]);
+    for (scalar, response) in scalars.iter_mut().zip(responses) {
+        *scalar = _mm512_mask_mov_epi64(*scalar, 0b10, response);
+    }
+    let key = &decoded.keys[claim.key_index].point;
+    let row = single::recompute(key, &Scalars(scalars));
+    let found = Extended::from_rows([&row; 8]);
+    alone::agree(&found, [&decoded.commitments[entry]; 8]) & 1 == 1
 }
 
 /// The limbs of one scalar a row, five of eight words.

@@ -135,7 +135,13 @@ impl super::Backend for Backend {
         sum.mul_by_cofactor().is_identity()
     }
 
-    fn hold_alone(self, decoded: &Decoded, range: Range<usize>, verdicts: &mut [Verdict]) {
+    fn hold_alone(
+        self,
+        decoded: &Decoded,
+        range: Range<usize>,
+        _cache: &Keys<EdwardsPoint>,
+        verdicts: &mut [Verdict],
+    ) {
         assert_eq!(range.len(), verdicts.len());
         for (KeyedClaim { claim, key_index }, verdict) in decoded.claims[range].iter().zip(verdicts)
         {

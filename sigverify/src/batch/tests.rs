@@ -64,7 +64,13 @@ impl Backend for Counting<'_> {
         decoded[range].iter().all(|valid| *valid)
     }
 
-    fn hold_alone(self, decoded: &Vec<bool>, range: Range<usize>, verdicts: &mut [Verdict]) {
+    fn hold_alone(
+        self,
+        decoded: &Vec<bool>,
+        range: Range<usize>,
+        (): &(),
+        verdicts: &mut [Verdict],
+    ) {
         self.0.alone_items.fetch_add(range.len(), Ordering::Relaxed);
         for (verdict, valid) in verdicts.iter_mut().zip(&decoded[range]) {
             *verdict = Verdict::of(*valid);
@@ -208,7 +214,7 @@ impl Backend for Broken {
         false
     }
 
-    fn hold_alone(self, (): &(), _: Range<usize>, verdicts: &mut [Verdict]) {
+    fn hold_alone(self, (): &(), _: Range<usize>, (): &(), verdicts: &mut [Verdict]) {
         verdicts.fill(Verdict::Valid);
     }
 

@@ -30,13 +30,18 @@ pub(super) struct Equations<'a> {
 /// The lanes whose equation holds.
 #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
 pub(super) fn hold(equations: &Equations<'_>) -> __mmask8 {
-    let found = recompute(equations);
-    let expected = Affine::from_rows(equations.commitments);
+    agree(&recompute(equations), equations.commitments)
+}
+
+/// The lanes where what was recomputed is R, or differs from it by a point of small order only.
+#[inline]
+#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
+pub(super) fn agree(found: &Extended, commitments: [&AffineRow; 8]) -> __mmask8 {
+    let expected = Affine::from_rows(commitments);
     let equal = found.equals(&expected);
     if equal == u8::MAX {
         return equal;
     }
-    // What differs may still differ by a point of small order only.
     let negated = expected.negate_lanes(u8::MAX);
     let mut difference = found.add_affine(&negated).projective();
     for _ in 0..3 {
@@ -56,11 +61,7 @@ fn recompute(equations: &Equations<'_>) -> Extended {
     let mut sum = Extended::identity();
     for index in (0..DIGITS.count).rev() {
         if index + 1 < DIGITS.count {
-            let mut point = sum.projective();
-            for _ in 1..DIGITS.width {
-                point = point.double().projective();
-            }
-            sum = point.double().extended();
+            sum = sum.double_times(DIGITS.width);
         }
         let digit = DIGITS.unsigned(&challenges, index);
         let (magnitudes, negative) = signed(digit, DIGITS);
@@ -97,7 +98,7 @@ fn key_multiples(keys: [&AffineRow; 8]) -> [[Row; 8]; DIGITS.half() + 1] {
 /// The magnitudes of unsigned digits made signed, and the lanes where they are negative.
 #[inline]
 #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-fn signed(unsigned: Lanes, digits: Digits) -> ([usize; 8], __mmask8) {
+pub(super) fn signed(unsigned: Lanes, digits: Digits) -> ([usize; 8], __mmask8) {
     let half = splat(digits.half() as u64);
     let negative = _mm512_cmplt_epu64_mask(unsigned, half);
     let magnitudes = store(_mm512_abs_epi64(_mm512_sub_epi64(unsigned, half)));

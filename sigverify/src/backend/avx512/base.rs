@@ -25,6 +25,25 @@ static MULTIPLES: LazyLock<Box<[AffineRow]>> = LazyLock::new(|| {
     rows_of(&encodings)
 });
 
+/// Digits of the base point's scalar where nothing is doubled.
+pub(super) const COMB: Digits = Digits::of_scalars(8);
+
+/// `n·2^(8·p)·B` for the 32 places p and `n` up to half of the digits' range: 528 KB.
+static PLACES: LazyLock<Box<[AffineRow]>> = LazyLock::new(|| {
+    let mut place = ED25519_BASEPOINT_POINT;
+    let mut points = Vec::new();
+    for _ in 0..COMB.count {
+        let mut multiple = EdwardsPoint::identity();
+        for _ in 0..=COMB.half() {
+            points.push(multiple);
+            multiple += place;
+        }
+        place = (0..COMB.width).fold(place, |point, _| point + point);
+    }
+    let encodings = EdwardsPoint::compress_batch_alloc(&points);
+    rows_of(&encodings.iter().map(|encoding| encoding.to_bytes()).collect::<Vec<_>>())
+});
+
 /// The rows of encoded points, which must all be points.
 fn rows_of(encodings: &[[u8; 32]]) -> Box<[AffineRow]> {
     let mut rows = Vec::with_capacity(encodings.len().next_multiple_of(8));
@@ -54,6 +73,18 @@ pub(super) fn multiples() -> &'static [AffineRow] {
 /// `−B`.
 static NEGATIVE: LazyLock<AffineRow> =
     LazyLock::new(|| rows_of(&[(-ED25519_BASEPOINT_POINT).compress().to_bytes()])[0]);
+
+/// The multiples of each place of [`COMB`], the lowest place first.
+#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
+pub(super) fn comb() -> impl Iterator<Item = &'static [AffineRow]> {
+    PLACES.chunks_exact(COMB.half() + 1)
+}
+
+/// `B`.
+#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
+pub(super) fn first() -> &'static AffineRow {
+    &MULTIPLES[1]
+}
 
 /// `−B`.
 #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]

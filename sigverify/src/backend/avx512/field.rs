@@ -38,7 +38,8 @@ const MASK: u64 = (1 << 51) - 1;
 /// 2p, limb by limb at least any limb of a carried element: what an element is subtracted from.
 const TWICE_P: [u64; 5] = [2 * (MASK - 18), 2 * MASK, 2 * MASK, 2 * MASK, 2 * MASK];
 /// 2^11·p, limb by limb at least any limb of a [`Wide`]: 2^62 and a little less.
-const LARGE_P: [u64; 5] = [(MASK - 18) << 11, MASK << 11, MASK << 11, MASK << 11, MASK << 11];
+pub(super) const LARGE_P: [u64; 5] =
+    [(MASK - 18) << 11, MASK << 11, MASK << 11, MASK << 11, MASK << 11];
 
 impl From<Element> for Wide {
     fn from(element: Element) -> Self {
@@ -231,6 +232,14 @@ fn power_250_1<const N: usize>(a: &[Element; N]) -> [Element; N] {
 #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
 pub(super) fn power_p58<const N: usize>(a: &[Element; N]) -> [Element; N] {
     products(&square_times(power_250_1(a), 2), a)
+}
+
+/// `1 / a`; zero for zero.
+#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
+pub(super) fn invert(a: &Element) -> Element {
+    // p − 2 = 8·(p − 5)/8 + 3.
+    let [power] = square_times(power_p58(&[*a]), 3);
+    product(&power, &product(&carry(square(a)), a))
 }
 
 /// The limbs of the one representative below p.

@@ -21,7 +21,7 @@ const D: [u64; 5] = [
     0x5_2036_cee2_b6ff,
 ];
 /// 2d.
-const TWICE_D: [u64; 5] = [
+pub(super) const TWICE_D: [u64; 5] = [
     0x6_9b94_26b2_f159,
     0x3_5050_762a_dd7a,
     0x3_cf44_c003_8052,
@@ -136,6 +136,17 @@ impl Extended {
         let c = mul(&self.t, &other.t2d);
         let d = twice(self.z);
         Completed { e: sub(b, a), f: sub(d, c), g: add(d, c), h: add(b, a) }
+    }
+
+    /// `2^count·self`, for a count of one or more.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
+    pub(super) fn double_times(&self, count: usize) -> Self {
+        let mut point = self.projective();
+        for _ in 1..count {
+            point = point.double().projective();
+        }
+        point.double().extended()
     }
 
     /// The same point, without T.

@@ -95,7 +95,7 @@ impl Sum {
             }
             buckets.fill(&self.points);
             if round + 1 < rounds {
-                lanes = double_times(&lanes, self.long.width);
+                lanes = lanes.double_times(self.long.width);
             }
             lanes = lanes.add(&buckets.weighted().cached()).extended();
         }
@@ -103,10 +103,10 @@ impl Sum {
         let lane = |lane: usize| Extended::from_rows([&rows[lane]; 8]);
         let mut total = lane(7);
         for next in (0..7).rev() {
-            total = double_times(&total, self.long.width * rounds);
+            total = total.double_times(self.long.width * rounds);
             total = total.add(&lane(next).cached()).extended();
         }
-        double_times(&total, 3).projective().is_identity() == u8::MAX
+        total.double_times(3).projective().is_identity() == u8::MAX
     }
 }
 
@@ -120,17 +120,6 @@ const fn width(shorts: usize, longs: usize) -> usize {
         2_000..8_000 => 8,
         _ => 9,
     }
-}
-
-/// `2^count` times the point, for `count` of one or more.
-#[inline]
-#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-fn double_times(point: &Extended, count: usize) -> Extended {
-    let mut point = point.projective();
-    for _ in 1..count {
-        point = point.double().projective();
-    }
-    point.double().extended()
 }
 
 /// The buckets of eight places.
