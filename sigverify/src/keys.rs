@@ -1,7 +1,9 @@
 //! Bounded cache of decoded public keys: a hit saves a decompression, a miss only costs it.
 
+use hashbrown::HashTable;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::RwLock;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 /// Most public keys that one verifier remembers decoded.
 ///
@@ -19,10 +21,32 @@ const _: () = assert!((KEYS_CACHED_MAX / WAYS).is_power_of_two());
 /// at one set.
 ///
 /// Threads never wait here: a set that another thread is writing counts as a miss, or is left as it
-/// is.
+/// is. A key is stored when it is seen for the second time, and what is not stored is told from a
+/// table of tags that fits a core's own cache: keys that come once cost next to nothing.
 pub(crate) struct Keys<P> {
     sets: Box<[RwLock<Set<P>>]>,
+    /// For each set 16 bits of the hash of each of its keys, zero for none.
+    tags: Box<[AtomicU64]>,
+    /// For each hash, modulo their number, 16 bits of the last key seen once.
+    seen: Box<[AtomicU16]>,
     hasher: RandomState,
+}
+
+const _: () = assert!(WAYS * 16 == 64);
+
+/// A key's hash: the set's number in the lower bits, the tag in the upper ones.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct KeyHash(pub(crate) u64);
+
+impl KeyHash {
+    /// 16 bits that are not used for the place, never zero.
+    fn tag(self) -> u16 {
+        u16::try_from(self.0 >> 48).expect("16 bits are left").max(1)
+    }
+
+    fn place(self, places: usize) -> usize {
+        usize::try_from(self.0 & 0xffff_ffff).expect("32 bits fit") % places
+    }
 }
 
 /// A few keys and which of them is replaced next.
@@ -48,37 +72,60 @@ impl<P: Copy + Default> Keys<P> {
     /// Makes an empty cache of `count` sets, a power of two.
     fn with_sets(count: usize) -> Self {
         assert!(count.is_power_of_two());
-        let sets = (0..count).map(|_| RwLock::new(Set::new())).collect();
-        Self { sets, hasher: RandomState::new() }
-    }
-
-    /// The hash that chunks use too, for their own maps of keys.
-    pub(crate) fn hasher(&self) -> &RandomState {
-        &self.hasher
-    }
-
-    /// Finds the point of a key that was inserted, comparing all 32 bytes.
-    pub(crate) fn get(&self, key: &[u8; 32]) -> Option<P> {
-        // A failed `try_read` means that a writer is inside (or that one panicked there): a miss.
-        let set = self.set(key).try_read().ok()?;
-        set.entries[..set.used].iter().find(|entry| entry.key == *key).map(|entry| entry.point)
-    }
-
-    /// Remembers the point that a key decodes to.
-    ///
-    /// To be called for keys of valid signatures only: junk must not push out the keys of those who
-    /// pay.
-    pub(crate) fn insert(&self, key: &[u8; 32], point: &P) {
-        if let Ok(mut set) = self.set(key).try_write() {
-            set.insert(Entry { key: *key, point: *point });
+        Self {
+            sets: (0..count).map(|_| RwLock::new(Set::new())).collect(),
+            tags: (0..count).map(|_| AtomicU64::new(0)).collect(),
+            seen: (0..count * WAYS).map(|_| AtomicU16::new(0)).collect(),
+            hasher: RandomState::new(),
         }
     }
 
-    fn set(&self, key: &[u8; 32]) -> &RwLock<Set<P>> {
-        let mask = u64::try_from(self.sets.len() - 1).expect("a usize has at most 64 bits");
-        let index = usize::try_from(self.hasher.hash_one(key) & mask).expect("it is below a usize");
-        &self.sets[index]
+    /// The secretly keyed hash of a key, for chunks' own tables too.
+    pub(crate) fn hash(&self, key: &[u8; 32]) -> KeyHash {
+        KeyHash(self.hasher.hash_one(key))
     }
+
+    /// Finds the point of a key that is stored, comparing all 32 bytes.
+    pub(crate) fn get(&self, hash: KeyHash, key: &[u8; 32]) -> Option<P> {
+        let place = hash.place(self.sets.len());
+        let tags = self.tags[place].load(Ordering::Relaxed);
+        // Two keys of one set with one tag: the second is a miss, once in 2^14.
+        let way = (0..WAYS).find(|way| tag_at(tags, *way) == hash.tag())?;
+        // A failed `try_read` means that a writer is inside (or that one panicked there): a miss.
+        let set = self.sets[place].try_read().ok()?;
+        let entry = &set.entries[way];
+        (way < set.used && entry.key == *key).then_some(entry.point)
+    }
+
+    /// Remembers the point that a key decodes to, from the second time on.
+    ///
+    /// To be called for keys of valid signatures only: junk must not push out the keys of those who
+    /// pay.
+    pub(crate) fn see(&self, hash: KeyHash, key: &[u8; 32], point: &P) {
+        let seen = &self.seen[hash.place(self.seen.len())];
+        if seen.load(Ordering::Relaxed) == hash.tag() {
+            self.store(hash, key, point);
+        } else {
+            seen.store(hash.tag(), Ordering::Relaxed);
+        }
+    }
+
+    fn store(&self, hash: KeyHash, key: &[u8; 32], point: &P) {
+        let place = hash.place(self.sets.len());
+        if let Ok(mut set) = self.sets[place].try_write() {
+            let Some(way) = set.insert(Entry { key: *key, point: *point }) else { return };
+            // Only whoever holds the lock writes the set's tags.
+            let tags = self.tags[place].load(Ordering::Relaxed);
+            let others = tags & !(0xffff << (16 * way));
+            let tags = others | u64::from(hash.tag()) << (16 * way);
+            self.tags[place].store(tags, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The tag of one way.
+fn tag_at(tags: u64, way: usize) -> u16 {
+    u16::try_from(tags >> (16 * way) & 0xffff).expect("16 bits are left")
 }
 
 impl<P: Copy + Default> Set<P> {
@@ -87,18 +134,47 @@ impl<P: Copy + Default> Set<P> {
         Self { entries: [vacant; WAYS], used: 0, replace_next: 0 }
     }
 
-    /// Adds an entry, in place of the oldest when all are used.
-    fn insert(&mut self, entry: Entry<P>) {
+    /// Adds an entry, in place of the oldest when all are used; answers its way, unless the key is
+    /// there already.
+    fn insert(&mut self, entry: Entry<P>) -> Option<usize> {
         if self.entries[..self.used].iter().any(|known| known.key == entry.key) {
-            return;
+            return None;
         }
-        if self.used < WAYS {
-            self.entries[self.used] = entry;
+        let way = if self.used < WAYS {
             self.used += 1;
+            self.used - 1
         } else {
-            self.entries[self.replace_next] = entry;
-            self.replace_next = (self.replace_next + 1) % WAYS;
+            let way = self.replace_next;
+            self.replace_next = (way + 1) % WAYS;
+            way
+        };
+        self.entries[way] = entry;
+        Some(way)
+    }
+}
+
+/// The distinct keys of one chunk, in the order in which they come.
+pub(crate) struct Distinct<'a> {
+    places: HashTable<usize>,
+    pub(crate) keys: Vec<(KeyHash, &'a [u8; 32])>,
+}
+
+impl<'a> Distinct<'a> {
+    /// Room for the keys of so many items.
+    pub(crate) fn new(items: usize) -> Self {
+        Self { places: HashTable::with_capacity(items), keys: Vec::with_capacity(items) }
+    }
+
+    /// The place of a key, a new one if it did not come before.
+    pub(crate) fn place(&mut self, hash: KeyHash, key: &'a [u8; 32]) -> usize {
+        let Self { places, keys } = self;
+        let equal = |place: &usize| keys[*place].1 == key;
+        let entry = places.entry(hash.0, equal, |place| keys[*place].0.0);
+        let place = *entry.or_insert(keys.len()).get();
+        if place == keys.len() {
+            keys.push((hash, key));
         }
+        place
     }
 }
 
@@ -114,6 +190,14 @@ mod tests {
         (point.compress().to_bytes(), point)
     }
 
+    fn get(keys: &Keys<EdwardsPoint>, key: &[u8; 32]) -> Option<EdwardsPoint> {
+        keys.get(keys.hash(key), key)
+    }
+
+    fn store(keys: &Keys<EdwardsPoint>, key: &[u8; 32], point: &EdwardsPoint) {
+        keys.store(keys.hash(key), key, point);
+    }
+
     fn count(keys: &Keys<EdwardsPoint>) -> usize {
         keys.sets.iter().map(|set| set.read().unwrap().used).sum()
     }
@@ -123,14 +207,14 @@ mod tests {
         // One set: every key is compared with every other.
         let keys = Keys::with_sets(1);
         let (key, point) = pair(7);
-        keys.insert(&key, &point);
-        assert_eq!(keys.get(&key), Some(point));
+        store(&keys, &key, &point);
+        assert_eq!(get(&keys, &key), Some(point));
         for bit in 0..256 {
             let mut other = key;
             other[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(keys.get(&other), None, "bit {bit}");
+            assert_eq!(get(&keys, &other), None, "bit {bit}");
         }
-        assert_eq!(keys.get(&[0; 32]), None, "an unused place is no key");
+        assert_eq!(get(&keys, &[0; 32]), None, "an unused place is no key");
     }
 
     #[test]
@@ -138,15 +222,15 @@ mod tests {
         let keys = Keys::with_sets(8);
         let pairs: Vec<_> = (0..200).map(pair).collect();
         for (number, (key, point)) in pairs.iter().enumerate() {
-            keys.insert(key, point);
-            keys.insert(key, point);
-            assert_eq!(keys.get(key), Some(*point), "the newest is kept");
+            store(&keys, key, point);
+            store(&keys, key, point);
+            assert_eq!(get(&keys, key), Some(*point), "the newest is kept");
             assert!(count(&keys) <= (number + 1).min(8 * WAYS));
         }
-        let kept = pairs.iter().filter(|(key, _)| keys.get(key).is_some()).count();
+        let kept = pairs.iter().filter(|(key, _)| get(&keys, key).is_some()).count();
         assert_eq!(kept, count(&keys));
         for (key, point) in &pairs {
-            assert!(keys.get(key).is_none_or(|found| found == *point));
+            assert!(get(&keys, key).is_none_or(|found| found == *point));
         }
     }
 
@@ -155,9 +239,9 @@ mod tests {
         let keys = Keys::with_sets(1);
         let pairs: Vec<_> = (0..7).map(pair).collect();
         for (key, point) in &pairs {
-            keys.insert(key, point);
+            store(&keys, key, point);
         }
-        let kept: Vec<_> = pairs.iter().map(|(key, _)| keys.get(key).is_some()).collect();
+        let kept: Vec<_> = pairs.iter().map(|(key, _)| get(&keys, key).is_some()).collect();
         assert_eq!(kept, [false, false, false, true, true, true, true]);
     }
 
@@ -171,8 +255,8 @@ mod tests {
                 scope.spawn(move || {
                     for step in 0..4_000 {
                         let (key, point) = &pairs[(start * 8 + step) % pairs.len()];
-                        assert!(keys.get(key).is_none_or(|found| found == *point));
-                        keys.insert(key, point);
+                        assert!(get(&keys, key).is_none_or(|found| found == *point));
+                        store(&keys, key, point);
                     }
                 });
             }
@@ -184,14 +268,24 @@ mod tests {
     fn a_set_that_is_being_written_is_a_miss_and_nobody_waits() {
         let keys = Keys::with_sets(1);
         let (key, point) = pair(1);
-        keys.insert(&key, &point);
+        store(&keys, &key, &point);
         let guard = keys.sets[0].write().unwrap();
-        assert_eq!(keys.get(&key), None);
+        assert_eq!(get(&keys, &key), None);
         let (other, other_point) = pair(2);
-        keys.insert(&other, &other_point);
+        store(&keys, &other, &other_point);
         drop(guard);
-        assert_eq!(keys.get(&key), Some(point));
-        assert_eq!(keys.get(&other), None);
+        assert_eq!(get(&keys, &key), Some(point));
+        assert_eq!(get(&keys, &other), None);
+    }
+
+    #[test]
+    fn a_key_is_stored_when_it_is_seen_again() {
+        let keys = Keys::with_sets(8);
+        let (key, point) = pair(1);
+        keys.see(keys.hash(&key), &key, &point);
+        assert_eq!(get(&keys, &key), None);
+        keys.see(keys.hash(&key), &key, &point);
+        assert_eq!(get(&keys, &key), Some(point));
     }
 
     #[test]

@@ -18,7 +18,6 @@ mod together;
 
 use std::arch::x86_64::_mm512_mask_mov_epi64;
 use std::collections::HashMap;
-use std::hash::RandomState;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -30,6 +29,7 @@ use together::Sum;
 
 use crate::batch::{Price, Prices};
 use crate::coefficients::Coefficients;
+use crate::keys::{Distinct, KeyHash};
 use crate::rule::{encoding_is_allowed, response_is_allowed, split};
 use crate::{Item, Verdict};
 
@@ -57,6 +57,7 @@ struct Claim {
 
 /// A distinct key of the chunk.
 struct Key {
+    hash: KeyHash,
     bytes: [u8; 32],
     point: AffineRow,
     /// Whether it came from the cache, so that it need not be put there.
@@ -129,63 +130,44 @@ impl super::Backend for Backend {
         }
         for (key, valid) in decoded.keys.iter().zip(valid) {
             if valid && !key.cached {
-                cache.points.insert(&key.bytes, &key.point);
+                cache.points.see(key.hash, &key.bytes, &key.point);
             }
         }
     }
 }
 
-/// A chunk's distinct keys while they are decoded.
-struct KeysFound<'a> {
-    /// The place of each key; `None` for one whose encoding is not allowed.
-    places: HashMap<&'a [u8; 32], Option<usize>, RandomState>,
-    /// The keys, with the points of those that were in the cache.
-    keys: Vec<(&'a [u8; 32], Option<AffineRow>)>,
-}
-
-impl<'a> KeysFound<'a> {
-    fn place(&mut self, key: &'a [u8; 32], cache: &Cache) -> Option<usize> {
-        let keys = &mut self.keys;
-        *self.places.entry(key).or_insert_with(|| {
-            let cached = cache.points.get(key);
-            (cached.is_some() || encoding_is_allowed(key)).then(|| {
-                keys.push((key, cached));
-                keys.len() - 1
-            })
-        })
-    }
-}
-
 #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
 fn decode(items: &[Item<'_>], cache: &Cache, admitted: &mut Vec<usize>) -> Decoded {
-    let places = HashMap::with_capacity_and_hasher(items.len(), cache.points.hasher().clone());
-    let mut found = KeysFound { places, keys: Vec::with_capacity(items.len()) };
+    let mut distinct = Distinct::new(items.len());
     // First what bytes alone decide; then all points at once, each a place in `encodings`.
     let mut candidates = Vec::with_capacity(items.len());
     let mut encodings = Vec::with_capacity(2 * items.len());
     for (index, item) in items.iter().enumerate() {
         let (commitment, response) = split(item.signature);
-        if !response_is_allowed(response) || !encoding_is_allowed(commitment) {
-            continue;
-        }
-        if let Some(key) = found.place(item.key, cache) {
+        if response_is_allowed(response)
+            && encoding_is_allowed(commitment)
+            && encoding_is_allowed(item.key)
+        {
             encodings.push(*commitment);
+            let key = distinct.place(cache.points.hash(item.key), item.key);
             candidates.push((index, key));
         }
     }
-    let unknown = found.keys.iter().filter(|(_, cached)| cached.is_none());
-    encodings.extend(unknown.map(|(bytes, _)| **bytes));
+    let look_up = |(hash, bytes): &(KeyHash, &[u8; 32])| cache.points.get(*hash, bytes);
+    let cached: Vec<Option<AffineRow>> = distinct.keys.iter().map(look_up).collect();
+    let unknown = distinct.keys.iter().zip(&cached).filter(|(_, cached)| cached.is_none());
+    encodings.extend(unknown.map(|((_, bytes), _)| **bytes));
     let points = decode_points(&encodings);
     let (commitments, unknown) = points.split_at(candidates.len());
     let mut unknown = unknown.iter();
-    let mut exists = Vec::with_capacity(found.keys.len());
-    let mut keys = Vec::with_capacity(found.keys.len());
-    for (bytes, cached) in found.keys {
+    let mut exists = Vec::with_capacity(cached.len());
+    let mut keys = Vec::with_capacity(cached.len());
+    for ((hash, bytes), cached) in distinct.keys.into_iter().zip(cached) {
         let point = cached.or_else(|| *unknown.next().expect("each one was decoded"));
         exists.push(point.is_some());
         // One that does not exist has no claims.
         let point = point.unwrap_or(AffineRow::IDENTITY);
-        keys.push(Key { bytes: *bytes, point, cached: cached.is_some() });
+        keys.push(Key { hash, bytes: *bytes, point, cached: cached.is_some() });
     }
     let mut decoded = Decoded {
         commitments: Vec::with_capacity(candidates.len()),
@@ -328,7 +310,7 @@ fn hold_alone(decoded: &Decoded, range: Range<usize>, cache: &Cache, verdicts: &
     for entry in cold {
         if verdicts[entry - start].is_valid() {
             let key = &decoded.keys[decoded.claims[entry].key_index];
-            cache.count_use(&key.bytes, &key.point);
+            cache.count_use(key.hash, &key.bytes, &key.point);
         }
     }
     let waiting = cache.take_waiting();

@@ -1,7 +1,5 @@
 //! The reference backend: curve25519-dalek's multiscalar multiplication, on any CPU.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::ops::Range;
 
 use curve25519_dalek::constants::ED25519_BASEPOINT_POINT;
@@ -11,7 +9,7 @@ use curve25519_dalek::traits::{IsIdentity, VartimeMultiscalarMul};
 
 use crate::batch::{Price, Prices};
 use crate::coefficients::Coefficients;
-use crate::keys::Keys;
+use crate::keys::{Distinct, KeyHash, Keys};
 use crate::rule::{Claim, decode_point};
 use crate::{Item, Verdict};
 
@@ -32,7 +30,9 @@ struct KeyedClaim {
 }
 
 /// A distinct key of the chunk.
+#[derive(Default)]
 struct Key {
+    hash: KeyHash,
     bytes: [u8; 32],
     point: EdwardsPoint,
     /// Whether it came from the cache, so that it need not be put there.
@@ -72,29 +72,23 @@ impl super::Backend for Backend {
         admitted: &mut Vec<usize>,
     ) -> Decoded {
         assert!(admitted.is_empty());
+        let mut distinct = Distinct::new(items.len());
+        let mut places = Vec::with_capacity(items.len());
+        places.extend(items.iter().map(|item| distinct.place(cache.hash(item.key), item.key)));
+        // A key that is not allowed is refused only once.
+        let find = |(hash, bytes): &(KeyHash, &[u8; 32])| Key::find(*hash, bytes, cache);
+        let found: Vec<Option<Key>> = distinct.keys.iter().map(find).collect();
         let mut claims = Vec::with_capacity(items.len());
-        let mut keys = Vec::with_capacity(items.len());
-        // The place of each key in `keys`; `None` for a key that is not allowed, which is then
-        // refused only once.
-        let mut places = HashMap::with_capacity_and_hasher(items.len(), cache.hasher().clone());
-        for (index, item) in items.iter().enumerate() {
-            let place = match places.entry(item.key) {
-                Entry::Occupied(entry) => *entry.get(),
-                Entry::Vacant(entry) => {
-                    let place = Key::find(item.key, cache).map(|key| {
-                        keys.push(key);
-                        keys.len() - 1
-                    });
-                    *entry.insert(place)
-                }
-            };
-            let Some(key_index) = place else { continue };
-            let Some(claim) = Claim::decode(item) else {
+        for ((index, item), place) in items.iter().enumerate().zip(places) {
+            if found[place].is_none() {
                 continue;
-            };
-            claims.push(KeyedClaim { claim, key_index });
+            }
+            let Some(claim) = Claim::decode(item) else { continue };
+            claims.push(KeyedClaim { claim, key_index: place });
             admitted.push(index);
         }
+        // One that is not allowed has no claims; its place stays.
+        let keys = found.into_iter().map(Option::unwrap_or_default).collect();
         Decoded { claims, keys }
     }
 
@@ -157,7 +151,7 @@ impl super::Backend for Backend {
         }
         for (key, valid) in decoded.keys.iter().zip(valid) {
             if valid && !key.cached {
-                cache.insert(&key.bytes, &key.point);
+                cache.see(key.hash, &key.bytes, &key.point);
             }
         }
     }
@@ -165,10 +159,10 @@ impl super::Backend for Backend {
 
 impl Key {
     /// Takes a key from the cache or decodes it; `None` when it is not allowed.
-    fn find(bytes: &[u8; 32], cache: &Keys<EdwardsPoint>) -> Option<Self> {
-        let found = cache.get(bytes);
+    fn find(hash: KeyHash, bytes: &[u8; 32], cache: &Keys<EdwardsPoint>) -> Option<Self> {
+        let found = cache.get(hash, bytes);
         let cached = found.is_some();
         let point = found.or_else(|| decode_point(bytes))?;
-        Some(Self { bytes: *bytes, point, cached })
+        Some(Self { hash, bytes: *bytes, point, cached })
     }
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use chacha20::ChaCha12Rng;
 use chacha20::rand_core::SeedableRng;
 use commonware_codec::{Copying, DecodeExt};
-use commonware_cryptography::ed25519::{PublicKey, Signature};
+use commonware_cryptography_curve25519::signing::{Signature, VerifyingKey as PublicKey};
 use commonware_cryptography::{BatchEntry, BatchVerifier};
 use commonware_parallel::{Rayon, Sequential, Strategy};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
@@ -78,7 +78,7 @@ impl Commonware {
 
 impl Subject for Commonware {
     fn label(&self) -> Label {
-        Label::new("commonware-cryptography::verify_batch")
+        Label::new("commonware-cryptography-curve25519::verify_batch")
     }
 
     fn pass(&mut self, inputs: &Inputs) -> Result<Pass, Failure> {

@@ -10,13 +10,12 @@
 //! fixed number of places, where the least used of late goes first.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use super::hot::{TABLE_BYTES, Table};
 use super::point::AffineRow;
-use crate::keys::Keys;
+use crate::keys::{KeyHash, Keys};
 
 /// Most keys with tables: 512 of 37 KB are 19 MB.
 const HOT_KEYS_MAX: usize = 512;
@@ -42,7 +41,6 @@ pub(crate) struct Cache {
     /// Number of tables, so that nothing is locked while there are none.
     count: AtomicUsize,
     counters: Box<[AtomicU32]>,
-    hasher: RandomState,
     waiting: Mutex<Vec<([u8; 32], AffineRow)>>,
     budget: AtomicU64,
 }
@@ -60,7 +58,6 @@ impl Cache {
             tables: RwLock::default(),
             count: AtomicUsize::new(0),
             counters: (0..COUNTERS).map(|_| AtomicU32::new(0)).collect(),
-            hasher: RandomState::new(),
             waiting: Mutex::default(),
             budget: AtomicU64::new(0),
         }
@@ -81,14 +78,13 @@ impl Cache {
     }
 
     /// A valid signature of a key without a table was checked alone.
-    pub(super) fn count_use(&self, key: &[u8; 32], point: &AffineRow) {
+    pub(super) fn count_use(&self, hash: KeyHash, key: &[u8; 32], point: &AffineRow) {
         let earned = self.budget.load(Ordering::Relaxed) + CHECK_PRICE;
         // Lost when two threads count at once: it is an estimate.
         self.budget.store(earned.min(BUDGET_MAX), Ordering::Relaxed);
         // The counter of a hash has the tag of one key, upper 24 bits, and its uses.
-        let hash = self.hasher.hash_one(key);
-        let counter = &self.counters[usize::try_from(hash).unwrap_or(0) % COUNTERS];
-        let tag = u32::try_from(hash >> 40).expect("24 bits are left") << 8;
+        let counter = &self.counters[usize::try_from(hash.0).expect("64 bits") % COUNTERS];
+        let tag = u32::try_from(hash.0 >> 40).expect("24 bits are left") << 8;
         let before = counter.load(Ordering::Relaxed);
         let uses = before & 0xff;
         let after = match before & !0xff == tag {
@@ -157,7 +153,8 @@ mod tests {
 
     fn use_times(cache: &Cache, number: u64, times: u64) {
         for _ in 0..times {
-            cache.count_use(&key(number), &AffineRow::IDENTITY);
+            let hash = cache.points.hash(&key(number));
+            cache.count_use(hash, &key(number), &AffineRow::IDENTITY);
         }
     }
 
