@@ -138,6 +138,17 @@ const CANDIDATES: &[Candidate] = &[
     Candidate { name: "portable", detect: || Ok(Detected::Portable(portable::Backend::detect())) },
 ];
 
+/// The names of all backends of this build, the fastest first.
+pub const BACKENDS: &[&str] = &{
+    let mut names = [""; CANDIDATES.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = CANDIDATES[index].name;
+        index += 1;
+    }
+    names
+};
+
 /// Which backend runs and why: a line for the log at start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {

@@ -26,12 +26,23 @@ pub(crate) struct Shared {
     pub(crate) failures: Failures,
 }
 
+/// How a chunk is to be judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Together in parts, where that pays.
+    Together,
+    /// Each item by its own equation.
+    Alone,
+}
+
 /// The job of judging one chunk: `verdicts[i]` answers `items[i]`.
 pub(crate) struct Chunk<'a, 'b> {
     /// At most [`CHUNK_ITEMS_MAX`] items.
     pub(crate) items: &'a [Item<'b>],
     /// As many verdicts.
     pub(crate) verdicts: &'a mut [Verdict],
+    /// How.
+    pub(crate) way: Way,
     /// The verifier's secret and memory of failures.
     pub(crate) shared: &'a Shared,
 }
@@ -40,18 +51,22 @@ impl Job for Chunk<'_, '_> {
     type Output = ();
 
     fn run<B: Backend>(self, backend: B, cache: &B::Cache) {
-        let Chunk { items, verdicts, shared } = self;
+        let Chunk { items, verdicts, way, shared } = self;
         assert_eq!(items.len(), verdicts.len());
         assert!(items.len() <= CHUNK_ITEMS_MAX);
         let mut admitted = Vec::with_capacity(items.len());
         let decoded = backend.decode(items, cache, &mut admitted);
-        // Only now, when nobody can change what was decoded and hashed, is the stream of
-        // coefficients opened.
-        let mut coefficients = shared.secret.coefficients();
         let mut answers = vec![Verdict::Invalid; admitted.len()];
-        match shared.failures.size(&B::PRICES, answers.len()) {
+        let size = match way {
+            Way::Together => shared.failures.size(&B::PRICES, answers.len()),
+            Way::Alone => None,
+        };
+        match size {
             None => backend.hold_alone(&decoded, 0..answers.len(), cache, &mut answers),
             Some(size) => {
+                // Only now, when nobody can change what was decoded and hashed, is the stream of
+                // coefficients opened.
+                let mut coefficients = shared.secret.coefficients();
                 for range in parts(answers.len(), size) {
                     let answers = &mut answers[range.clone()];
                     judge(backend, &decoded, range, cache, &mut coefficients, answers);

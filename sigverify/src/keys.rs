@@ -162,12 +162,23 @@ pub(crate) struct Distinct<'a> {
 impl<'a> Distinct<'a> {
     /// Room for the keys of so many items.
     pub(crate) fn new(items: usize) -> Self {
-        Self { places: HashTable::with_capacity(items), keys: Vec::with_capacity(items) }
+        let places = if items <= Self::FEW { 0 } else { items };
+        Self { places: HashTable::with_capacity(places), keys: Vec::with_capacity(items) }
     }
+
+    /// So many keys are looked through sooner than a table is made.
+    const FEW: usize = 8;
 
     /// The place of a key, a new one if it did not come before.
     pub(crate) fn place(&mut self, hash: KeyHash, key: &'a [u8; 32]) -> usize {
         let Self { places, keys } = self;
+        if keys.capacity() <= Self::FEW {
+            let known = keys.iter().position(|(_, known)| *known == key);
+            return known.unwrap_or_else(|| {
+                keys.push((hash, key));
+                keys.len() - 1
+            });
+        }
         let equal = |place: &usize| keys[*place].1 == key;
         let entry = places.entry(hash.0, equal, |place| keys[*place].0.0);
         let place = *entry.or_insert(keys.len()).get();
@@ -255,8 +266,8 @@ mod tests {
                 scope.spawn(move || {
                     for step in 0..4_000 {
                         let (key, point) = &pairs[(start * 8 + step) % pairs.len()];
-                        assert!(get(&keys, key).is_none_or(|found| found == *point));
-                        store(&keys, key, point);
+                        assert!(get(keys, key).is_none_or(|found| found == *point));
+                        store(keys, key, point);
                     }
                 });
             }

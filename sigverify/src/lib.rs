@@ -61,7 +61,7 @@ mod keys;
 mod pool;
 mod rule;
 
-pub use backend::Choice;
+pub use backend::{BACKENDS, Choice};
 pub use batch::CHUNK_ITEMS_MAX;
 pub use keys::KEYS_CACHED_MAX;
 pub use pool::{Options, THREADS_MAX, Verifier};

@@ -39,16 +39,18 @@ pub(crate) struct Backend(());
 
 /// A chunk's admitted items: their claims, and each distinct key once.
 pub(crate) struct Decoded {
-    /// The points R, an entry each.
-    commitments: Vec<AffineRow>,
-    /// The rest of each entry.
+    /// The points of all entries and keys, and some that nobody refers to.
+    points: Vec<AffineRow>,
     claims: Vec<Claim>,
     keys: Vec<Key>,
 }
 
-/// An entry's scalars, and the index of its key in [`Decoded::keys`].
+/// One entry: where its point R and its key are, and its scalars.
 struct Claim {
-    key_index: usize,
+    /// Index in [`Decoded::points`].
+    commitment: usize,
+    /// Index in [`Decoded::keys`].
+    key: usize,
     /// k·R of Montgomery's products, limbs.
     challenge_times_r: [u64; 8],
     /// S, words.
@@ -59,9 +61,20 @@ struct Claim {
 struct Key {
     hash: KeyHash,
     bytes: [u8; 32],
-    point: AffineRow,
+    /// Index in [`Decoded::points`].
+    point: usize,
     /// Whether it came from the cache, so that it need not be put there.
     cached: bool,
+}
+
+impl Decoded {
+    fn commitment(&self, claim: &Claim) -> &AffineRow {
+        &self.points[claim.commitment]
+    }
+
+    fn key(&self, claim: &Claim) -> &AffineRow {
+        &self.points[self.keys[claim.key].point]
+    }
 }
 
 impl Backend {
@@ -126,11 +139,11 @@ impl super::Backend for Backend {
         assert_eq!(decoded.claims.len(), verdicts.len());
         let mut valid = vec![false; decoded.keys.len()];
         for (claim, verdict) in decoded.claims.iter().zip(verdicts) {
-            valid[claim.key_index] |= verdict.is_valid();
+            valid[claim.key] |= verdict.is_valid();
         }
         for (key, valid) in decoded.keys.iter().zip(valid) {
             if valid && !key.cached {
-                cache.points.see(key.hash, &key.bytes, &key.point);
+                cache.points.see(key.hash, &key.bytes, &decoded.points[key.point]);
             }
         }
     }
@@ -153,36 +166,35 @@ fn decode(items: &[Item<'_>], cache: &Cache, admitted: &mut Vec<usize>) -> Decod
             candidates.push((index, key));
         }
     }
-    let look_up = |(hash, bytes): &(KeyHash, &[u8; 32])| cache.points.get(*hash, bytes);
-    let cached: Vec<Option<AffineRow>> = distinct.keys.iter().map(look_up).collect();
-    let unknown = distinct.keys.iter().zip(&cached).filter(|(_, cached)| cached.is_none());
-    encodings.extend(unknown.map(|((_, bytes), _)| **bytes));
-    let points = decode_points(&encodings);
-    let (commitments, unknown) = points.split_at(candidates.len());
-    let mut unknown = unknown.iter();
-    let mut exists = Vec::with_capacity(cached.len());
-    let mut keys = Vec::with_capacity(cached.len());
-    for ((hash, bytes), cached) in distinct.keys.into_iter().zip(cached) {
-        let point = cached.or_else(|| *unknown.next().expect("each one was decoded"));
-        exists.push(point.is_some());
-        // One that does not exist has no claims.
-        let point = point.unwrap_or(AffineRow::IDENTITY);
+    // Behind the points that are decoded come those that are known.
+    let mut known = Vec::new();
+    let mut keys = Vec::with_capacity(distinct.keys.len());
+    for (hash, bytes) in distinct.keys {
+        let cached = cache.points.get(hash, bytes);
+        let point = encodings.len();
+        match cached {
+            Some(row) => known.push((keys.len(), row)),
+            None => encodings.push(*bytes),
+        }
         keys.push(Key { hash, bytes: *bytes, point, cached: cached.is_some() });
     }
-    let mut decoded = Decoded {
-        commitments: Vec::with_capacity(candidates.len()),
-        claims: Vec::with_capacity(candidates.len()),
-        keys,
-    };
-    for ((index, key), commitment) in candidates.into_iter().zip(commitments) {
-        let Some(commitment) = commitment.filter(|_| exists[key]) else { continue };
-        admitted.push(index);
-        decoded.commitments.push(commitment);
-        decoded.claims.push(Claim {
-            key_index: key,
-            challenge_times_r: [0; 8],
-            response: words(split(items[index].signature).1),
-        });
+    let (mut points, exists) = decode_points(&encodings, known.len());
+    for (key, row) in known {
+        keys[key].point = points.len();
+        points.push(row);
+    }
+    let mut decoded = Decoded { points, claims: Vec::with_capacity(candidates.len()), keys };
+    for (commitment, (index, key)) in candidates.into_iter().enumerate() {
+        let Key { point, cached, .. } = decoded.keys[key];
+        if exists[commitment] && (cached || exists[point]) {
+            admitted.push(index);
+            decoded.claims.push(Claim {
+                commitment,
+                key,
+                challenge_times_r: [0; 8],
+                response: words(split(items[index].signature).1),
+            });
+        }
     }
     for (group, claims) in admitted.chunks(8).zip(decoded.claims.chunks_mut(8)) {
         let item = |lane: usize| &items[group[lane.min(group.len() - 1)]];
@@ -197,13 +209,16 @@ fn decode(items: &[Item<'_>], cache: &Cache, admitted: &mut Vec<usize>) -> Decod
     decoded
 }
 
-/// The rows of encoded points, sixteen at a time; `None` where there is no such point.
+/// The rows of encoded points, sixteen at a time, and whether there is such a point; with room for
+/// more rows.
 #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-fn decode_points(encodings: &[[u8; 32]]) -> Vec<Option<AffineRow>> {
-    let mut points = Vec::with_capacity(encodings.len().next_multiple_of(8));
+fn decode_points(encodings: &[[u8; 32]], more: usize) -> (Vec<AffineRow>, Vec<bool>) {
+    let rows = encodings.len().next_multiple_of(8);
+    let mut points = Vec::with_capacity(rows + more);
+    let mut exists = Vec::with_capacity(rows);
     let mut take = |(decoded, found): (point::Decoded, u8)| {
-        let rows = decoded.affine().to_rows().into_iter().enumerate();
-        points.extend(rows.map(|(lane, row)| (found >> lane & 1 == 1).then_some(row)));
+        points.extend(decoded.affine().to_rows());
+        exists.extend((0..8).map(|lane| found >> lane & 1 == 1));
     };
     for group in encodings.chunks(16) {
         // Lanes that are left over repeat the last one.
@@ -218,32 +233,34 @@ fn decode_points(encodings: &[[u8; 32]]) -> Vec<Option<AffineRow>> {
             take(second);
         }
     }
-    points.truncate(encodings.len());
-    points
+    (points, exists)
 }
 
 #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
 fn hold_together(decoded: &Decoded, range: Range<usize>, coefficients: &mut Coefficients) -> bool {
-    let claims = &decoded.claims[range.clone()];
-    let commitments = &decoded.commitments[range];
+    let claims = &decoded.claims[range];
     let mut sum = Sum::new(claims.len(), claims.len().min(decoded.keys.len()) + 1);
     let mut key_sums = vec![[0_u64; 8]; decoded.keys.len()];
     let mut base_sum = [0_u64; 5];
-    for (claims, commitments) in claims.chunks(8).zip(commitments.chunks(8)) {
+    for claims in claims.chunks(8) {
+        let mut commitments = [AffineRow::IDENTITY; 8];
+        for (row, claim) in commitments.iter_mut().zip(claims) {
+            *row = *decoded.commitment(claim);
+        }
         let mut low = [0; 8];
         let mut high = [0; 8];
         for (low, high) in low.iter_mut().zip(&mut high).take(claims.len()) {
             [*low, *high] = coefficients.draw_words();
         }
         let words = [load(&low), load(&high), splat(0), splat(0)];
-        let coefficients = sum.add_short(commitments, &Scalars::from_words(words));
+        let coefficients = sum.add_short(&commitments[..claims.len()], &Scalars::from_words(words));
         let row = |lane: usize| claims[lane.min(claims.len() - 1)].challenge_times_r;
         let challenges = from_rows(std::array::from_fn(row)).times(&coefficients).limbs();
         let row = |lane: usize| claims[lane.min(claims.len() - 1)].response;
         let [w0, w1, w2, w3, ..] = transpose(std::array::from_fn(|lane| load(&row(lane))));
         let responses = Scalars::from_words([w0, w1, w2, w3]).times(&coefficients).limbs();
         for (lane, claim) in claims.iter().enumerate() {
-            let key_sum = &mut key_sums[claim.key_index];
+            let key_sum = &mut key_sums[claim.key];
             for limb in 0..5 {
                 key_sum[limb] += challenges[limb][lane];
                 base_sum[limb] += responses[limb][lane];
@@ -256,7 +273,7 @@ fn hold_together(decoded: &Decoded, range: Range<usize>, coefficients: &mut Coef
         let mut points = [AffineRow::IDENTITY; 8];
         let mut sums = [[0; 8]; 8];
         for (lane, key) in group.iter().enumerate() {
-            points[lane] = decoded.keys[*key].point;
+            points[lane] = decoded.points[decoded.keys[*key].point];
             sums[lane] = key_sums[*key];
         }
         let Scalars(limbs) = from_rows(sums);
@@ -279,15 +296,15 @@ fn hold_alone(decoded: &Decoded, range: Range<usize>, cache: &Cache, verdicts: &
         cold.extend(range.clone());
     }
     for entry in range.skip(cold.len()) {
-        let key = decoded.claims[entry].key_index;
+        let key = decoded.claims[entry].key;
         let table = tables.entry(key).or_insert_with(|| cache.table(&decoded.keys[key].bytes));
         if table.is_some() { hot.push(entry) } else { cold.push(entry) }
     }
     // Rows of one table, one after the other.
-    hot.sort_by_key(|entry| decoded.claims[*entry].key_index);
+    hot.sort_by_key(|entry| decoded.claims[*entry].key);
     for group in hot.chunks(8) {
         let table = |lane: usize| {
-            let key = decoded.claims[group[lane.min(group.len() - 1)]].key_index;
+            let key = decoded.claims[group[lane.min(group.len() - 1)]].key;
             &tables[&key].as_ref().expect("it was just found").table
         };
         let hold = hot::hold(&std::array::from_fn(table), &equations(decoded, group));
@@ -309,8 +326,8 @@ fn hold_alone(decoded: &Decoded, range: Range<usize>, cache: &Cache, verdicts: &
     }
     for entry in cold {
         if verdicts[entry - start].is_valid() {
-            let key = &decoded.keys[decoded.claims[entry].key_index];
-            cache.count_use(key.hash, &key.bytes, &key.point);
+            let key = &decoded.keys[decoded.claims[entry].key];
+            cache.count_use(key.hash, &key.bytes, &decoded.points[key.point]);
         }
     }
     let waiting = cache.take_waiting();
@@ -324,12 +341,11 @@ fn hold_alone(decoded: &Decoded, range: Range<usize>, cache: &Cache, verdicts: &
 #[inline]
 #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
 fn equations<'a>(decoded: &'a Decoded, group: &[usize]) -> alone::Equations<'a> {
-    let entry = |lane: usize| group[lane.min(group.len() - 1)];
-    let claim = |lane: usize| &decoded.claims[entry(lane)];
+    let claim = |lane: usize| &decoded.claims[group[lane.min(group.len() - 1)]];
     let [w0, w1, w2, w3, ..] = transpose(std::array::from_fn(|lane| load(&claim(lane).response)));
     alone::Equations {
-        keys: std::array::from_fn(|lane| &decoded.keys[claim(lane).key_index].point),
-        commitments: std::array::from_fn(|lane| &decoded.commitments[entry(lane)]),
+        keys: std::array::from_fn(|lane| decoded.key(claim(lane))),
+        commitments: std::array::from_fn(|lane| decoded.commitment(claim(lane))),
         challenges: from_rows(std::array::from_fn(|lane| claim(lane).challenge_times_r))
             .without_r(),
         responses: Scalars::from_words([w0, w1, w2, w3]),
@@ -346,10 +362,9 @@ fn hold_single(decoded: &Decoded, entry: usize) -> bool {
     for (scalar, response) in scalars.iter_mut().zip(responses) {
         *scalar = _mm512_mask_mov_epi64(*scalar, 0b10, response);
     }
-    let key = &decoded.keys[claim.key_index].point;
-    let row = single::recompute(key, &Scalars(scalars));
+    let row = single::recompute(decoded.key(claim), &Scalars(scalars));
     let found = Extended::from_rows([&row; 8]);
-    alone::agree(&found, [&decoded.commitments[entry]; 8]) & 1 == 1
+    alone::agree(&found, [decoded.commitment(claim); 8]) & 1 == 1
 }
 
 /// The limbs of one scalar a row, five of eight words.

@@ -100,7 +100,8 @@ fn run(kinds: &[u8], shared: &Shared) -> Counts {
     let counts = Counts::default();
     // The worst start: whatever is not overwritten would pass.
     let mut verdicts = vec![Verdict::Valid; items.len()];
-    Chunk { items: &items, verdicts: &mut verdicts, shared }.run(Counting(&counts), &());
+    Chunk { items: &items, verdicts: &mut verdicts, way: Way::Together, shared }
+        .run(Counting(&counts), &());
     for (kind, verdict) in kinds.iter().zip(verdicts) {
         assert_eq!(verdict.is_valid(), *kind == VALID);
     }
@@ -226,5 +227,6 @@ impl Backend for Broken {
 fn arithmetic_that_contradicts_itself_stops_the_process() {
     let item = Item { key: &[0; 32], message: b"", signature: &[0; 64] };
     let (items, mut verdicts) = ([item; 8], [Verdict::Invalid; 8]);
-    Chunk { items: &items, verdicts: &mut verdicts, shared: &shared(7) }.run(Broken, &());
+    Chunk { items: &items, verdicts: &mut verdicts, way: Way::Together, shared: &shared(7) }
+        .run(Broken, &());
 }

@@ -4,15 +4,13 @@ use std::collections::BTreeMap;
 
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 
-/// Length of the messages that the ledger signs.
-pub(super) const MESSAGE_BYTES: usize = 47;
 /// How many signers there are when there are few.
 const KEYS_FEW: usize = 64;
 /// What commonware puts before a message: the length of its name space, then the name space.
 /// Messages begin with it, so that commonware can check the very bytes that the others check.
 pub(super) const NAMESPACE: &[u8; 14] = b"althing/bench\0";
-
-const _: () = assert!(MESSAGE_BYTES == 1 + NAMESPACE.len() + 32);
+/// Bytes before the part of a message that commonware is given.
+const PREFIX: usize = 1 + NAMESPACE.len();
 
 /// Who signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,46 +30,67 @@ impl Keys {
     }
 }
 
+/// What is checked in one group.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    /// Items of one call.
+    pub(super) items: usize,
+    /// Who signed.
+    pub(super) keys: Keys,
+    /// Length of each message.
+    pub(super) message_bytes: usize,
+    /// Of a hundred items so many are forged, spread evenly.
+    pub(super) invalid_percent: usize,
+    /// Threads that share a call.
+    pub(super) threads: usize,
+}
+
 /// A pool of signatures, and how many of them a call checks.
 #[derive(Clone)]
 pub(super) struct Inputs {
-    pub(super) items_per_call: usize,
+    pub(super) shape: Shape,
     /// Entry `i` of each list belongs to signature `i`.
     pub(super) keys: Vec<[u8; 32]>,
-    pub(super) messages: Vec<[u8; MESSAGE_BYTES]>,
+    pub(super) messages: Vec<Vec<u8>>,
     pub(super) signatures: Vec<[u8; 64]>,
+    /// What each one is.
+    pub(super) expected: Vec<bool>,
     /// Where the keys are known beforehand: what dalek decoded from them.
     pub(super) decoded: Option<Vec<VerifyingKey>>,
 }
 
 impl Inputs {
-    /// Signs a pool of messages; a multiple of `items_per_call` in number.
-    pub(super) fn new(seed: u64, keys: Keys, count: usize, items_per_call: usize) -> Self {
-        assert!(count.is_multiple_of(items_per_call), "every call is full");
+    /// Signs a pool of messages; a multiple of the items of a call in number.
+    pub(super) fn new(seed: u64, shape: Shape, count: usize) -> Self {
+        assert!(count.is_multiple_of(shape.items), "every call is full");
         let mut random = Random::new(seed);
-        let signers: usize = match keys {
+        let signers: usize = match shape.keys {
             Keys::Distinct => count,
             Keys::Few => KEYS_FEW,
         };
         let signers: Vec<SigningKey> =
             (0..signers).map(|_| SigningKey::from_bytes(&random.next())).collect();
         let mut inputs = Self {
-            items_per_call,
+            shape,
             keys: Vec::new(),
             messages: Vec::new(),
             signatures: Vec::new(),
+            expected: vec![true; count],
             decoded: None,
         };
         for signer in signers.iter().cycle().take(count) {
-            let message = message(&random.next());
+            let message = message(&random.next(), shape.message_bytes);
             inputs.keys.push(signer.verifying_key().to_bytes());
-            inputs.messages.push(message);
             inputs.signatures.push(signer.sign(&message).to_bytes());
+            inputs.messages.push(message);
         }
-        inputs.decoded = match keys {
+        inputs.decoded = match shape.keys {
             Keys::Distinct => None,
             Keys::Few => Some(inputs.decode()),
         };
+        let percent = shape.invalid_percent;
+        let forged = (0..count).filter(|place| place * percent % 100 < percent);
+        forged.for_each(|place| inputs.forge(place));
         inputs
     }
 
@@ -80,17 +99,23 @@ impl Inputs {
         self.keys.len()
     }
 
-    /// The same, with one message changed after it was signed.
+    /// The same, with one more message changed after it was signed.
     pub(super) fn with_forgery(&self, place: usize) -> Self {
         let mut inputs = self.clone();
-        inputs.messages[place][MESSAGE_BYTES - 1] ^= 1;
+        inputs.forge(place);
         inputs
+    }
+
+    fn forge(&mut self, place: usize) {
+        if std::mem::replace(&mut self.expected[place], false) {
+            *self.messages[place].last_mut().expect("messages are not empty") ^= 1;
+        }
     }
 
     /// The signer's part of one message: what commonware is given beside the name space.
     #[cfg(feature = "rivals")]
     pub(super) fn payload(&self, place: usize) -> &[u8] {
-        &self.messages[place][1 + NAMESPACE.len()..]
+        &self.messages[place][PREFIX..]
     }
 
     fn decode(&self) -> Vec<VerifyingKey> {
@@ -100,11 +125,12 @@ impl Inputs {
     }
 }
 
-fn message(payload: &[u8; 32]) -> [u8; MESSAGE_BYTES] {
-    let mut message = [0; MESSAGE_BYTES];
-    message[0] = u8::try_from(NAMESPACE.len()).expect("asserted above");
-    message[1..=NAMESPACE.len()].copy_from_slice(NAMESPACE);
-    message[1 + NAMESPACE.len()..].copy_from_slice(payload);
+fn message(seed: &[u8; 32], bytes: usize) -> Vec<u8> {
+    assert!(bytes >= PREFIX + 16, "room for what differs");
+    let mut message = vec![0; bytes];
+    message[0] = u8::try_from(NAMESPACE.len()).expect("a short name");
+    message[1..PREFIX].copy_from_slice(NAMESPACE);
+    blake3::Hasher::new().update(seed).finalize_xof().fill(&mut message[PREFIX..]);
     message
 }
 
@@ -133,9 +159,13 @@ mod tests {
 
     use super::*;
 
+    fn shape(keys: Keys, invalid_percent: usize) -> Shape {
+        Shape { items: 4, keys, message_bytes: 47, invalid_percent, threads: 1 }
+    }
+
     #[test]
     fn the_seed_decides_every_byte() {
-        let inputs = |seed| Inputs::new(seed, Keys::Distinct, 8, 4);
+        let inputs = |seed| Inputs::new(seed, shape(Keys::Distinct, 0), 8);
         assert_eq!(inputs(1).signatures, inputs(1).signatures);
         assert_ne!(inputs(1).keys, inputs(2).keys);
         assert_ne!(inputs(1).messages, inputs(2).messages);
@@ -143,22 +173,33 @@ mod tests {
 
     #[test]
     fn keys_are_as_many_as_promised() {
-        let count = |keys| Inputs::new(7, keys, 128, 8).keys.iter().collect::<BTreeSet<_>>().len();
+        let inputs = |keys| Inputs::new(7, shape(keys, 0), 128);
+        let count = |keys| inputs(keys).keys.iter().collect::<BTreeSet<_>>().len();
         assert_eq!(count(Keys::Distinct), 128);
         assert_eq!(count(Keys::Few), 64);
-        let few = Inputs::new(7, Keys::Few, 128, 8);
+        let few = inputs(Keys::Few);
         let decoded = few.decoded.as_ref().unwrap();
         assert!(decoded.iter().zip(&few.keys).all(|(key, bytes)| key.as_bytes() == bytes));
-        assert!(Inputs::new(7, Keys::Distinct, 8, 8).decoded.is_none());
+        assert!(inputs(Keys::Distinct).decoded.is_none());
     }
 
     #[test]
     fn a_forgery_changes_one_message_only() {
-        let inputs = Inputs::new(1, Keys::Few, 8, 4);
+        let inputs = Inputs::new(1, shape(Keys::Few, 0), 8);
         let forged = inputs.with_forgery(5);
         for place in 0..8 {
             assert_eq!(inputs.messages[place] == forged.messages[place], place != 5);
+            assert_eq!(forged.expected[place], place != 5);
         }
         assert_eq!(inputs.signatures, forged.signatures);
+    }
+
+    #[test]
+    fn forged_items_are_as_many_as_promised() {
+        for percent in [0, 1, 50, 100] {
+            let inputs = Inputs::new(1, shape(Keys::Few, percent), 400);
+            let forged = inputs.expected.iter().filter(|valid| !**valid).count();
+            assert_eq!(forged, 4 * percent);
+        }
     }
 }

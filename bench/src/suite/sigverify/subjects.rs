@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use ed25519_dalek::{Signature, VerifyingKey};
 use rayon::ThreadPool;
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use rayon::iter::{IndexedParallelIterator, ParallelIterator};
+use rayon::slice::ParallelSliceMut;
 use sigverify::{Item, Options, Verdict, Verifier};
 
-use super::inputs::{Inputs, Keys};
+use super::inputs::{Inputs, Keys, Shape};
 use crate::suite::{Failure, Label};
 
 /// Pieces for each thread where signatures are checked one by one: a thread that was held up
@@ -22,60 +23,57 @@ pub(super) trait Subject {
     /// Its name.
     fn label(&self) -> Label;
 
-    /// Checks the whole pool once, call by call.
+    /// Checks the whole pool once, call by call, and gives a verdict for every item.
     ///
     /// Errors: the machine's; what is invalid is an answer.
     fn pass(&mut self, inputs: &Inputs) -> Result<Pass, Failure>;
 }
 
-/// What one pass took, and whether each call found all of its items valid.
+/// What one pass took, and what it said of each item.
 pub(super) struct Pass {
     pub(super) elapsed: Duration,
-    pub(super) valid: Vec<bool>,
+    pub(super) verdicts: Vec<bool>,
 }
 
 /// The threads that a rival is given; `None` is the caller's own.
 pub(super) type Workers = Option<Arc<ThreadPool>>;
 
-/// Every subject of this build; the first is the baseline.
+/// Every subject of this build for a shape; the first is the baseline.
 ///
 /// Errors: the machine's, when a verifier cannot be made.
 pub(super) fn all(
-    keys: Keys,
-    threads: usize,
+    shape: Shape,
     workers: Option<&Arc<ThreadPool>>,
 ) -> Result<Vec<Box<dyn Subject>>, Failure> {
     let workers = workers.cloned();
-    let mut subjects: Vec<Box<dyn Subject>> = vec![
-        Box::new(DalekStrict { workers: workers.clone() }),
-        Box::new(DalekBatch { workers: workers.clone() }),
-    ];
-    #[cfg(feature = "rivals")]
-    {
-        let commonware = super::rivals::Commonware::new(threads, workers.clone())?;
-        subjects.push(Box::new(commonware));
+    let mut subjects: Vec<Box<dyn Subject>> =
+        vec![Box::new(DalekStrict { workers: workers.clone() })];
+    if shape.items > 1 {
+        subjects.push(Box::new(DalekBatch { workers: workers.clone() }));
     }
+    #[cfg(feature = "rivals")]
+    subjects.extend(super::rivals::all(shape, workers.as_ref())?);
     subjects.push(Box::new(Oracle { workers }));
     for backend in backends() {
-        subjects.push(Box::new(Ours::new(backend, keys, threads)?));
+        subjects.push(Box::new(Ours::new(backend, shape, Mode::Many)?));
+    }
+    if shape.items > 1 {
+        let fastest = backends().last().copied().unwrap_or("portable");
+        subjects.push(Box::new(Ours::new(fastest, shape, Mode::Each)?));
     }
     Ok(subjects)
 }
 
 /// The names of all subjects, for a machine that cannot run them.
-pub(super) fn labels(keys: Keys) -> Vec<Label> {
-    all(keys, 1, None).unwrap_or_default().iter().map(|subject| subject.label()).collect()
+pub(super) fn labels(shape: Shape) -> Vec<Label> {
+    let alone = Shape { threads: 1, ..shape };
+    all(alone, None).unwrap_or_default().iter().map(|subject| subject.label()).collect()
 }
 
-/// Our backends that this machine can run: the portable one, and the fastest where it is another.
+/// Our backends that this machine can run, the slowest first.
 fn backends() -> Vec<&'static str> {
-    let fastest = Verifier::new(&Options { backend: None, threads: 1 })
-        .map_or("portable", |verifier| verifier.backend().name);
-    let mut names = vec!["portable"];
-    if fastest != "portable" {
-        names.push(fastest);
-    }
-    names
+    let runs = |name: &&str| verifier(name, 1).is_ok();
+    sigverify::BACKENDS.iter().copied().rev().filter(runs).collect()
 }
 
 /// `VerifyingKey::verify_strict` for each item.
@@ -90,19 +88,19 @@ impl Subject for DalekStrict {
 
     fn pass(&mut self, inputs: &Inputs) -> Result<Pass, Failure> {
         let signatures = signatures(inputs);
-        let is_valid = |place: usize| {
-            key(inputs, place).is_some_and(|key| {
-                key.verify_strict(&inputs.messages[place], &signatures[place]).is_ok()
-            })
-        };
+        let is_valid = |place: usize| is_strictly_valid(inputs, &signatures, place);
         let workers = self.workers.as_deref();
-        Ok(timed(inputs, |call| {
-            spread(workers, PIECES_PER_THREAD, call, |mut piece| piece.all(is_valid))
-        }))
+        Ok(timed(inputs, |call, verdicts| by_item(workers, call, verdicts, is_valid)))
     }
 }
 
-/// `verify_batch`, one batch a thread.
+fn is_strictly_valid(inputs: &Inputs, signatures: &[Signature], place: usize) -> bool {
+    let check =
+        |key: VerifyingKey| key.verify_strict(&inputs.messages[place], &signatures[place]).is_ok();
+    key(inputs, place).is_some_and(check)
+}
+
+/// `verify_batch`, one batch a thread; item by item where that fails.
 struct DalekBatch {
     workers: Workers,
 }
@@ -128,8 +126,9 @@ impl Subject for DalekBatch {
                     .is_some_and(|keys| check(&keys)),
             }
         };
+        let is_valid = |place: usize| is_strictly_valid(inputs, &signatures, place);
         let workers = self.workers.as_deref();
-        Ok(timed(inputs, |call| spread(workers, 1, call, hold)))
+        Ok(timed(inputs, |call, verdicts| by_batch(workers, call, verdicts, hold, is_valid)))
     }
 }
 
@@ -147,41 +146,57 @@ impl Subject for Oracle {
         let items = items(inputs);
         let is_valid = |place: usize| sigverify::verify_one(&items[place]).is_valid();
         let workers = self.workers.as_deref();
-        Ok(timed(inputs, |call| {
-            spread(workers, PIECES_PER_THREAD, call, |mut piece| piece.all(is_valid))
-        }))
+        Ok(timed(inputs, |call, verdicts| by_item(workers, call, verdicts, is_valid)))
     }
+}
+
+/// Which of our calls.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// `verify_many`: together where that pays.
+    Many,
+    /// `verify_each`: every item by its own equation.
+    Each,
 }
 
 /// Our verifier, with the threads that it starts itself.
 struct Ours {
     backend: &'static str,
-    threads: usize,
-    keys: Keys,
+    shape: Shape,
+    mode: Mode,
     verifier: Verifier,
 }
 
 impl Ours {
-    fn new(backend: &'static str, keys: Keys, threads: usize) -> Result<Self, Failure> {
-        Ok(Self { backend, threads, keys, verifier: verifier(backend, threads)? })
+    fn new(backend: &'static str, shape: Shape, mode: Mode) -> Result<Self, Failure> {
+        Ok(Self { backend, shape, mode, verifier: verifier(backend, shape.threads)? })
     }
 }
 
 impl Subject for Ours {
     fn label(&self) -> Label {
-        Label::new("sigverify::verify_many").with("backend", self.backend)
+        let operation = match self.mode {
+            Mode::Many => "sigverify::verify_many",
+            Mode::Each => "sigverify::verify_each",
+        };
+        Label::new(operation).with("backend", self.backend)
     }
 
     fn pass(&mut self, inputs: &Inputs) -> Result<Pass, Failure> {
-        if self.keys == Keys::Distinct {
+        if self.shape.keys == Keys::Distinct {
             // A verifier that has seen no key; making it is not what is measured.
-            self.verifier = verifier(self.backend, self.threads)?;
+            self.verifier = verifier(self.backend, self.shape.threads)?;
         }
         let items = items(inputs);
-        let mut verdicts = vec![Verdict::Invalid; inputs.items_per_call];
-        Ok(timed(inputs, |call| {
-            self.verifier.verify_many_into(&items[call], &mut verdicts);
-            verdicts.iter().all(|verdict| verdict.is_valid())
+        let mut found = vec![Verdict::Invalid; self.shape.items];
+        Ok(timed(inputs, |call, verdicts| {
+            match self.mode {
+                Mode::Many => self.verifier.verify_many_into(&items[call], &mut found),
+                Mode::Each => self.verifier.verify_each_into(&items[call], &mut found),
+            }
+            for (verdict, found) in verdicts.iter_mut().zip(&found) {
+                *verdict = found.is_valid();
+            }
         }))
     }
 }
@@ -191,39 +206,83 @@ fn verifier(backend: &str, threads: usize) -> Result<Verifier, Failure> {
     Verifier::new(&options).map_err(|error| Failure::machine("make a verifier", error))
 }
 
-/// Times one call after the other; `call` says whether all items of a range are valid.
-pub(super) fn timed(inputs: &Inputs, mut call: impl FnMut(Range<usize>) -> bool) -> Pass {
-    let items = inputs.items_per_call;
-    let mut valid = Vec::with_capacity(inputs.count() / items);
-    let began = Instant::now();
-    for start in (0..inputs.count()).step_by(items) {
-        valid.push(black_box(call(black_box(start..start + items))));
+/// Times one call after the other; `call` writes the verdicts of a range.
+///
+/// What one thread does is timed by what the processor worked for it: others on the machine do not
+/// show.
+pub(super) fn timed(inputs: &Inputs, mut call: impl FnMut(Range<usize>, &mut [bool])) -> Pass {
+    let items = inputs.shape.items;
+    let mut verdicts = vec![false; inputs.count()];
+    let began = (Instant::now(), cpu_time());
+    for (number, verdicts) in verdicts.chunks_mut(items).enumerate() {
+        let start = number * items;
+        call(black_box(start..start + items), verdicts);
     }
-    Pass { elapsed: began.elapsed(), valid }
+    let elapsed = match inputs.shape.threads {
+        1 => cpu_time() - began.1,
+        _ => began.0.elapsed(),
+    };
+    Pass { elapsed, verdicts: black_box(verdicts) }
 }
 
-/// Whether a job holds for all pieces of a range, spread over the workers.
+/// What the processor has worked for this thread.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).expect("time runs forward")
+}
+
+/// Judges a range item by item, spread over the workers.
+pub(super) fn by_item(
+    workers: Option<&ThreadPool>,
+    range: Range<usize>,
+    verdicts: &mut [bool],
+    is_valid: impl Fn(usize) -> bool + Sync,
+) {
+    let judge = |(offset, verdicts): (usize, &mut [bool])| {
+        for (place, verdict) in (range.start + offset..).zip(verdicts) {
+            *verdict = is_valid(place);
+        }
+    };
+    spread(workers, PIECES_PER_THREAD, verdicts, judge);
+}
+
+/// Judges a range by one batch a thread; where a batch fails, item by item.
+pub(super) fn by_batch(
+    workers: Option<&ThreadPool>,
+    range: Range<usize>,
+    verdicts: &mut [bool],
+    hold: impl Fn(Range<usize>) -> bool + Sync,
+    is_valid: impl Fn(usize) -> bool + Sync,
+) {
+    let judge = |(offset, verdicts): (usize, &mut [bool])| {
+        let start = range.start + offset;
+        if hold(start..start + verdicts.len()) {
+            verdicts.fill(true);
+        } else {
+            for (place, verdict) in (start..).zip(verdicts) {
+                *verdict = is_valid(place);
+            }
+        }
+    };
+    spread(workers, 1, verdicts, judge);
+}
+
+/// Gives pieces of the verdicts, each with its offset, to the workers.
 fn spread(
     workers: Option<&ThreadPool>,
     pieces_per_thread: usize,
-    range: Range<usize>,
-    job: impl Fn(Range<usize>) -> bool + Sync,
-) -> bool {
+    verdicts: &mut [bool],
+    judge: impl Fn((usize, &mut [bool])) + Sync,
+) {
     let Some(workers) = workers else {
-        return job(range);
+        return judge((0, verdicts));
     };
     let pieces = workers.current_num_threads() * pieces_per_thread;
-    let length = range.len().div_ceil(pieces).max(1);
+    let length = verdicts.len().div_ceil(pieces).max(1);
     workers.install(|| {
-        (0..range.len().div_ceil(length))
-            .into_par_iter()
-            .map(|piece| {
-                let start = range.start + piece * length;
-                job(start..range.end.min(start + length))
-            })
-            // Not `all`, which stops the others: every piece is worked on, as in a real batch.
-            .reduce(|| true, |left, right| left & right)
-    })
+        let pieces = verdicts.par_chunks_mut(length).enumerate();
+        pieces.for_each(|(number, verdicts)| judge((number * length, verdicts)));
+    });
 }
 
 fn items(inputs: &Inputs) -> Vec<Item<'_>> {

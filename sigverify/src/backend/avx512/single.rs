@@ -8,8 +8,9 @@
 //! 2008, section 4, which gives the formulas for four processors.
 
 use std::arch::x86_64::{
-    __mmask8, _mm512_mask_add_epi64, _mm512_mask_mov_epi64, _mm512_mask_sub_epi64,
-    _mm512_permutex_epi64, _mm512_setr_epi64, _mm512_shuffle_i64x2,
+    __mmask8, _mm512_add_epi64, _mm512_mask_add_epi64, _mm512_mask_mov_epi64,
+    _mm512_mask_sub_epi64, _mm512_maskz_permutex_epi64, _mm512_permutex_epi64, _mm512_setr_epi64,
+    _mm512_shuffle_i64x2,
 };
 
 use super::base;
@@ -103,17 +104,27 @@ fn permute<const ORDER: i32>(limbs: &Wide) -> Wide {
     Wide(limbs.0.map(|limb| _mm512_permutex_epi64::<ORDER>(limb)))
 }
 
-/// `a + b` in the lanes of `plus`, `a − b` in those of `minus`.
+/// Lanes of every limb in another order within each half, zero outside the mask.
 #[inline]
 #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-fn combine(a: &Wide, b: &Wide, plus: __mmask8, minus: __mmask8) -> Wide {
+fn permute_some<const ORDER: i32>(mask: __mmask8, limbs: &Wide) -> Wide {
+    Wide(limbs.0.map(|limb| _mm512_maskz_permutex_epi64::<ORDER>(mask, limb)))
+}
+
+/// Negated in the lanes of the mask.
+#[inline]
+#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
+fn negate_some(mask: __mmask8, limbs: &Wide) -> Wide {
     Wide(std::array::from_fn(|limb| {
-        let (a, b) = (a.0[limb], b.0[limb]);
-        let large = splat(LARGE_P[limb]);
-        let sum = _mm512_mask_add_epi64(a, plus, a, b);
-        let raised = _mm512_mask_add_epi64(sum, minus, sum, large);
-        _mm512_mask_sub_epi64(raised, minus, raised, b)
+        _mm512_mask_sub_epi64(limbs.0[limb], mask, splat(LARGE_P[limb]), limbs.0[limb])
     }))
+}
+
+/// `a + b`, not carried.
+#[inline]
+#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
+fn sum(a: &Wide, b: &Wide) -> Wide {
+    Wide(std::array::from_fn(|limb| _mm512_add_epi64(a.0[limb], b.0[limb])))
 }
 
 impl Factors {
@@ -146,14 +157,11 @@ impl Doubling {
         let squares = mul(&self.0, &second);
         // G = YY − XX, H = YY + XX, F = 2ZZ − G, E = 2XY.
         let left = permute::<{ order([1, 1, 2, 3]) }>(&squares);
-        let twice = left.0.map(|limb| _mm512_mask_add_epi64(limb, LANE_2 | LANE_3, limb, limb));
-        let right = permute::<{ order([0, 0, 1, 3]) }>(&squares);
-        let rest = permute::<{ order([0, 0, 0, 0]) }>(&squares);
-        let factors = combine(&Wide(twice), &right, LANE_1, LANE_0 | LANE_2);
-        let with_rest = |limb: usize| {
-            _mm512_mask_add_epi64(factors.0[limb], LANE_2, factors.0[limb], rest.0[limb])
-        };
-        Factors(carry(Wide(std::array::from_fn(with_rest))).into())
+        let left = left.0.map(|limb| _mm512_mask_add_epi64(limb, LANE_2 | LANE_3, limb, limb));
+        let right = permute_some::<{ order([0, 0, 1, 3]) }>(!LANE_3, &squares);
+        let right = negate_some(LANE_0 | LANE_2, &right);
+        let rest = permute_some::<{ order([0, 0, 0, 0]) }>(LANE_2, &squares);
+        Factors(carry(sum(&Wide(left), &sum(&right, &rest))).into())
     }
 }
 
@@ -172,8 +180,8 @@ impl Points {
     fn turned(&self) -> Element {
         let point = Wide::from(self.0);
         let left = permute::<{ order([1, 1, 2, 3]) }>(&point);
-        let right = permute::<{ order([0, 0, 2, 3]) }>(&point);
-        carry(combine(&left, &right, LANE_1, LANE_0))
+        let right = permute_some::<{ order([0, 0, 2, 3]) }>(LANE_0 | LANE_1, &point);
+        carry(sum(&left, &negate_some(LANE_0, &right)))
     }
 
     /// Each plus its term.
@@ -185,7 +193,7 @@ impl Points {
         // G = D + C, H = B + A, F = D − C, E = B − A.
         let left = permute::<{ order([2, 1, 2, 1]) }>(&products);
         let right = permute::<{ order([3, 0, 3, 0]) }>(&products);
-        Factors(carry(combine(&left, &right, LANE_0 | LANE_1, LANE_2 | LANE_3)).into())
+        Factors(carry(sum(&left, &negate_some(LANE_2 | LANE_3, &right))).into())
     }
 
     /// Ready to be added.
