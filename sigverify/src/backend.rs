@@ -164,37 +164,38 @@ impl fmt::Display for Choice {
     }
 }
 
-/// Chooses the backend asked for by name, otherwise the fastest that this machine can run.
+/// Chooses the backend that was asked for, by name and why, otherwise the fastest that this machine
+/// can run.
 ///
 /// Errors: [`Error::BackendUnknown`], [`Error::BackendUnavailable`]; both only for a name that was
 /// asked for.
-pub(crate) fn choose(forced: Option<&str>) -> Result<(Detected, Choice), Error> {
-    choose_from(CANDIDATES, forced)
+pub(crate) fn choose(asked: Option<(String, String)>) -> Result<(Detected, Choice), Error> {
+    choose_from(CANDIDATES, asked)
 }
 
 /// [`choose`] over any list whose last entry runs everywhere.
 fn choose_from(
     candidates: &[Candidate],
-    forced: Option<&str>,
+    asked: Option<(String, String)>,
 ) -> Result<(Detected, Choice), Error> {
-    match forced {
-        Some(name) => choose_forced(candidates, name),
+    match asked {
+        Some((name, reason)) => choose_asked(candidates, name, reason),
         None => Ok(choose_fastest(candidates)),
     }
 }
 
-fn choose_forced(candidates: &[Candidate], name: &str) -> Result<(Detected, Choice), Error> {
+fn choose_asked(
+    candidates: &[Candidate],
+    name: String,
+    reason: String,
+) -> Result<(Detected, Choice), Error> {
     let Some(candidate) = candidates.iter().find(|candidate| candidate.name == name) else {
         let known: Vec<_> = candidates.iter().map(|candidate| candidate.name).collect();
-        return Err(Error::BackendUnknown { name: name.to_owned(), known: known.join(", ") });
+        return Err(Error::BackendUnknown { name, known: known.join(", ") });
     };
     match (candidate.detect)() {
-        Ok(detected) => {
-            Ok((detected, Choice { name: candidate.name, reason: "asked for by name".to_owned() }))
-        }
-        Err(lack) => {
-            Err(Error::BackendUnavailable { name: name.to_owned(), reason: lack.to_owned() })
-        }
+        Ok(detected) => Ok((detected, Choice { name: candidate.name, reason })),
+        Err(lack) => Err(Error::BackendUnavailable { name, reason: lack.to_owned() }),
     }
 }
 

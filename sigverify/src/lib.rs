@@ -64,7 +64,7 @@ mod rule;
 pub use backend::{BACKENDS, Choice};
 pub use batch::CHUNK_ITEMS_MAX;
 pub use keys::KEYS_CACHED_MAX;
-pub use pool::{Options, THREADS_MAX, Verifier};
+pub use pool::{Options, THREADS_MAX, VARIABLE, Verifier};
 pub use rule::{key_is_sound, verify_one};
 
 /// One signature to check, borrowed from wherever it lies.

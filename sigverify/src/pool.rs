@@ -19,10 +19,15 @@ pub const THREADS_MAX: usize = 1_024;
 /// of threads.
 const CHUNK_ITEMS_MIN: usize = 64;
 
+/// The environment variable that names a backend where a caller names none, so that any program can
+/// be compared with itself.
+pub const VARIABLE: &str = "ALTHING_SIGVERIFY";
+
 /// How a [`Verifier`] is to be made.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The backend's name (`portable`), or `None` for the fastest that this machine can run.
+    /// The backend's name, one of [`crate::BACKENDS`]; or `None` for the one that the environment
+    /// variable [`VARIABLE`] names, and without that the fastest that this machine can run.
     pub backend: Option<String>,
     /// Threads to check with: 0 for one per core, 1 for the caller's own and no other.
     pub threads: usize,
@@ -57,7 +62,8 @@ impl Verifier {
     ///
     /// Errors: every variant of [`Error`]; nothing later can fail.
     pub fn new(options: &Options) -> Result<Self, Error> {
-        let (detected, choice) = backend::choose(options.backend.as_deref())?;
+        let named = options.backend.clone().map(|name| (name, "asked for by name".to_owned()));
+        let (detected, choice) = backend::choose(named.or_else(named_by_environment))?;
         let threads = threads_count(options.threads)?;
         let pool = if threads == 1 { None } else { Some(start_threads(threads)?) };
         let shared = Shared { secret: Secret::new(getrandom::fill)?, failures: Failures::new() };
@@ -138,6 +144,12 @@ impl Verifier {
     fn judge_chunk(&self, items: &[Item<'_>], verdicts: &mut [Verdict], way: Way) {
         self.engine.with_best(Chunk { items, verdicts, way, shared: &self.shared });
     }
+}
+
+/// The backend that the environment names, and that it did.
+fn named_by_environment() -> Option<(String, String)> {
+    let name = std::env::var(VARIABLE).ok().filter(|name| !name.is_empty() && name != "auto")?;
+    Some((name, format!("asked for by {VARIABLE}")))
 }
 
 /// Turns the number asked for into the number to use.

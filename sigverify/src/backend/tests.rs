@@ -1,5 +1,6 @@
 //! The same checks on every backend against the oracle, and the gate's own choices.
 
+mod differential;
 mod hostile;
 mod vectors;
 
@@ -225,7 +226,10 @@ fn the_gate_takes_the_first_that_runs_and_says_what_the_others_lack() {
         Candidate { name: "middle", detect: portable },
         Candidate { name: "portable", detect: portable },
     ];
-    let choice = |candidates, forced| choose_from(candidates, forced).map(|(_, choice)| choice);
+    let choice = |candidates, name: Option<&str>| {
+        let asked = name.map(|name| (name.to_owned(), "asked for by name".to_owned()));
+        choose_from(candidates, asked).map(|(_, choice)| choice)
+    };
     let found = choice(&three, None).unwrap();
     assert_eq!(found.to_string(), "middle (no fast: the CPU has no such instructions)");
     let found = choice(&three[1..], None).unwrap();
@@ -242,7 +246,7 @@ fn a_name_that_cannot_be_had_is_an_error_never_another_backend() {
         Candidate { name: "fast", detect: lacking },
         Candidate { name: "portable", detect: portable },
     ];
-    let error = |forced| choose_from(&two, Some(forced)).err().unwrap();
+    let error = |name: &str| choose_from(&two, Some((name.into(), String::new()))).err().unwrap();
     assert!(matches!(error("fast"), Error::BackendUnavailable { .. }));
     assert_eq!(
         error("fast").to_string(),

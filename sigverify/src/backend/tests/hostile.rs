@@ -14,7 +14,7 @@ fn signing_key(number: usize) -> SigningKey {
     SigningKey::from_bytes(&seed)
 }
 
-fn signed(number: usize, message: Vec<u8>) -> Vector {
+pub(super) fn signed(number: usize, message: Vec<u8>) -> Vector {
     let key = signing_key(number);
     Vector {
         name: format!("signed {number}"),
@@ -58,9 +58,14 @@ pub(super) fn corrupted() -> Vec<Vector> {
 
 /// Signs with a known secret under the key a·B + T and with R = r·B + T'. Its plain error is of
 /// small order.
-fn mixed(number: u64, key_torsion: usize, commitment_torsion: usize, error: u64) -> Vector {
-    let secret = Scalar::from(0x1234_5678_9abc_def0_u64 + number).invert();
-    let nonce = Scalar::from(0x0fed_cba9_8765_4321_u64 + number).invert();
+pub(super) fn mixed(
+    number: u64,
+    key_torsion: usize,
+    commitment_torsion: usize,
+    error: u64,
+) -> Vector {
+    let secret = Scalar::from(0x1234_5678_9abc_def0_u64.wrapping_add(number)).invert();
+    let nonce = Scalar::from(0x0fed_cba9_8765_4321_u64.wrapping_add(number)).invert();
     let key = (ED25519_BASEPOINT_POINT * secret + EIGHT_TORSION[key_torsion]).compress();
     let commitment =
         (ED25519_BASEPOINT_POINT * nonce + EIGHT_TORSION[commitment_torsion]).compress();
