@@ -29,6 +29,7 @@
 
 pub mod comparison;
 pub mod hardware;
+pub mod native;
 pub mod report;
 pub mod runner;
 pub mod statistics;

@@ -5,10 +5,11 @@ use std::io::{IsTerminal, Write as _, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use bench::comparison::{self, Basis};
+use bench::native;
 use bench::report::{Report, table};
 use bench::runner::{Progress, ROUNDS_MAX, Session};
 use bench::suite::{self, SUITES, Scale, Settings};
@@ -44,6 +45,9 @@ struct Run {
     /// Writes the report to a file too; its keys are documented in schema.md.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Runs once more, with everything built for this machine's CPU; needs cargo and the sources.
+    #[arg(long)]
+    native: bool,
     /// Less work: minutes for all suites, wider intervals.
     #[arg(long)]
     quick: bool,
@@ -100,7 +104,7 @@ fn run(arguments: Run) -> Result<ExitCode> {
         rounds: arguments.rounds,
         seed: arguments.seed,
         data: data.path().to_owned(),
-        validator: arguments.validator.map_or_else(validator_beside, Ok)?,
+        validator: arguments.validator.clone().map_or_else(validator_beside, Ok)?,
     };
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -122,6 +126,13 @@ fn run(arguments: Run) -> Result<ExitCode> {
     print(&table::render(&report))?;
     if let Some(path) = &arguments.json {
         report.write(path)?;
+    }
+    if arguments.native && !stop.load(Ordering::Relaxed) {
+        print("\nonce more, built for the native CPU (RUSTFLAGS=\"-C target-cpu=native\")\n\n")?;
+        let given: Vec<_> = env::args_os().skip(1).collect();
+        if !native::repeat(&given, arguments.json.as_deref())?.success() {
+            return Ok(ExitCode::from(EXIT_CHECK));
+        }
     }
     Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_CHECK) })
 }

@@ -94,7 +94,7 @@ fn chunks_cover_the_items_evenly_within_their_limits() {
     }
     assert_eq!(chunk_items(2_500, 2), 625, "not 1,024 + 1,024 + 452");
     assert_eq!(chunk_items(1_024, 2), 512);
-    assert_eq!(chunk_items(100, 2), 64);
+    assert_eq!(chunk_items(100, 2), 128);
     assert_eq!(chunk_items(1_024, 1), 1_024);
 }
 
