@@ -1,6 +1,8 @@
 //! THE gate: what a backend must do, which ones can run here, and the one choice at start.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
 #[cfg(test)]
@@ -26,6 +28,8 @@ pub(crate) trait Backend: Copy + Send + Sync {
 
     /// What its ways to a verdict cost.
     const PRICES: Prices;
+    /// So few items are judged by the oracle itself: lanes that are left over would cost more.
+    const ORACLE_ITEMS_MAX: usize;
 
     /// Makes an empty cache, at its full size.
     fn new_cache(self) -> Self::Cache;
@@ -82,6 +86,9 @@ pub(crate) enum Detected {
     /// Eight lanes of AVX-512 with IFMA.
     #[cfg(target_arch = "x86_64")]
     Avx512(avx512::Backend),
+    /// Eight lanes in pairs of AVX2's four.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Backend),
     /// curve25519-dalek, everywhere.
     Portable(portable::Backend),
 }
@@ -92,6 +99,8 @@ impl Detected {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(backend) => Engine::Avx512(backend, backend.new_cache()),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(backend) => Engine::Avx2(backend, backend.new_cache()),
             Self::Portable(backend) => Engine::Portable(backend, backend.new_cache()),
         }
     }
@@ -102,6 +111,9 @@ pub(crate) enum Engine {
     /// Of [`Detected::Avx512`].
     #[cfg(target_arch = "x86_64")]
     Avx512(avx512::Backend, <avx512::Backend as Backend>::Cache),
+    /// Of [`Detected::Avx2`].
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Backend, <avx2::Backend as Backend>::Cache),
     /// Of [`Detected::Portable`].
     Portable(portable::Backend, <portable::Backend as Backend>::Cache),
 }
@@ -113,6 +125,8 @@ impl Engine {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(backend, cache) => job.run(*backend, cache),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(backend, cache) => job.run(*backend, cache),
             Self::Portable(backend, cache) => job.run(*backend, cache),
         }
     }
@@ -134,6 +148,11 @@ const CANDIDATES: &[Candidate] = &[
             let token = avx512::Backend::detect().map(Detected::Avx512);
             token.ok_or("the CPU lacks AVX-512 IFMA")
         },
+    },
+    #[cfg(target_arch = "x86_64")]
+    Candidate {
+        name: "avx2",
+        detect: || avx2::Backend::detect().map(Detected::Avx2).ok_or("the CPU lacks AVX2"),
     },
     Candidate { name: "portable", detect: || Ok(Detected::Portable(portable::Backend::detect())) },
 ];

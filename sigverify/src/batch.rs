@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::backend::{Backend, Job};
 use crate::coefficients::{Coefficients, Secret};
-use crate::{Item, Verdict};
+use crate::{Item, Verdict, verify_one};
 
 pub(crate) use policy::{Failures, Price, Prices};
 
@@ -52,6 +52,12 @@ impl Job for Chunk<'_, '_> {
         let Chunk { items, verdicts, way, shared } = self;
         assert_eq!(items.len(), verdicts.len());
         assert!(items.len() <= CHUNK_ITEMS_MAX);
+        if items.len() <= B::ORACLE_ITEMS_MAX {
+            for (item, verdict) in items.iter().zip(verdicts) {
+                *verdict = verify_one(item);
+            }
+            return;
+        }
         let mut admitted = Vec::with_capacity(items.len());
         let decoded = backend.decode(items, cache, &mut admitted);
         let mut answers = vec![Verdict::Invalid; admitted.len()];

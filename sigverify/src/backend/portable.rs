@@ -61,6 +61,8 @@ impl super::Backend for Backend {
         ],
     };
 
+    const ORACLE_ITEMS_MAX: usize = 0;
+
     fn new_cache(self) -> Self::Cache {
         Keys::new()
     }

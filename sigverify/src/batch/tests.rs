@@ -44,6 +44,7 @@ impl Backend for Counting<'_> {
     type Cache = ();
 
     const PRICES: Prices = PRICES;
+    const ORACLE_ITEMS_MAX: usize = 0;
 
     fn new_cache(self) {}
 
@@ -204,6 +205,7 @@ impl Backend for Broken {
     type Cache = ();
 
     const PRICES: Prices = PRICES;
+    const ORACLE_ITEMS_MAX: usize = 0;
 
     fn new_cache(self) {}
 

@@ -7,12 +7,13 @@
 //! Source: P. Montgomery, "Modular Multiplication Without Trial Division", 1985.
 
 use std::arch::x86_64::{
-    _mm512_add_epi64, _mm512_and_si512, _mm512_madd52hi_epu64, _mm512_madd52lo_epu64,
-    _mm512_or_si512, _mm512_setzero_si512, _mm512_slli_epi64, _mm512_sllv_epi64, _mm512_srli_epi64,
-    _mm512_srlv_epi64,
+    _mm512_abs_epi64, _mm512_add_epi64, _mm512_and_si512, _mm512_cmplt_epu64_mask,
+    _mm512_madd52hi_epu64, _mm512_madd52lo_epu64, _mm512_or_si512, _mm512_setzero_si512,
+    _mm512_slli_epi64, _mm512_sllv_epi64, _mm512_srli_epi64, _mm512_srlv_epi64, _mm512_sub_epi64,
 };
 
-use super::lanes::{Lanes, splat, store};
+use super::digits::Digits;
+use super::vector::{Lanes, Mask, load, splat, store, store_short, transpose};
 
 /// One scalar in each lane, below 2^255.
 #[derive(Clone, Copy)]
@@ -40,232 +41,214 @@ const R3: [u64; 5] = [
     0xb7_7359_9cec,
 ];
 
-/// `a·b / R` modulo L.
-///
-/// Bounds: the result is below `a·b / R + L`; with a below 2^260 and b below 2^254 that is below
-/// 2^255.
-#[inline]
-#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-fn product(a: &Scalars, b: &Scalars) -> Scalars {
-    let (a, b) = (&a.0, &b.0);
-    let mut columns = [_mm512_setzero_si512(); 10];
-    for i in 0..5 {
-        for j in 0..5 {
-            columns[i + j] = _mm512_madd52lo_epu64(columns[i + j], a[i], b[j]);
-            columns[i + j + 1] = _mm512_madd52hi_epu64(columns[i + j + 1], a[i], b[j]);
+vector! {
+    /// `a·b / R` modulo L.
+    ///
+    /// Bounds: the result is below `a·b / R + L`; with a below 2^260 and b below 2^254 that is below
+    /// 2^255.
+    fn product(a: &Scalars, b: &Scalars) -> Scalars {
+        let (a, b) = (&a.0, &b.0);
+        let mut columns = [_mm512_setzero_si512(); 10];
+        for i in 0..5 {
+            for j in 0..5 {
+                columns[i + j] = _mm512_madd52lo_epu64(columns[i + j], a[i], b[j]);
+                columns[i + j + 1] = _mm512_madd52hi_epu64(columns[i + j + 1], a[i], b[j]);
+            }
         }
-    }
-    let factor = splat(FACTOR);
-    for i in 0..5 {
-        let multiple = _mm512_madd52lo_epu64(_mm512_setzero_si512(), columns[i], factor);
-        for (j, limb) in ORDER.into_iter().enumerate().filter(|(_, limb)| *limb != 0) {
-            let limb = splat(limb);
-            columns[i + j] = _mm512_madd52lo_epu64(columns[i + j], multiple, limb);
-            columns[i + j + 1] = _mm512_madd52hi_epu64(columns[i + j + 1], multiple, limb);
+        let factor = splat(FACTOR);
+        for i in 0..5 {
+            let multiple = _mm512_madd52lo_epu64(_mm512_setzero_si512(), columns[i], factor);
+            for (j, limb) in ORDER.into_iter().enumerate().filter(|(_, limb)| *limb != 0) {
+                let limb = splat(limb);
+                columns[i + j] = _mm512_madd52lo_epu64(columns[i + j], multiple, limb);
+                columns[i + j + 1] = _mm512_madd52hi_epu64(columns[i + j + 1], multiple, limb);
+            }
+            // The low 52 bits are zero now.
+            let carry = _mm512_srli_epi64::<52>(columns[i]);
+            columns[i + 1] = _mm512_add_epi64(columns[i + 1], carry);
         }
-        // The low 52 bits are zero now.
-        let carry = _mm512_srli_epi64::<52>(columns[i]);
-        columns[i + 1] = _mm512_add_epi64(columns[i + 1], carry);
+        normalize([columns[5], columns[6], columns[7], columns[8], columns[9]])
     }
-    normalize([columns[5], columns[6], columns[7], columns[8], columns[9]])
 }
 
-/// Limbs of up to 64 bits to limbs of 52; the top one keeps what is left.
-#[inline]
-#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-fn normalize(mut limbs: [Lanes; 5]) -> Scalars {
-    let mask = splat(MASK);
-    for limb in 0..4 {
-        let carry = _mm512_srli_epi64::<52>(limbs[limb]);
-        limbs[limb] = _mm512_and_si512(limbs[limb], mask);
-        limbs[limb + 1] = _mm512_add_epi64(limbs[limb + 1], carry);
+vector! {
+    /// Limbs of up to 64 bits to limbs of 52; the top one keeps what is left.
+    fn normalize(mut limbs: [Lanes; 5]) -> Scalars {
+        let mask = splat(MASK);
+        for limb in 0..4 {
+            let carry = _mm512_srli_epi64::<52>(limbs[limb]);
+            limbs[limb] = _mm512_and_si512(limbs[limb], mask);
+            limbs[limb + 1] = _mm512_add_epi64(limbs[limb + 1], carry);
+        }
+        Scalars(limbs)
     }
-    Scalars(limbs)
 }
 
-/// The same scalar in every lane.
-#[inline]
-#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-fn constant(limbs: [u64; 5]) -> Scalars {
-    Scalars(limbs.map(|limb| splat(limb)))
+vector! {
+    /// The same scalar in every lane.
+    fn constant(limbs: [u64; 5]) -> Scalars {
+        Scalars(limbs.map(|limb| splat(limb)))
+    }
 }
 
-/// `a + b`, below 2^256.
-#[inline]
-#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-fn sum(a: &Scalars, b: &Scalars) -> Scalars {
-    normalize(std::array::from_fn(|limb| _mm512_add_epi64(a.0[limb], b.0[limb])))
+vector! {
+    /// `a + b`, below 2^256.
+    fn sum(a: &Scalars, b: &Scalars) -> Scalars {
+        normalize(std::array::from_fn(|limb| _mm512_add_epi64(a.0[limb], b.0[limb])))
+    }
 }
 
 impl Scalars {
-    /// From 64-bit words, the lowest first; the value must be below 2^256.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-    pub(super) fn from_words(words: [Lanes; 4]) -> Self {
-        let [w0, w1, w2, w3] = words;
-        let mask = splat(MASK);
-        let limb = |low: Lanes, high: Lanes| _mm512_and_si512(_mm512_or_si512(low, high), mask);
-        Self([
-            _mm512_and_si512(w0, mask),
-            limb(_mm512_srli_epi64::<52>(w0), _mm512_slli_epi64::<12>(w1)),
-            limb(_mm512_srli_epi64::<40>(w1), _mm512_slli_epi64::<24>(w2)),
-            limb(_mm512_srli_epi64::<28>(w2), _mm512_slli_epi64::<36>(w3)),
-            _mm512_srli_epi64::<16>(w3),
-        ])
+    vector! {
+        /// From 64-bit words, the lowest first; the value must be below 2^256.
+        pub(super) fn from_words(words: [Lanes; 4]) -> Self {
+            let [w0, w1, w2, w3] = words;
+            let mask = splat(MASK);
+            let limb = |low: Lanes, high: Lanes| _mm512_and_si512(_mm512_or_si512(low, high), mask);
+            Self([
+                _mm512_and_si512(w0, mask),
+                limb(_mm512_srli_epi64::<52>(w0), _mm512_slli_epi64::<12>(w1)),
+                limb(_mm512_srli_epi64::<40>(w1), _mm512_slli_epi64::<24>(w2)),
+                limb(_mm512_srli_epi64::<28>(w2), _mm512_slli_epi64::<36>(w3)),
+                _mm512_srli_epi64::<16>(w3),
+            ])
+        }
     }
 
-    /// `self·R` of a 512-bit number, below 2^256: what [`Scalars::times`] takes on its left.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-    pub(super) fn from_wide_times_r(words: [Lanes; 8]) -> Self {
-        let [w0, w1, w2, w3, w4, w5, w6, w7] = words;
-        let mask = splat(MASK);
-        let limb = |low: Lanes, high: Lanes| _mm512_and_si512(_mm512_or_si512(low, high), mask);
-        let low = Self([
-            _mm512_and_si512(w0, mask),
-            limb(_mm512_srli_epi64::<52>(w0), _mm512_slli_epi64::<12>(w1)),
-            limb(_mm512_srli_epi64::<40>(w1), _mm512_slli_epi64::<24>(w2)),
-            limb(_mm512_srli_epi64::<28>(w2), _mm512_slli_epi64::<36>(w3)),
-            limb(_mm512_srli_epi64::<16>(w3), _mm512_slli_epi64::<48>(w4)),
-        ]);
-        let high = Self([
-            _mm512_and_si512(_mm512_srli_epi64::<4>(w4), mask),
-            limb(_mm512_srli_epi64::<56>(w4), _mm512_slli_epi64::<8>(w5)),
-            limb(_mm512_srli_epi64::<44>(w5), _mm512_slli_epi64::<20>(w6)),
-            limb(_mm512_srli_epi64::<32>(w6), _mm512_slli_epi64::<32>(w7)),
-            _mm512_srli_epi64::<20>(w7),
-        ]);
-        sum(&product(&low, &constant(R2)), &product(&high, &constant(R3)))
+    vector! {
+        /// `self·R` of a 512-bit number, below 2^256: what [`Scalars::times`] takes on its left.
+        pub(super) fn from_wide_times_r(words: [Lanes; 8]) -> Self {
+            let [w0, w1, w2, w3, w4, w5, w6, w7] = words;
+            let mask = splat(MASK);
+            let limb = |low: Lanes, high: Lanes| _mm512_and_si512(_mm512_or_si512(low, high), mask);
+            let low = Self([
+                _mm512_and_si512(w0, mask),
+                limb(_mm512_srli_epi64::<52>(w0), _mm512_slli_epi64::<12>(w1)),
+                limb(_mm512_srli_epi64::<40>(w1), _mm512_slli_epi64::<24>(w2)),
+                limb(_mm512_srli_epi64::<28>(w2), _mm512_slli_epi64::<36>(w3)),
+                limb(_mm512_srli_epi64::<16>(w3), _mm512_slli_epi64::<48>(w4)),
+            ]);
+            let high = Self([
+                _mm512_and_si512(_mm512_srli_epi64::<4>(w4), mask),
+                limb(_mm512_srli_epi64::<56>(w4), _mm512_slli_epi64::<8>(w5)),
+                limb(_mm512_srli_epi64::<44>(w5), _mm512_slli_epi64::<20>(w6)),
+                limb(_mm512_srli_epi64::<32>(w6), _mm512_slli_epi64::<32>(w7)),
+                _mm512_srli_epi64::<20>(w7),
+            ]);
+            sum(&product(&low, &constant(R2)), &product(&high, &constant(R3)))
+        }
     }
 
-    /// `self·other / R`, below 2^254: a plain product where one of the two carries a factor R.
-    ///
-    /// Bounds: both below 2^256.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-    pub(super) fn times(&self, other: &Self) -> Self {
-        product(self, other)
+    vector! {
+        /// `self·other / R`, below 2^254: a plain product where one of the two carries a factor R.
+        ///
+        /// Bounds: both below 2^256.
+        pub(super) fn times(&self, other: &Self) -> Self {
+            product(self, other)
+        }
     }
 
-    /// `self / R` of a number below 2^256: takes a factor R away.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-    pub(super) fn without_r(&self) -> Self {
-        product(self, &constant([1, 0, 0, 0, 0]))
+    vector! {
+        /// `self / R` of a number below 2^256: takes a factor R away.
+        pub(super) fn without_r(&self) -> Self {
+            product(self, &constant([1, 0, 0, 0, 0]))
+        }
     }
 
-    /// A sum of at most 4,096 scalars, limb by limb in 64 bits, reduced below 2^253.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-    pub(super) fn from_sums(limbs: [Lanes; 5]) -> Self {
-        let Self(mut low) = normalize(limbs);
-        let none = _mm512_setzero_si512();
-        let top = _mm512_srli_epi64::<52>(low[4]);
-        low[4] = _mm512_and_si512(low[4], splat(MASK));
-        let high = Self([top, none, none, none, none]);
-        let times_r = sum(&product(&Self(low), &constant(R2)), &product(&high, &constant(R3)));
-        times_r.without_r()
+    vector! {
+        /// A sum of at most 4,096 scalars, limb by limb in 64 bits, reduced below 2^253.
+        pub(super) fn from_sums(limbs: [Lanes; 5]) -> Self {
+            let Self(mut low) = normalize(limbs);
+            let none = _mm512_setzero_si512();
+            let top = _mm512_srli_epi64::<52>(low[4]);
+            low[4] = _mm512_and_si512(low[4], splat(MASK));
+            let high = Self([top, none, none, none, none]);
+            let times_r = sum(&product(&Self(low), &constant(R2)), &product(&high, &constant(R3)));
+            times_r.without_r()
+        }
     }
 
-    /// `self·R`, of a sum of products that each lost a factor R.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-    pub(super) fn restored(&self) -> Self {
-        product(self, &constant(R2))
+    vector! {
+        /// `self·R`, of a sum of products that each lost a factor R.
+        pub(super) fn restored(&self) -> Self {
+            product(self, &constant(R2))
+        }
     }
 
-    /// `self + other`, below 2^256.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-    pub(super) fn plus(&self, other: [u64; 5]) -> Self {
-        sum(self, &constant(other))
+    vector! {
+        /// `self + other`, given as words of 64 bits, below 2^264.
+        pub(super) fn plus(&self, other: [u64; 5]) -> Self {
+            sum(self, &constant(const_limbs(other)))
+        }
     }
 
-    /// The limbs of each lane.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-    pub(super) fn limbs(&self) -> [[u64; 8]; 5] {
-        self.0.map(|limb| store(limb))
+    vector! {
+        /// The limbs of each lane.
+        pub(super) fn limbs(&self) -> [[u64; 8]; 5] {
+            self.0.map(|limb| store(limb))
+        }
+    }
+
+    vector! {
+        /// Lane `n` as row `n`, to be kept; the form is this backend's own.
+        pub(super) fn to_rows(self) -> [[u64; 8]; 8] {
+            let [l0, l1, l2, l3, l4] = self.0;
+            let none = splat(0);
+            transpose([l0, l1, l2, l3, l4, none, none, none]).map(|row| store(row))
+        }
+    }
+
+    vector! {
+        /// What [`Scalars::to_rows`] gave.
+        pub(super) fn from_rows(rows: [&[u64; 8]; 8]) -> Self {
+            let [l0, l1, l2, l3, l4, ..] = transpose(rows.map(|row| load(row)));
+            Self([l0, l1, l2, l3, l4])
+        }
+    }
+
+    vector! {
+        /// Unsigned digit `index` of a sum with the digits' constant.
+        pub(super) fn unsigned_digit(&self, digits: Digits, index: usize) -> Lanes {
+            let bit = digits.width * index;
+            // The top limb holds what is above it too.
+            let limb = (bit / 52).min(4);
+            let shift = (bit - 52 * limb) as u64;
+            let low = _mm512_srlv_epi64(self.0[limb], splat(shift));
+            let both = match self.0.get(limb + 1) {
+                Some(next) => _mm512_or_si512(low, _mm512_sllv_epi64(*next, splat(52 - shift))),
+                None => low,
+            };
+            _mm512_and_si512(both, splat((1 << digits.width) - 1))
+        }
+    }
+
+    vector! {
+        /// Digit `index` of what a sum with the digits' constant stands for.
+        pub(super) fn signed_digit(&self, digits: Digits, index: usize) -> [i16; 8] {
+            let half = splat(digits.half() as u64);
+            store_short(_mm512_sub_epi64(self.unsigned_digit(digits, index), half))
+        }
+    }
+
+    vector! {
+        /// The magnitudes of [`Scalars::signed_digit`], and the lanes where it is negative.
+        pub(super) fn split_digit(&self, digits: Digits, index: usize) -> ([usize; 8], Mask) {
+            let (unsigned, half) = (self.unsigned_digit(digits, index), splat(digits.half() as u64));
+            let negative = _mm512_cmplt_epu64_mask(unsigned, half);
+            let magnitudes = store(_mm512_abs_epi64(_mm512_sub_epi64(unsigned, half)));
+            let magnitude = |word: u64| usize::try_from(word).expect("a digit is small");
+            (magnitudes.map(magnitude), negative)
+        }
     }
 }
 
-/// Signed digits of `width` bits: x = Σ digit\[i\]·2^(width·i), each at least −2^(width−1) and below
-/// 2^(width−1).
-///
-/// A constant with every digit 2^(width−1) is added first; then the unsigned digits of the sum, each
-/// less that number, are the signed ones of x: no carry runs through, the top one neither.
-#[derive(Clone, Copy)]
-pub(super) struct Digits {
-    /// Bits of a digit.
-    pub(super) width: usize,
-    /// Digits of a number.
-    pub(super) count: usize,
-}
-
-impl Digits {
-    /// For scalars below 2^253 + 2^250: the sum with the constant does not overflow the digits.
-    ///
-    /// Bounds: the constant is below 2^(width·count − 1)·1.07 from width 4 on, and the scalar below
-    /// a quarter of 2^(width·count).
-    pub(super) const fn of_scalars(width: usize) -> Self {
-        assert!(width >= 4 && width <= 12);
-        Self { width, count: 255usize.div_ceil(width) }
-    }
-
-    /// For numbers below 2^128 that already are the sum: their own value is less by the constant.
-    pub(super) const fn of_coefficients(width: usize) -> Self {
-        assert!(width >= 4 && width <= 12);
-        Self { width, count: 128usize.div_ceil(width) }
-    }
-
-    /// Half the range of a digit: its largest magnitude.
-    pub(super) const fn half(self) -> usize {
-        1 << (self.width - 1)
-    }
-
-    /// The constant, as limbs.
-    pub(super) const fn constant(self) -> [u64; 5] {
-        let mut limbs = [0; 5];
-        let mut digit = 0;
-        while digit < self.count {
-            let bit = self.width * digit + self.width - 1;
-            let limb = if bit < 260 { bit / 52 } else { 4 };
-            limbs[limb] |= 1 << (bit - 52 * limb);
-            digit += 1;
-        }
-        limbs
-    }
-
-    /// L less the constant of [`Digits::of_coefficients`]: what such a number takes to be its own
-    /// value modulo L.
-    pub(super) const fn order_less_constant(self) -> [u64; 5] {
-        let constant = self.constant();
-        let mut limbs = [0; 5];
-        let mut borrow = 0;
-        let mut limb = 0;
-        while limb < 5 {
-            let (difference, under) = ORDER[limb].overflowing_sub(constant[limb] + borrow);
-            limbs[limb] = difference & MASK;
-            borrow = under as u64;
-            limb += 1;
-        }
-        assert!(borrow == 0, "the constant is below L");
-        limbs
-    }
-
-    /// Unsigned digit `index` of a sum: less [`Digits::half`] it is the signed one.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-    pub(super) fn unsigned(self, sum: &Scalars, index: usize) -> Lanes {
-        let bit = self.width * index;
-        // The top limb holds what is above it too.
-        let limb = (bit / 52).min(4);
-        let shift = (bit - 52 * limb) as u64;
-        let low = _mm512_srlv_epi64(sum.0[limb], splat(shift));
-        let both = match sum.0.get(limb + 1) {
-            Some(next) => _mm512_or_si512(low, _mm512_sllv_epi64(*next, splat(52 - shift))),
-            None => low,
-        };
-        _mm512_and_si512(both, splat((1 << self.width) - 1))
-    }
+/// Words of 64 bits as limbs of 52; the top limb keeps what is left.
+const fn const_limbs(words: [u64; 5]) -> [u64; 5] {
+    [
+        words[0] & MASK,
+        (words[0] >> 52 | words[1] << 12) & MASK,
+        (words[1] >> 40 | words[2] << 24) & MASK,
+        (words[2] >> 28 | words[3] << 36) & MASK,
+        words[3] >> 16 | words[4] << 48,
+    ]
 }

@@ -8,8 +8,8 @@ use curve25519_dalek::constants::ED25519_BASEPOINT_POINT;
 use curve25519_dalek::edwards::EdwardsPoint;
 use curve25519_dalek::traits::Identity;
 
+use super::digits::Digits;
 use super::point::{AffineRow, decompress};
-use super::scalar::Digits;
 
 /// Digits of the base point's scalar when it shares doublings with another point.
 pub(super) const DIGITS: Digits = Digits::of_scalars(10);
@@ -57,37 +57,35 @@ fn rows_of(encodings: &[[u8; 32]]) -> Box<[AffineRow]> {
     rows.into()
 }
 
-#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-fn rows_of_eight(encodings: &[[u8; 32]; 8]) -> [AffineRow; 8] {
-    let [(decoded, found)] = decompress(&[*encodings]);
-    assert_eq!(found, u8::MAX, "a multiple of the base point is a point");
-    decoded.affine().to_rows()
+vector! {
+    fn rows_of_eight(encodings: &[[u8; 32]; 8]) -> [AffineRow; 8] {
+        let [(decoded, found)] = decompress(&[*encodings]);
+        assert_eq!(found, u8::MAX, "a multiple of the base point is a point");
+        decoded.affine().to_rows()
+    }
 }
 
-/// `n·B` at index `n`, from zero to half of the range of [`DIGITS`].
-#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-pub(super) fn multiples() -> &'static [AffineRow] {
-    &MULTIPLES
+vector! {
+    /// `n·B` at index `n`, from zero to half of the range of [`DIGITS`].
+    pub(super) fn multiples() -> &'static [AffineRow] {
+        &MULTIPLES
+    }
 }
 
 /// `−B`.
 static NEGATIVE: LazyLock<AffineRow> =
     LazyLock::new(|| rows_of(&[(-ED25519_BASEPOINT_POINT).compress().to_bytes()])[0]);
 
-/// The multiples of each place of [`COMB`], the lowest place first.
-#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-pub(super) fn comb() -> impl Iterator<Item = &'static [AffineRow]> {
-    PLACES.chunks_exact(COMB.half() + 1)
+vector! {
+    /// The multiples of each place of [`COMB`], the lowest place first.
+    pub(super) fn comb() -> impl Iterator<Item = &'static [AffineRow]> {
+        PLACES.chunks_exact(COMB.half() + 1)
+    }
 }
 
-/// `B`.
-#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-pub(super) fn first() -> &'static AffineRow {
-    &MULTIPLES[1]
-}
-
-/// `−B`.
-#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-pub(super) fn negative() -> &'static AffineRow {
-    &NEGATIVE
+vector! {
+    /// `−B`.
+    pub(super) fn negative() -> &'static AffineRow {
+        &NEGATIVE
+    }
 }

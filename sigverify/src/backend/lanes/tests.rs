@@ -10,15 +10,20 @@ use num_bigint::BigUint;
 use proptest::prelude::*;
 use sha2::{Digest, Sha512};
 
-use super::field::{Element, Wide};
-use super::scalar::Digits;
-use super::*;
+use super::chunk::{Backend, decode_points};
+use super::digits::Digits;
+use super::field::{self, CARRIED_BELOW, Element, Wide};
+use super::point::AffineRow;
+use super::scalar::Scalars;
+use super::vector::{load, splat, store};
+use super::{base, sha512};
+use crate::Item;
 
 /// Runs a test's body where the CPU has the features.
-fn on_avx512(body: impl Fn()) {
+fn where_it_runs(body: impl Fn()) {
     match Backend::detect() {
         Some(_) => body(),
-        None => println!("skipped: the CPU lacks AVX-512 IFMA"),
+        None => println!("skipped: the CPU lacks this backend's features"),
     }
 }
 
@@ -48,8 +53,6 @@ fn limbs(at_most: u64) -> impl Strategy<Value = Limbs> {
 const ELEMENT: u64 = (1 << 52) - 1;
 /// 2^61.2.
 const WIDE: u64 = (1 << 61) + (1 << 58) + (1 << 57);
-/// The largest that a negation takes.
-const CARRIED: u64 = (1 << 51) + (1 << 17);
 
 /// A lane operation on two groups of five limbs.
 type Operation = fn(&Limbs, &Limbs) -> Limbs;
@@ -57,11 +60,12 @@ type Operation = fn(&Limbs, &Limbs) -> Limbs;
 /// An operation of the field on its own types.
 macro_rules! operation {
     (|$a:ident: $first:ident, $b:ident: $second:ident| $result:expr) => {{
-        #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-        fn run(a: &Limbs, b: &Limbs) -> Limbs {
-            let $a = $first(a.map(|limb| load(&limb)));
-            let $b = $second(b.map(|limb| load(&limb)));
-            $result.0.map(|limb| store(limb))
+        vector! {
+            fn run(a: &Limbs, b: &Limbs) -> Limbs {
+                let $a = $first::of_limbs(a.map(|limb| load(&limb)));
+                let $b = $second::of_limbs(b.map(|limb| load(&limb)));
+                $result.limbs().map(|limb| store(limb))
+            }
         }
         // SAFETY: every test that uses it asked `detect` first.
         (|a, b| unsafe { run(a, b) }) as Operation
@@ -93,17 +97,17 @@ fn check_elements(a: &Limbs, b: &Limbs) {
     let square = operation!(|a: Element, _b: Element| field::square(&a));
     expect(square, a, b, 1 << 61, |a, _| &a * &a);
     let carried = operation!(|a: Element, b: Element| field::product(&a, &b));
-    expect(carried, a, b, CARRIED, |a, b| a * b);
+    expect(carried, a, b, CARRIED_BELOW, |a, b| a * b);
 }
 
 /// Everything that takes two products.
 fn check_wides(a: &Limbs, b: &Limbs) {
     let carry = operation!(|a: Wide, _b: Wide| field::carry(a));
-    expect(carry, a, b, CARRIED, |a, _| a);
+    expect(carry, a, b, CARRIED_BELOW, |a, _| a);
     let sum = operation!(|a: Wide, b: Wide| field::add(a, b));
-    expect(sum, a, b, CARRIED, |a, b| a + b);
+    expect(sum, a, b, CARRIED_BELOW, |a, b| a + b);
     let difference = operation!(|a: Wide, b: Wide| field::sub(a, b));
-    expect(difference, a, b, CARRIED, |a, b| a + (prime() << 12) - b);
+    expect(difference, a, b, CARRIED_BELOW, |a, b| a + (prime() << 12) - b);
     let canonical = operation!(|a: Wide, _b: Wide| field::canonical(a));
     expect(canonical, a, b, 1 << 51, |a, _| a);
     for (lane, limbs) in (0..8).map(|lane| (lane, canonical(a, b))) {
@@ -113,12 +117,12 @@ fn check_wides(a: &Limbs, b: &Limbs) {
 
 #[test]
 fn limbs_at_their_bounds_do_not_overflow() {
-    on_avx512(|| {
+    where_it_runs(|| {
         check_elements(&[[ELEMENT; 8]; 5], &[[ELEMENT; 8]; 5]);
         check_wides(&[[WIDE; 8]; 5], &[[WIDE; 8]; 5]);
         check_wides(&[[0; 8]; 5], &[[WIDE; 8]; 5]);
         let negation = operation!(|a: Element, _b: Element| field::negate(&a));
-        let largest = [[CARRIED - 1; 8]; 5];
+        let largest = [[CARRIED_BELOW - 1; 8]; 5];
         expect(negation, &largest, &largest, 1 << 52, |a, _| (prime() << 2) - a);
         expect(negation, &[[0; 8]; 5], &largest, 1 << 52, |a, _| (prime() << 2) - a);
     });
@@ -126,7 +130,7 @@ fn limbs_at_their_bounds_do_not_overflow() {
 
 #[test]
 fn zero_and_p_and_what_is_near_have_one_canonical_form() {
-    on_avx512(|| {
+    where_it_runs(|| {
         let canonical = operation!(|a: Wide, _b: Wide| field::canonical(a));
         let mask = (1 << 51) - 1;
         for start in [0, 1, 18, 19, 20, mask - 19, mask - 18, mask - 17, mask, mask + 1, 1 << 61] {
@@ -142,27 +146,27 @@ fn zero_and_p_and_what_is_near_have_one_canonical_form() {
 proptest! {
     #[test]
     fn elements_multiply_as_numbers(a in limbs(ELEMENT), b in limbs(ELEMENT)) {
-        on_avx512(|| check_elements(&a, &b));
+        where_it_runs(|| check_elements(&a, &b));
     }
 
     #[test]
     fn products_add_and_carry_as_numbers(a in limbs(WIDE), b in limbs(WIDE)) {
-        on_avx512(|| check_wides(&a, &b));
+        where_it_runs(|| check_wides(&a, &b));
     }
 
     #[test]
     fn points_decode_as_the_reference_decodes_them(bytes in any::<[[u8; 32]; 8]>()) {
-        on_avx512(|| check_points(&bytes));
+        where_it_runs(|| check_points(&bytes));
     }
 
     #[test]
     fn scalars_multiply_modulo_the_order(a in any::<[u64; 8]>(), b in any::<[u64; 4]>()) {
-        on_avx512(|| check_scalars(a, b));
+        where_it_runs(|| check_scalars(a, b));
     }
 
     #[test]
     fn digits_add_up_to_their_scalar(words in any::<[u64; 4]>(), width in 4..=12_usize) {
-        on_avx512(|| check_digits(words, width));
+        where_it_runs(|| check_digits(words, width));
     }
 
     #[test]
@@ -170,7 +174,7 @@ proptest! {
         lengths in prop::array::uniform8(0..600_usize),
         seed in any::<u8>(),
     ) {
-        on_avx512(|| check_hashes(lengths, seed));
+        where_it_runs(|| check_hashes(lengths, seed));
     }
 }
 
@@ -207,12 +211,13 @@ fn check_points(bytes: &[[u8; 32]; 8]) {
 
 /// A 512-bit number, reduced and multiplied.
 fn check_scalars(wide: [u64; 8], other: [u64; 4]) {
-    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-    fn run(wide: [u64; 8], other: [u64; 4]) -> [Limbs; 3] {
-        let times_r = Scalars::from_wide_times_r(wide.map(|word| splat(word)));
-        let other = Scalars::from_words(other.map(|word| splat(word)));
-        let sums = Scalars::from_sums(other.limbs().map(|limb| splat(limb[0] << 11)));
-        [times_r.without_r().limbs(), times_r.times(&other).limbs(), sums.limbs()]
+    vector! {
+        fn run(wide: [u64; 8], other: [u64; 4]) -> [Limbs; 3] {
+            let times_r = Scalars::from_wide_times_r(wide.map(|word| splat(word)));
+            let other = Scalars::from_words(other.map(|word| splat(word)));
+            let sums = Scalars::from_sums(other.limbs().map(|limb| splat(limb[0] << 11)));
+            [times_r.without_r().limbs(), times_r.times(&other).limbs(), sums.limbs()]
+        }
     }
     // `times` takes numbers below 2^255.
     let other = [other[0], other[1], other[2], other[3] >> 1];
@@ -235,13 +240,14 @@ fn check_scalars(wide: [u64; 8], other: [u64; 4]) {
 
 /// Digits of a scalar below 2^253 and of a coefficient.
 fn check_digits(words: [u64; 4], width: usize) {
-    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-    fn run(digits: Digits, words: [u64; 4], add: bool) -> (Vec<u64>, Limbs) {
-        let scalar = Scalars::from_words(words.map(|word| splat(word)));
-        let sum = if add { scalar.plus(digits.constant()) } else { scalar };
-        let unsigned = (0..digits.count).map(|index| store(digits.unsigned(&sum, index))[3]);
-        let own = if add { scalar } else { scalar.plus(digits.order_less_constant()) };
-        (unsigned.collect(), own.limbs())
+    vector! {
+        fn run(digits: Digits, words: [u64; 4], add: bool) -> (Vec<i16>, Limbs) {
+            let scalar = Scalars::from_words(words.map(|word| splat(word)));
+            let sum = if add { scalar.plus(digits.constant()) } else { scalar };
+            let signed = (0..digits.count).map(|index| sum.signed_digit(digits, index)[3]);
+            let own = if add { scalar } else { scalar.plus(digits.order_less_constant()) };
+            (signed.collect(), own.limbs())
+        }
     }
     let scalar = [words[0], words[1], words[2], words[3] & ((1 << 61) - 1)];
     for (digits, words, add) in [
@@ -249,13 +255,17 @@ fn check_digits(words: [u64; 4], width: usize) {
         (Digits::of_coefficients(width), [words[0], words[1], 0, 0], false),
     ] {
         // SAFETY: the caller asked `detect` first.
-        let (unsigned, own) = unsafe { run(digits, words, add) };
+        let (signed, own) = unsafe { run(digits, words, add) };
         // Kept positive by a multiple of the order.
         let mut sum = order() << 32;
-        for (index, digit) in unsigned.iter().enumerate() {
-            assert!(*digit < 1 << width);
-            sum += BigUint::from(*digit) << (width * index);
-            sum -= BigUint::from(digits.half()) << (width * index);
+        for (index, digit) in signed.iter().enumerate() {
+            let half = digits.half();
+            assert!(usize::from(digit.unsigned_abs()) <= half, "{digit} of {width} bits");
+            let offset = usize::from(digit.unsigned_abs());
+            match digit.is_negative() {
+                true => sum -= BigUint::from(offset) << (width * index),
+                false => sum += BigUint::from(offset) << (width * index),
+            }
         }
         assert_eq!(sum % order(), number(&own, 52, 3) % order());
     }
@@ -263,9 +273,10 @@ fn check_digits(words: [u64; 4], width: usize) {
 
 /// Eight hashes at once, each of another length.
 fn check_hashes(lengths: [usize; 8], seed: u8) {
-    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-    fn run(items: &[&Item<'_>; 8]) -> [[u64; 8]; 8] {
-        sha512::challenges(items).map(|word| store(word))
+    vector! {
+        fn run(items: &[&Item<'_>; 8]) -> [[u64; 8]; 8] {
+            sha512::challenges(items).map(|word| store(word))
+        }
     }
     let bytes = |count: usize, salt: u8| -> Vec<u8> {
         let step = |last: &u8| Some(last.wrapping_mul(31).wrapping_add(7));
@@ -290,7 +301,7 @@ fn check_hashes(lengths: [usize; 8], seed: u8) {
 
 #[test]
 fn a_hash_of_every_length_around_its_blocks() {
-    on_avx512(|| {
+    where_it_runs(|| {
         for start in (0..320).step_by(8) {
             check_hashes(std::array::from_fn(|lane| start + lane), 7);
         }
@@ -299,7 +310,7 @@ fn a_hash_of_every_length_around_its_blocks() {
 
 #[test]
 fn multiples_of_the_base_point_are_that() {
-    on_avx512(|| {
+    where_it_runs(|| {
         let encodings: Vec<_> = (1..=513_u64)
             .map(|number| {
                 let point = curve25519_dalek::EdwardsPoint::mul_base(&Scalar::from(number));

@@ -15,11 +15,10 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "a chunk's counts are far below 2^31")]
 
-use std::arch::x86_64::{__mmask8, _mm512_sub_epi64};
-
-use super::lanes::{splat, store_short};
+use super::digits::Digits;
 use super::point::{Affine, AffineRow, Extended, Row};
-use super::scalar::{Digits, Scalars};
+use super::scalar::Scalars;
+use super::vector::Mask;
 
 /// A sum under construction: points and the digits of their scalars.
 ///
@@ -49,64 +48,66 @@ impl Sum {
         }
     }
 
-    /// Adds up to eight points with short scalars, given as sums with their digits' constant; answers
-    /// the scalars' own values modulo L.
-    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-    pub(super) fn add_short(&mut self, points: &[AffineRow], sums: &Scalars) -> Scalars {
-        assert_eq!(self.shorts, self.points.len(), "short ones come first");
-        self.add(points, sums, self.short);
-        self.shorts += points.len();
-        sums.plus(self.short.order_less_constant())
-    }
-
-    /// Adds up to eight points with scalars below 2^253 + 2^250.
-    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-    pub(super) fn add_long(&mut self, points: &[AffineRow], scalars: &Scalars) {
-        self.add(points, &scalars.plus(self.long.constant()), self.long);
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-    fn add(&mut self, points: &[AffineRow], sums: &Scalars, digits: Digits) {
-        self.points.extend_from_slice(points);
-        let half = splat(digits.half() as u64);
-        for (index, place) in self.places[..digits.count].iter_mut().enumerate() {
-            let signed = store_short(_mm512_sub_epi64(digits.unsigned(sums, index), half));
-            place.extend_from_slice(&signed[..points.len()]);
+    vector! {
+        /// Adds up to eight points with short scalars, given as sums with their digits' constant; answers
+        /// the scalars' own values modulo L.
+        pub(super) fn add_short(&mut self, points: &[AffineRow], sums: &Scalars) -> Scalars {
+            assert_eq!(self.shorts, self.points.len(), "short ones come first");
+            self.add(points, sums, self.short);
+            self.shorts += points.len();
+            sums.plus(self.short.order_less_constant())
         }
     }
 
-    /// Whether eight times the sum is the neutral point.
-    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-    pub(super) fn is_small(&self) -> bool {
-        let half = self.long.half();
-        // Lane `l` of round `r` has place `r + rounds·l`: doublings within a lane come first.
-        let rounds = self.long.count.div_ceil(8);
-        let mut buckets = Buckets::new(half);
-        let mut lanes = Extended::identity();
-        for round in (0..rounds).rev() {
-            buckets.clear();
-            for lane in 0..8 {
-                let place = round + rounds * lane;
-                if let Some(digits) = self.places.get(place) {
-                    let first = if place < self.short.count { 0 } else { self.shorts };
-                    buckets.sort(lane, digits, first);
+    vector! {
+        /// Adds up to eight points with scalars below 2^253 + 2^250.
+        pub(super) fn add_long(&mut self, points: &[AffineRow], scalars: &Scalars) {
+            self.add(points, &scalars.plus(self.long.constant()), self.long);
+        }
+    }
+
+    vector! {
+        fn add(&mut self, points: &[AffineRow], sums: &Scalars, digits: Digits) {
+            self.points.extend_from_slice(points);
+            for (index, place) in self.places[..digits.count].iter_mut().enumerate() {
+                let signed = sums.signed_digit(digits, index);
+                place.extend_from_slice(&signed[..points.len()]);
+            }
+        }
+    }
+
+    vector! {
+        /// Whether eight times the sum is the neutral point.
+        pub(super) fn is_small(&self) -> bool {
+            let half = self.long.half();
+            // Lane `l` of round `r` has place `r + rounds·l`: doublings within a lane come first.
+            let rounds = self.long.count.div_ceil(8);
+            let mut buckets = Buckets::new(half);
+            let mut lanes = Extended::identity();
+            for round in (0..rounds).rev() {
+                buckets.clear();
+                for lane in 0..8 {
+                    let place = round + rounds * lane;
+                    if let Some(digits) = self.places.get(place) {
+                        let first = if place < self.short.count { 0 } else { self.shorts };
+                        buckets.sort(lane, digits, first);
+                    }
                 }
+                buckets.fill(&self.points);
+                if round + 1 < rounds {
+                    lanes = lanes.double_times(self.long.width);
+                }
+                lanes = lanes.add(&buckets.weighted().cached()).extended();
             }
-            buckets.fill(&self.points);
-            if round + 1 < rounds {
-                lanes = lanes.double_times(self.long.width);
+            let rows = lanes.to_rows();
+            let lane = |lane: usize| Extended::from_rows([&rows[lane]; 8]);
+            let mut total = lane(7);
+            for next in (0..7).rev() {
+                total = total.double_times(self.long.width * rounds);
+                total = total.add(&lane(next).cached()).extended();
             }
-            lanes = lanes.add(&buckets.weighted().cached()).extended();
+            total.double_times(3).projective().is_identity() == u8::MAX
         }
-        let rows = lanes.to_rows();
-        let lane = |lane: usize| Extended::from_rows([&rows[lane]; 8]);
-        let mut total = lane(7);
-        for next in (0..7).rev() {
-            total = total.double_times(self.long.width * rounds);
-            total = total.add(&lane(next).cached()).extended();
-        }
-        total.double_times(3).projective().is_identity() == u8::MAX
     }
 }
 
@@ -190,25 +191,25 @@ impl Buckets {
         }
     }
 
-    /// Adds up the points of every bucket.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-    fn fill(&mut self, points: &[AffineRow]) {
-        self.order_by_length();
-        self.sums.fill(Row::IDENTITY);
-        for group in self.order.chunks(8) {
-            let mut lists = [&[][..]; 8];
-            for (list, index) in lists.iter_mut().zip(group) {
-                let List { lane, start, length, .. } = self.lists[*index as usize];
-                *list = &self.entries[lane as usize][start as usize..(start + length) as usize];
-            }
-            if lists[0].is_empty() {
-                break;
-            }
-            let sums = add_up(&lists, points).to_rows();
-            for (sum, index) in sums.into_iter().zip(group) {
-                let List { lane, bucket, .. } = self.lists[*index as usize];
-                self.sums[(8 * bucket + lane) as usize] = sum;
+    vector! {
+        /// Adds up the points of every bucket.
+        fn fill(&mut self, points: &[AffineRow]) {
+            self.order_by_length();
+            self.sums.fill(Row::IDENTITY);
+            for group in self.order.chunks(8) {
+                let mut lists = [&[][..]; 8];
+                for (list, index) in lists.iter_mut().zip(group) {
+                    let List { lane, start, length, .. } = self.lists[*index as usize];
+                    *list = &self.entries[lane as usize][start as usize..(start + length) as usize];
+                }
+                if lists[0].is_empty() {
+                    break;
+                }
+                let sums = add_up(&lists, points).to_rows();
+                for (sum, index) in sums.into_iter().zip(group) {
+                    let List { lane, bucket, .. } = self.lists[*index as usize];
+                    self.sums[(8 * bucket + lane) as usize] = sum;
+                }
             }
         }
     }
@@ -232,43 +233,43 @@ impl Buckets {
         }
     }
 
-    /// In every lane Σ digit·bucket: each bucket is in as many partial sums as its digit says.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-    fn weighted(&self) -> Extended {
-        let (mut above, mut sum) = (Extended::identity(), Extended::identity());
-        let (rows, _) = self.sums.as_chunks::<8>();
-        for rows in rows.iter().rev() {
-            let bucket = Extended::from_rows(rows.each_ref());
-            above = above.add(&bucket.cached()).extended();
-            sum = sum.add(&above.cached()).extended();
+    vector! {
+        /// In every lane Σ digit·bucket: each bucket is in as many partial sums as its digit says.
+        fn weighted(&self) -> Extended {
+            let (mut above, mut sum) = (Extended::identity(), Extended::identity());
+            let (rows, _) = self.sums.as_chunks::<8>();
+            for rows in rows.iter().rev() {
+                let bucket = Extended::from_rows(rows.each_ref());
+                above = above.add(&bucket.cached()).extended();
+                sum = sum.add(&above.cached()).extended();
+            }
+            sum
+        }
+    }
+}
+
+vector! {
+    /// The sums of eight lists of points, the first the longest.
+    fn add_up(lists: &[&[u32]; 8], points: &[AffineRow]) -> Extended {
+        let mut sum = take(lists, 0, points).extended();
+        for step in 1..lists[0].len() {
+            sum = sum.add_affine(&take(lists, step, points)).extended();
         }
         sum
     }
 }
 
-/// The sums of eight lists of points, the first the longest.
-#[inline]
-#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-fn add_up(lists: &[&[u32]; 8], points: &[AffineRow]) -> Extended {
-    let mut sum = take(lists, 0, points).extended();
-    for step in 1..lists[0].len() {
-        sum = sum.add_affine(&take(lists, step, points)).extended();
+vector! {
+    /// Entry `step` of each list; the neutral point where there is none.
+    fn take(lists: &[&[u32]; 8], step: usize, points: &[AffineRow]) -> Affine {
+        let mut negative: Mask = 0;
+        let rows = std::array::from_fn(|lane| match lists[lane].get(step) {
+            Some(entry) => {
+                negative |= ((entry & 1) as u8) << lane;
+                &points[(entry >> 1) as usize]
+            }
+            None => &AffineRow::IDENTITY,
+        });
+        Affine::from_rows(rows).negate_lanes(negative)
     }
-    sum
-}
-
-/// Entry `step` of each list; the neutral point where there is none.
-#[inline]
-#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-fn take(lists: &[&[u32]; 8], step: usize, points: &[AffineRow]) -> Affine {
-    let mut negative: __mmask8 = 0;
-    let rows = std::array::from_fn(|lane| match lists[lane].get(step) {
-        Some(entry) => {
-            negative |= ((entry & 1) as u8) << lane;
-            &points[(entry >> 1) as usize]
-        }
-        None => &AffineRow::IDENTITY,
-    });
-    Affine::from_rows(rows).negate_lanes(negative)
 }
