@@ -77,6 +77,11 @@
 //! constant-time: every input is public. Votes and finality certificates follow the consensus
 //! engine's own rule and are judged there.
 
+#![allow(
+    clippy::duplicate_mod,
+    reason = "what vector backends share is compiled once for the CPU features of each"
+)]
+
 mod backend;
 mod batch;
 mod coefficients;

@@ -46,17 +46,17 @@ use crate::batch::{Price, Prices};
 
 /// Of a Zen 5 core, once decoded.
 const PRICES: Prices = Prices {
-    alone: 8_000,
+    alone: 19_000,
     together: &[
-        Price { items: 24, each: 6_000 },
-        Price { items: 64, each: 4_000 },
-        Price { items: 256, each: 2_800 },
-        Price { items: 1_024, each: 2_200 },
+        Price { items: 24, each: 14_500 },
+        Price { items: 64, each: 10_300 },
+        Price { items: 256, each: 6_700 },
+        Price { items: 1_024, each: 4_700 },
     ],
 };
 
-/// A group of eight costs as much as two of the oracle's.
-const ORACLE_ITEMS_MAX: usize = 2;
+/// A group of eight costs as much as five and a half of the oracle's.
+const ORACLE_ITEMS_MAX: usize = 5;
 
 /// Whether the CPU has what [`vector!`] enables.
 fn has_features() -> bool {

@@ -57,23 +57,26 @@ impl Element {
     vector! {
         /// From limbs of 51 bits, of which each may be as large as 2^52.
         pub(super) fn of_limbs(limbs: [Lanes; 5]) -> Self {
-            Self([0, 1].map(|half| {
-                std::array::from_fn(|index| {
-                    let limb = limbs[index / 2].0[half];
-                    if index.is_multiple_of(2) {
-                        _mm256_and_si256(limb, word(MASK_26))
-                    } else {
-                        _mm256_srli_epi64::<26>(limb)
-                    }
-                })
-            }))
+            let mut halves = [[_mm256_setzero_si256(); 10]; 2];
+            for (half, out) in halves.iter_mut().enumerate() {
+                for limb in 0..5 {
+                    let both = limbs[limb].0[half];
+                    out[2 * limb] = _mm256_and_si256(both, word(MASK_26));
+                    out[2 * limb + 1] = _mm256_srli_epi64::<26>(both);
+                }
+            }
+            Self(halves)
         }
     }
 
     vector! {
         /// Limbs of 51 bits and perhaps a little more.
         pub(super) fn limbs(self) -> [Lanes; 5] {
-            std::array::from_fn(|limb| Lanes([0, 1].map(|half| limb_51(&self.0[half], limb))))
+            let mut limbs = [Lanes([_mm256_setzero_si256(); 2]); 5];
+            for (limb, lanes) in limbs.iter_mut().enumerate() {
+                *lanes = Lanes([limb_51(&self.0[0], limb), limb_51(&self.0[1], limb)]);
+            }
+            limbs
         }
     }
 }
@@ -116,10 +119,11 @@ vector! {
 vector! {
     /// The same element in every lane.
     pub(super) fn constant(limbs: [u64; 5]) -> Element {
-        let half = std::array::from_fn(|index| {
-            let limb = limbs[index / 2];
-            word(if index.is_multiple_of(2) { limb & MASK_26 } else { limb >> 26 })
-        });
+        let mut half = [_mm256_setzero_si256(); 10];
+        for limb in 0..5 {
+            half[2 * limb] = word(limbs[limb] & MASK_26);
+            half[2 * limb + 1] = word(limbs[limb] >> 26);
+        }
         Element([half; 2])
     }
 }
@@ -172,7 +176,28 @@ vector! {
 vector! {
     /// Ready to be multiplied.
     pub(super) fn carry(wide: Wide) -> Element {
-        Element(wide.0.map(|half| carry_half(half)))
+        Element([carry_half(wide.0[0]), carry_half(wide.0[1])])
+    }
+}
+
+vector! {
+    fn add_half(a: &Half, b: &Half) -> Half {
+        let mut sum = *a;
+        for limb in 0..10 {
+            sum[limb] = _mm256_add_epi64(a[limb], b[limb]);
+        }
+        carry_half(sum)
+    }
+}
+
+vector! {
+    fn sub_half(a: &Half, b: &Half) -> Half {
+        let mut difference = *a;
+        for limb in 0..10 {
+            let raised = _mm256_add_epi64(a[limb], word(P[limb] << LARGE));
+            difference[limb] = _mm256_sub_epi64(raised, b[limb]);
+        }
+        carry_half(difference)
     }
 }
 
@@ -180,10 +205,7 @@ vector! {
     /// `a + b`.
     pub(super) fn add(a: impl Into<Wide>, b: impl Into<Wide>) -> Element {
         let (a, b) = (a.into().0, b.into().0);
-        Element([0, 1].map(|half| {
-            let limb = |limb: usize| _mm256_add_epi64(a[half][limb], b[half][limb]);
-            carry_half(std::array::from_fn(limb))
-        }))
+        Element([add_half(&a[0], &b[0]), add_half(&a[1], &b[1])])
     }
 }
 
@@ -191,28 +213,31 @@ vector! {
     /// `a − b`.
     pub(super) fn sub(a: impl Into<Wide>, b: impl Into<Wide>) -> Element {
         let (a, b) = (a.into().0, b.into().0);
-        Element([0, 1].map(|half| {
-            carry_half(std::array::from_fn(|limb| {
-                let raised = _mm256_add_epi64(a[half][limb], word(P[limb] << LARGE));
-                _mm256_sub_epi64(raised, b[half][limb])
-            }))
-        }))
+        Element([sub_half(&a[0], &b[0]), sub_half(&a[1], &b[1])])
     }
 }
 
 vector! {
     /// `2·a` of an element or a product.
     pub(super) fn twice(a: impl Into<Wide>) -> Wide {
-        Wide(a.into().0.map(|half| half.map(|limb| _mm256_add_epi64(limb, limb))))
+        let mut twice = a.into().0;
+        for limb in twice.as_flattened_mut() {
+            *limb = _mm256_add_epi64(*limb, *limb);
+        }
+        Wide(twice)
     }
 }
 
 vector! {
     /// `−a`, for an element that came from [`carry`] or a canonical one.
     pub(super) fn negate(a: &Element) -> Element {
-        Element(a.0.map(|half| {
-            std::array::from_fn(|limb| _mm256_sub_epi64(word(P[limb] << TWICE), half[limb]))
-        }))
+        let mut negated = a.0;
+        for half in &mut negated {
+            for limb in 0..10 {
+                half[limb] = _mm256_sub_epi64(word(P[limb] << TWICE), half[limb]);
+            }
+        }
+        Element(negated)
     }
 }
 
@@ -230,7 +255,11 @@ vector! {
 vector! {
     /// `count` times every limb, which must stay below 2^32.
     fn times(half: &Half, count: u64) -> Half {
-        half.map(|limb| _mm256_mul_epu32(limb, word(count)))
+        let mut times = *half;
+        for limb in &mut times {
+            *limb = _mm256_mul_epu32(*limb, word(count));
+        }
+        times
     }
 }
 
@@ -278,14 +307,14 @@ vector! {
 vector! {
     /// `a·b`, not carried.
     pub(super) fn mul(a: &Element, b: &Element) -> Wide {
-        Wide([0, 1].map(|half| mul_half(&a.0[half], &b.0[half])))
+        Wide([mul_half(&a.0[0], &b.0[0]), mul_half(&a.0[1], &b.0[1])])
     }
 }
 
 vector! {
     /// `a²`, not carried.
     pub(super) fn square(a: &Element) -> Wide {
-        Wide(a.0.map(|half| square_half(&half)))
+        Wide([square_half(&a.0[0]), square_half(&a.0[1])])
     }
 }
 
@@ -365,10 +394,13 @@ vector! {
 vector! {
     /// `b` in the lanes of the mask, `a` in the others.
     pub(super) fn select(mask: Mask, a: &Element, b: &Element) -> Element {
-        Element([0, 1].map(|half| {
-            let limb = |limb: usize| select_half(mask, half, a.0[half][limb], b.0[half][limb]);
-            std::array::from_fn(limb)
-        }))
+        let mut selected = a.0;
+        for (half, out) in selected.iter_mut().enumerate() {
+            for (limb, other) in out.iter_mut().zip(&b.0[half]) {
+                *limb = select_half(mask, half, *limb, *other);
+            }
+        }
+        Element(selected)
     }
 }
 

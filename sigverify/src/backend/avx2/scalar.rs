@@ -24,6 +24,10 @@ fn bytes<const WORDS: usize, const BYTES: usize>(words: &[u64; WORDS]) -> [u8; B
     bytes
 }
 
+fn low_word(wide: u128) -> u64 {
+    u64::try_from(wide & u128::from(u64::MAX)).expect("it was cut to 64 bits")
+}
+
 /// A number modulo L.
 fn reduce(words: &[u64; 5]) -> Scalar {
     Scalar::from_bytes_mod_order_wide(&bytes(words))
@@ -84,12 +88,12 @@ impl Scalars {
                 for (limb, row) in rows.iter().enumerate() {
                     carry += u128::from(row[lane]) << (52 * limb - 64 * filled);
                     if 52 * (limb + 1) >= 64 * (filled + 1) {
-                        words[filled] = (carry & u128::from(u64::MAX)) as u64;
+                        words[filled] = low_word(carry);
                         carry >>= 64;
                         filled += 1;
                     }
                 }
-                words[filled] = (carry & u128::from(u64::MAX)) as u64;
+                words[filled] = low_word(carry);
                 assert!(carry >> 64 == 0, "at most 4,096 scalars");
                 self::words(&reduce(&words))
             }))

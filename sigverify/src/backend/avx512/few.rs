@@ -7,13 +7,30 @@ use super::point::Extended;
 use super::scalar::Scalars;
 use super::vector::splat;
 use super::{alone, single};
+use crate::Verdict;
 
 /// Most entries that are judged one by one: a group costs as much as two and a half.
-pub(super) const MAX: usize = 2;
+const MAX: usize = 2;
 
 vector! {
-    /// Judges one entry.
-    pub(super) fn holds(decoded: &Decoded, claim: &Claim) -> bool {
+    /// Judges the entries if they are few, and then takes them away; the verdict of entry `n` is
+    /// number `n - start`.
+    pub(super) fn judge(
+        decoded: &Decoded,
+        entries: &mut &[usize],
+        start: usize,
+        verdicts: &mut [Verdict],
+    ) {
+        if entries.len() <= MAX {
+            for entry in std::mem::take(entries) {
+                verdicts[entry - start] = Verdict::of(holds(decoded, &decoded.claims[*entry]));
+            }
+        }
+    }
+}
+
+vector! {
+    fn holds(decoded: &Decoded, claim: &Claim) -> bool {
         let Scalars(mut scalars) = Scalars::from_rows([&claim.challenge_times_r; 8]).without_r();
         let [w0, w1, w2, w3, ..] = claim.response.map(|word| splat(word));
         let Scalars(responses) = Scalars::from_words([w0, w1, w2, w3]);

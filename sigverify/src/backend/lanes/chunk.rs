@@ -284,17 +284,12 @@ vector! {
                 verdicts[entry - start] = Verdict::of(hold >> lane & 1 == 1);
             }
         }
-        if cold.len() <= few::MAX {
-            for entry in &cold {
-                let claim = &decoded.claims[*entry];
-                verdicts[entry - start] = Verdict::of(few::holds(decoded, claim));
-            }
-        } else {
-            for group in cold.chunks(8) {
-                let hold = alone::hold(&equations(decoded, group));
-                for (lane, entry) in group.iter().enumerate() {
-                    verdicts[entry - start] = Verdict::of(hold >> lane & 1 == 1);
-                }
+        let mut cold_left = cold.as_slice();
+        few::judge(decoded, &mut cold_left, start, verdicts);
+        for group in cold_left.chunks(8) {
+            let hold = alone::hold(&equations(decoded, group));
+            for (lane, entry) in group.iter().enumerate() {
+                verdicts[entry - start] = Verdict::of(hold >> lane & 1 == 1);
             }
         }
         for entry in cold {
