@@ -71,7 +71,9 @@ impl Suite for Sigverify {
         }
         shapes.extend(MESSAGES_BYTES.map(|message_bytes| Shape { message_bytes, ..large }));
         for (items, invalid_percent) in INVALID {
-            let items = if smoke { 16 } else { items };
+            // Of each kind one small and one larger, as in a full run.
+            let small = if items < ITEMS_LARGE { 8 } else { 16 };
+            let items = if smoke { small } else { items };
             shapes.push(Shape { items, invalid_percent, ..large });
         }
         let threads = std::thread::available_parallelism().map_or(1, usize::from).max(2);
