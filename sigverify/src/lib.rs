@@ -47,7 +47,7 @@
 //! | single | 1 or 2 items | the four coordinates of a point side by side; −k·A and S·B at once | 13.1 |
 //! | cold | alone, 3 or more | 8 items in the 8 lanes; doublings shared by A and B; digits of 5 and 10 bits | 3.8 |
 //! | hot | alone, key with a table | multiples of 17 places of A: 10 doublings instead of 250 | 1.5 |
-//! | together | 24 items or more | one random linear combination, Pippenger's buckets, 8 side by side | 2.2 of 64, 1.3 of 1,024 |
+//! | together | 24 or more | a random linear combination, Pippenger's buckets, 8 at a time | 2.2 of 64, 1.3 of 1,024 |
 //! | together, few keys | 64 keys | z·k of one key added up first | 0.69 of 1,024 |
 //!
 //! Of the 1.3 a hash is 0.04, decoding R and A 0.43, the sum 0.7, the rest bookkeeping. A lane

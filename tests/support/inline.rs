@@ -227,6 +227,9 @@ impl Stages {
             lane::Action::SendBatch(to, held) => {
                 drop(self.outgoing.try_send(Outgoing::Batch(to, held)));
             }
+            lane::Action::SendStored(to, bytes) => {
+                drop(self.outgoing.try_send(Outgoing::Stored(to, bytes)));
+            }
             lane::Action::Verify(batch) => {
                 let judge = &*self.signatures;
                 let verified =

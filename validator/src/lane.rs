@@ -50,6 +50,8 @@ pub const OWN_BYTES_MAX: usize = WINDOW_BYTES / 2;
 pub const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// An unanswered batch, certificate or request is sent again after this time.
 const RETRY_NS: u64 = 400_000_000;
+/// How long a validator that left a request unanswered is asked last.
+const SILENT_NS: u64 = 10_000_000_000;
 /// How long nothing is taken from a validator that sent what no honest one sends.
 const MUTE_NS: u64 = 10_000_000_000;
 
@@ -96,6 +98,8 @@ pub enum Action {
     Send(To, Control),
     /// Send a batch.
     SendBatch(To, Arc<Held>),
+    /// Send a batch to one validator as the store has it.
+    SendStored(u32, Vec<u8>),
     /// Have the verify stage check form and signatures of a batch that came from a validator.
     Verify(Unverified),
     /// Write records; when they are durable call [`Core::durable`] with the second part.
@@ -203,6 +207,8 @@ pub struct Core {
     /// Newest executed sequence of each lane: windows are measured from it, so that a lane of junk,
     /// whose execution is slow, cannot commit faster than it is executed.
     executed: Vec<u64>,
+    /// Until when others are asked first: this one did not answer.
+    silent: Vec<u64>,
     /// Until when nothing is taken from a validator that sent what no honest one sends.
     muted: Vec<u64>,
     /// The newest time that was told.
@@ -227,6 +233,7 @@ impl Core {
         let mut core = Self {
             serving: serve::Serving::new(lanes.len()),
             executed: committed.0.iter().map(|tip| tip.sequence).collect(),
+            silent: vec![0; lanes.len()],
             muted: vec![0; lanes.len()],
             now: 0,
             own: own::Own::new(),

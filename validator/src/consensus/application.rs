@@ -178,6 +178,9 @@ enum Build {
     Moot,
 }
 
+/// How far a cut's time may be ahead of the own clock: clocks of servers differ by far less.
+const TIME_AHEAD_MAX: Duration = Duration::from_secs(60);
+
 impl<E: Clock> commonware_consensus::Application<E> for Application {
     type SigningScheme = Scheme;
     type Context = Context<Digest, PublicKey>;
@@ -228,7 +231,7 @@ impl<E: Clock> commonware_consensus::Application<E> for Application {
 
     async fn verify(
         &mut self,
-        (_, context): (E, Self::Context),
+        (runtime, context): (E, Self::Context),
         mut ancestry: impl Ancestry<Block>,
     ) -> bool {
         let (Some(block), Some(parent)) = (ancestry.next().await, ancestry.next().await) else {
@@ -240,6 +243,12 @@ impl<E: Clock> commonware_consensus::Application<E> for Application {
             || cut.epoch != self.epoch
             || cut.view.get() != context.view().get()
         {
+            return false;
+        }
+        // Time only rises from cut to cut: one leader must not take it away from all that follow.
+        let now = runtime.current().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let latest = now + TIME_AHEAD_MAX;
+        if u128::from(cut.time_ms) > latest.as_millis() {
             return false;
         }
         let (_, mut progress) = self.board.watch();

@@ -28,6 +28,7 @@ impl Core {
         if self.is_muted(now, from) {
             return;
         }
+        self.silent[from as usize] = 0;
         let header = bytes.get(..HEADER_BYTES).map(BatchHeader::decode);
         let Some(Ok(header)) = header else {
             return self.blame(from, Fault::Malformed);
@@ -78,8 +79,10 @@ impl Core {
         let owner = *self.config.set.key(header.lane).expect("the lane was just found");
         let share = VERIFYING_BYTES_MAX / self.lanes.len();
         let mine = self.verifying.values().filter(|verifying| verifying.from == from);
-        let mine: usize = mine.map(|verifying| verifying.bytes).sum();
-        if mine + bytes.len() > share.max(BATCH_BYTES_MAX) || self.verifying.len() >= VERIFYING_MAX
+        let (count, mine) = mine.fold((0, 0), |(count, sum), one| (count + 1, sum + one.bytes));
+        // Small batches take no more places than large ones.
+        if mine + bytes.len() > share.max(BATCH_BYTES_MAX)
+            || count >= (VERIFYING_MAX / self.lanes.len()).max(1)
         {
             return;
         }

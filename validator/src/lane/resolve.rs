@@ -1,6 +1,6 @@
 //! Finalized cuts wait here for their batches; what is missing is fetched by digest.
 
-use super::{Action, Certificate, Core, RETRY_NS, SharedCut};
+use super::{Action, Certificate, Core, RETRY_NS, SILENT_NS, SharedCut};
 use crate::held::Held;
 use ledger::{BatchHeader, Digest, Tip, Tips};
 use std::sync::Arc;
@@ -53,6 +53,8 @@ pub(super) struct Want {
     floor: u64,
     due: u64,
     asked: u32,
+    /// Who was asked last.
+    peer: Option<u32>,
     /// Whether a certificate leads to it, not only some batch's word.
     certified: bool,
 }
@@ -76,6 +78,7 @@ impl Want {
     /// The answer was bad: ask another at once.
     pub(super) fn refused(&mut self, now: u64) {
         self.due = now;
+        self.peer = None;
     }
 }
 
@@ -169,13 +172,14 @@ impl Core {
         }
         let crowd = self.wanted.values().filter(|want| want.lane == lane && !want.certified);
         if certified || crowd.count() < NEAR_WANTS_MAX {
-            let want = Want { lane, sequence, floor, due, asked: 0, certified };
+            let want = Want { lane, sequence, floor, due, asked: 0, peer: None, certified };
             self.wanted.insert(digest, want);
         }
     }
 
     pub(super) fn fetch_tick(&mut self, now: u64) {
-        let (me, validators) = (self.config.me, self.config.set.len());
+        let me = self.config.me;
+        let validators = u32::try_from(self.config.set.len()).expect("at most 100 validators");
         let lanes = &self.lanes;
         self.wanted.retain(|_, want| want.sequence > lanes[want.lane as usize].committed.sequence);
         // Certified ones first, the lowest first: execution waits for them.
@@ -188,17 +192,26 @@ impl Core {
         due.sort_unstable();
         for (_, _, digest) in due.into_iter().take(REQUESTS_MAX) {
             let Some(want) = self.wanted.get_mut(&digest) else { continue };
-            // The owner first, then the others in turn: an owner may be the one that is down.
-            let turn = want.asked as usize + want.lane as usize;
-            let mut peer = turn % validators;
-            if peer == me as usize {
-                want.asked += 1;
-                peer = (peer + 1) % validators;
+            if let Some(peer) = want.peer {
+                self.silent[peer as usize] = now + SILENT_NS;
             }
+            // The owner first, then the others in turn: an owner may be the one that is down. Who did
+            // not answer of late, or is not heard, comes after the others.
+            let turn = want.asked + want.lane;
+            let peers = (0..validators).map(|step| (turn + step) % validators);
+            let peers = peers.filter(|peer| *peer != me);
+            let answers = |peer: &u32| {
+                let peer = *peer as usize;
+                self.silent[peer] <= now && self.muted[peer] <= now
+            };
+            let Some(peer) = peers.clone().find(answers).or_else(|| peers.clone().next()) else {
+                return;
+            };
             want.asked += 1;
+            want.peer = Some(peer);
             want.due = now + RETRY_NS;
             let (lane, floor) = (want.lane, want.floor);
-            self.request(u32::try_from(peer).expect("at most 100 validators"), lane, digest, floor);
+            self.request(peer, lane, digest, floor);
         }
     }
 

@@ -1,15 +1,24 @@
-//! Batches for validators that ask: an equal share of each period for every asker.
+//! Batches for validators that ask: a share of each period for every asker, and a limit for all.
 //!
 //! What exceeds an asker's share of this period waits for its next one. A request that was dropped
 //! would cost the asker a whole retry time, and a validator that catches up asks for far more than
 //! one period gives.
 
 use super::{Action, Core, To};
-use crate::message::{REQUEST_BATCHES_MAX, Request};
+use crate::{
+    message::{REQUEST_BATCHES_MAX, Request},
+    record,
+};
+use ledger::{BatchHeader, Digest, batch::HEADER_BYTES};
 use std::collections::VecDeque;
 
 /// Batches served to one validator in a period: 64 full ones are 32 MiB.
 const SERVED_MAX: u32 = 64;
+/// Bytes served to all validators in a period: more than a disk of today reads in that time, and a
+/// few milliseconds of this stage, however many ask.
+const BYTES_MAX: usize = 32 * 1024 * 1024;
+/// What a look into the store counts, found or not.
+const LOOK_BYTES: usize = 4 * 1024;
 /// A period.
 const PERIOD_NS: u64 = 100_000_000;
 /// Requests of one validator that wait for its next period; it repeats what finds no room.
@@ -19,6 +28,10 @@ const WAITING_MAX: usize = 256;
 pub(super) struct Serving {
     since: u64,
     askers: Vec<Asker>,
+    /// Bytes left of this period.
+    bytes_left: usize,
+    /// Who comes first in the next period.
+    first: usize,
 }
 
 #[derive(Clone, Default)]
@@ -29,7 +42,12 @@ struct Asker {
 
 impl Serving {
     pub(super) fn new(validators: usize) -> Self {
-        Self { since: 0, askers: vec![Asker::default(); validators] }
+        Self {
+            since: 0,
+            askers: vec![Asker::default(); validators],
+            bytes_left: BYTES_MAX,
+            first: 0,
+        }
     }
 }
 
@@ -49,9 +67,16 @@ impl Core {
         if now < self.serving.since + PERIOD_NS {
             return;
         }
+        let validators = self.config.set.len();
         self.serving.since = now;
-        for asker in 0..self.config.set.len() {
-            self.serving.askers[asker].served = 0;
+        self.serving.bytes_left = BYTES_MAX;
+        for asker in &mut self.serving.askers {
+            asker.served = 0;
+        }
+        // Where the bytes do not do for all, somebody else is first each time.
+        self.serving.first = (self.serving.first + 1) % validators;
+        for turn in 0..validators {
+            let asker = (self.serving.first + turn) % validators;
             self.serve_waiting(u32::try_from(asker).expect("at most 100 validators"));
         }
     }
@@ -64,30 +89,42 @@ impl Core {
     fn serve_waiting(&mut self, from: u32) {
         loop {
             let asker = &mut self.serving.askers[from as usize];
-            let left = SERVED_MAX - asker.served;
-            if left == 0 {
+            if asker.served >= SERVED_MAX || self.serving.bytes_left == 0 {
                 return;
             }
             let Some(mut request) = asker.waiting.pop_front() else { return };
+            asker.served += 1;
+            self.serving.bytes_left = self.serving.bytes_left.saturating_sub(LOOK_BYTES);
             request.count = request.count.min(REQUEST_BATCHES_MAX);
-            let mut served = 0;
-            while request.count > 0 && served < left {
-                let Some(held) = self.find(&request.digest) else { break };
-                let header = held.header();
-                if header.lane != request.lane || header.sequence <= request.floor {
-                    break;
-                }
-                request.digest = header.previous;
-                request.count -= 1;
-                served += 1;
-                self.actions.push(Action::SendBatch(To::One(from), held));
+            let Some((header, action, bytes)) = self.stored(from, &request.digest) else {
+                continue;
+            };
+            if request.count == 0 || header.lane != request.lane || header.sequence <= request.floor
+            {
+                continue;
             }
-            let asker = &mut self.serving.askers[from as usize];
-            // A look into the store costs as much as an answer, found or not.
-            asker.served += served.max(1);
-            if served == left && request.count > 0 {
-                asker.waiting.push_front(request);
+            self.actions.push(action);
+            self.serving.bytes_left = self.serving.bytes_left.saturating_sub(bytes);
+            request.digest = header.previous;
+            request.count -= 1;
+            // Its predecessors are looked at next, or in the next period.
+            if request.count > 0 && header.sequence > request.floor + 1 {
+                self.serving.askers[from as usize].waiting.push_front(request);
             }
         }
+    }
+
+    /// A batch for a validator, from memory or as the store has it: whoever asks checks all of it, so
+    /// that only its header is looked at here.
+    fn stored(&self, to: u32, digest: &Digest) -> Option<(BatchHeader, Action, usize)> {
+        if let Some(held) = self.pool.get(digest) {
+            let action = Action::SendBatch(To::One(to), held.clone());
+            return Some((*held.header(), action, held.size()));
+        }
+        let place = self.config.store.find(record::BATCH, digest.as_bytes())?;
+        let bytes = self.config.store.read(place).ok()?;
+        let header = BatchHeader::decode(bytes.get(..HEADER_BYTES)?).ok()?;
+        let size = bytes.len();
+        (header.digest() == *digest).then(|| (header, Action::SendStored(to, bytes), size))
     }
 }

@@ -377,8 +377,31 @@ fn finalized_cuts_wait_for_their_batches_and_leave_in_order() {
             .encode(),
     );
     let served = settle(&mut core, 3);
-    let sent = served.iter().filter(|action| matches!(action, Action::SendBatch(To::One(3), _)));
+    let sent = served.iter().filter(|action| matches!(action, Action::SendStored(3, _)));
     assert_eq!(sent.count(), 2, "down to the floor, from the store");
+}
+
+#[test]
+fn a_validator_that_does_not_answer_is_asked_last_for_a_while() {
+    let asked = |core: &mut Core| -> Vec<u32> {
+        let request = |action: &Action| match action {
+            Action::Send(To::One(peer), Control::Request(_)) => Some(*peer),
+            _ => None,
+        };
+        core.take_actions().iter().filter_map(request).collect()
+    };
+    let mut core = fresh(0);
+    let batches = chain(1, 2);
+    core.finalized(0, cut(1, vec![certificate(1, &batches[0].1)]));
+    core.tick(1);
+    assert_eq!(asked(&mut core), [1], "the owner first");
+    core.tick(1 + RETRY_NS);
+    assert_eq!(asked(&mut core), [2], "then another");
+    core.batch(2 + RETRY_NS, 2, batches[0].0.clone());
+    settle(&mut core, 2 + RETRY_NS);
+    core.finalized(3 + RETRY_NS, cut(2, vec![certificate(1, &batches[1].1)]));
+    core.tick(4 + RETRY_NS);
+    assert_eq!(asked(&mut core), [2], "the silent owner costs no second wait");
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub enum Outgoing {
     Control(To, Control),
     /// A batch.
     Batch(To, Arc<Held>),
+    /// A batch for one validator, as the store has it.
+    Stored(u32, Vec<u8>),
 }
 
 /// Takes what peers send; must not wait.
@@ -66,6 +68,10 @@ pub fn start<E, S, R>(
                 Outgoing::Control(to, control) => {
                     let Some(to) = recipients(to) else { continue };
                     let _ = control_sender.send(to, Bytes::from(control.encode()), true);
+                }
+                Outgoing::Stored(to, bytes) => {
+                    let Some(to) = recipients(To::One(to)) else { continue };
+                    let _ = batch_sender.send(to, Bytes::from(bytes), false);
                 }
                 Outgoing::Batch(to, held) => {
                     let Some(to) = recipients(to) else { continue };

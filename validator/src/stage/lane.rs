@@ -153,6 +153,7 @@ impl Stage {
             let open = match action {
                 Action::Send(to, control) => self.send(Outgoing::Control(to, control)),
                 Action::SendBatch(to, held) => self.send(Outgoing::Batch(to, held)),
+                Action::SendStored(to, bytes) => self.send(Outgoing::Stored(to, bytes)),
                 Action::Verify(unverified) => self.verify.send(unverified).is_ok(),
                 Action::Append(records, then) => self.append(records, then),
                 Action::Certified(certificate) => {
