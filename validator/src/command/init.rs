@@ -59,21 +59,25 @@ fn init_network(arguments: &Arguments, validators: u16) -> Result<(), Exit> {
     let folder = arguments.folder.display();
     let mut table = terminal::Table::new(&[terminal::Side::Left; 3]).indent(2);
     table.row(["genesis.json", "", "the same for every validator"]);
-    let funded =
-        format!("a funded client; {} authors are funded too", thousands(plan.authors.into()));
+    let funded = match plan.authors {
+        0 => "a funded client".to_string(),
+        authors => format!("a funded client; {} authors are funded too", thousands(authors.into())),
+    };
     table.row(["client.key".to_string(), String::new(), funded]);
     for (index, member) in network.validators.iter().enumerate() {
         let url = format!("http://{}", member.http);
         table.row([format!("validator-{index}/"), member.key.to_string(), url]);
     }
     say(&format!(
-        "network {} in {folder}\n{}\n\
+        "network {} in {folder}: {} validators, of which {} may fail\n{}\n\
          next, for each validator (move its folder and genesis.json to its machine, and correct\n\
          the addresses in every config.toml, if they do not share this one):\n\
          \x20 validator start --config {folder}/validator-0/config.toml\n\
          then:\n\
          \x20 validator submit --file README.md --data {folder}\n",
         network.network,
+        network.validators.len(),
+        (network.validators.len() - 1) / 3,
         table.render(),
     ));
     Ok(())

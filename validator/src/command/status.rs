@@ -23,8 +23,8 @@ pub struct Arguments {
         required_unless_present = "data"
     )]
     to: Vec<Url>,
-    /// Folder of a network: ask all of its validators
-    #[arg(long, value_name = "DIR", conflicts_with = "to")]
+    /// Folder of a network: ask all of its validators, whatever --to or its variable says
+    #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
@@ -55,7 +55,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Exit> {
         say_json(&serde_json::to_value(all).expect("a status has a JSON form"));
     } else if let [(url, status)] = answers.as_slice() {
         say(&render(url, status, Paint::stdout()));
-    } else {
+    } else if !answers.is_empty() {
         say(&render_all(&answers, Paint::stdout()));
     }
     if failures.is_empty() { Ok(()) } else { Err(Exit::network(failures.join("; "))) }

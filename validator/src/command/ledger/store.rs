@@ -64,7 +64,7 @@ pub fn exit_of(segments: &Path, error: &storage::Error) -> Exit {
             "{line}: the end is damaged, or the validator was killed: starting it cuts this off"
         )),
         Error::OtherNetwork { .. } => Exit::config(line),
-        Error::Locked { .. } => Exit::host_unfit(format!("{line}: stop the validator first")),
+        Error::Locked { .. } => Exit::host_unfit(format!("{error}: stop the validator first")),
         Error::Folder { .. } | Error::Disk { .. } => Exit::host_unfit(line),
         Error::Poisoned { .. }
         | Error::Closed { .. }
