@@ -52,7 +52,7 @@
 //!
 //! Of the 1.3 a hash is 0.04, decoding R and A 0.43, the sum 0.7, the rest bookkeeping. A lane
 //! computes what the next lane computes: five limbs of 51 bits, products by `vpmadd52`, carried
-//! only where they are multiplied again. Eight multiplications of field elements take about 7 ns.
+//! only where they are multiplied again.
 //!
 //! What an attacker can do to it: bad items make a part fail, which costs its bulk check and each
 //! item alone (5.4 together in the worst mix of the benchmark); after that the share of failures

@@ -96,6 +96,9 @@ impl Core {
             asker.served += 1;
             self.serving.bytes_left = self.serving.bytes_left.saturating_sub(LOOK_BYTES);
             request.count = request.count.min(REQUEST_BATCHES_MAX);
+            if request.count == 0 {
+                continue;
+            }
             let Some((header, action, bytes)) = self.stored(from, &request.digest) else {
                 continue;
             };

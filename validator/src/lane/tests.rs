@@ -432,6 +432,25 @@ fn a_request_is_served_within_limits() {
 }
 
 #[test]
+fn requests_that_lead_nowhere_use_up_the_share_too() {
+    let mut core = fresh(0);
+    let (bytes, one) = batch(1, 1, Digest::ZERO, 1);
+    core.batch(0, 1, bytes);
+    settle(&mut core, 0);
+    let request = Request { lane: 1, digest: one.digest, floor: 0, count: 1 };
+    for number in 0..64_u8 {
+        let unknown = Request { digest: Digest([number + 1; 32]), ..request };
+        core.control(0, 2, &Control::Request(unknown).encode());
+    }
+    core.control(0, 2, &Control::Request(request).encode());
+    assert!(core.take_actions().is_empty(), "this period is spent on what nobody has");
+    core.control(0, 3, &Control::Request(request).encode());
+    assert_eq!(core.take_actions().len(), 1, "another asker has its own share");
+    core.tick(core.deadline(0));
+    assert_eq!(core.take_actions().len(), 1, "and the first is served in the next period");
+}
+
+#[test]
 fn a_restart_sends_own_batches_again_and_never_acks_twice() {
     let disk = Simulated::new(1);
     let mut before = core(0, &disk, Recovered::default());

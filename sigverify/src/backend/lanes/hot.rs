@@ -2,7 +2,7 @@
 //! 250.
 //!
 //! A table has the multiples 0 to 16 of 2^(15·p)·A for 17 places p: all digits of five bits of a
-//! scalar, three rounds apart. It is 37 KB and pays after four checks.
+//! scalar, three rounds apart. It is 37 KB, and made eight at a time it pays after five checks.
 
 use super::alone::{Equations, agree};
 use super::base;

@@ -10,8 +10,8 @@
 //!        ──▶ per place, eight places at a time: Σ digit·bucket ──▶ doublings between places
 //! ```
 //!
-//! Source: D. Bernstein, J. Doumen, T. Lange, J. Oosterwijk, "Faster batch forgery identification",
-//! 2012, section 4, has the method; the lanes are ours.
+//! Source: N. Pippenger, "On the evaluation of powers and monomials", 1980, has the method; the lanes
+//! are ours.
 
 #![expect(clippy::cast_possible_truncation, reason = "a chunk's counts are far below 2^31")]
 
