@@ -1,13 +1,15 @@
 //! What a suite is: groups of contenders that do the same work on equal inputs, in turns.
 
 pub mod cluster;
+pub mod hash;
 pub mod sigverify;
 pub mod storage;
 
 use std::path::PathBuf;
 
 /// Every suite of this build, in the order in which `all` runs them.
-pub const SUITES: [&dyn Suite; 3] = [&sigverify::Sigverify, &storage::Storage, &cluster::Cluster];
+pub const SUITES: [&dyn Suite; 4] =
+    [&sigverify::Sigverify, &hash::Hash, &storage::Storage, &cluster::Cluster];
 
 /// A subject to measure, from its inputs to its rivals.
 pub trait Suite: Sync {
@@ -244,7 +246,10 @@ mod tests {
         assert_eq!(find("storage").unwrap()[0].name(), "storage");
         assert_eq!(find("all").unwrap().len(), SUITES.len());
         let error = find("disk").map(|_| ()).unwrap_err();
-        assert_eq!(error, "unknown suite `disk`; there are: sigverify, storage, cluster, all");
+        assert_eq!(
+            error,
+            "unknown suite `disk`; there are: sigverify, hash, storage, cluster, all"
+        );
     }
 
     #[test]

@@ -30,7 +30,7 @@ use crate::limits::{
 use crate::merkle;
 use crate::reject::Reject;
 use crate::signatures::{BATCH_TAG, MESSAGE_BYTES, message};
-use crate::transaction::Transaction;
+use crate::transaction::{self, Transaction};
 
 const VERSION: u8 = 1;
 const BODY: usize = BATCH_HEADER_BYTES + SIGNATURE_BYTES;
@@ -146,6 +146,14 @@ pub fn batch_signing_message(digest: &Digest) -> [u8; MESSAGE_BYTES] {
 /// Computes the Merkle leaf of a transaction; it covers all its bytes, signature included.
 pub fn transaction_leaf(id: &Digest, signature: &[u8; 64]) -> Digest {
     domain::TRANSACTION_LEAF.digest(&[&id.0, signature])
+}
+
+/// Computes the Merkle root over transactions, of which the ids and signatures are given.
+fn transactions_root<'a>(ids: &[Digest], signatures: impl Iterator<Item = &'a [u8; 64]>) -> Digest {
+    let signatures: Vec<&[u8; 64]> = signatures.collect();
+    assert_eq!(ids.len(), signatures.len(), "every transaction is signed");
+    let leaves = ids.iter().zip(signatures).map(|(id, signature)| [&id.0[..], &signature[..]]);
+    merkle::root(&domain::TRANSACTION_LEAF.digests(leaves))
 }
 
 /// A checked view over one batch, or the owner of its bytes.
@@ -264,25 +272,24 @@ fn read_body(
 ) -> Result<(Vec<u32>, Vec<Digest>, Digest), Reject> {
     let mut bounds = Vec::with_capacity(count + 1);
     bounds.push(count_u32(BODY));
-    let mut ids = Vec::with_capacity(count);
-    let mut leaves = Vec::with_capacity(count);
+    let mut transactions = Vec::with_capacity(count);
     let mut rest = body;
     while !rest.is_empty() {
-        if ids.len() == count {
+        if transactions.len() == count {
             return Err(Reject::CountMismatch);
         }
         let (transaction, after) = Transaction::decode_prefix(rest)?;
         transaction.check_network(network)?;
         rest = after;
-        let id = transaction.id(network);
-        leaves.push(transaction_leaf(&id, transaction.signature_bytes()));
-        ids.push(id);
+        transactions.push(transaction);
         bounds.push(count_u32(BODY + body.len() - rest.len()));
     }
-    if ids.len() != count {
+    if transactions.len() != count {
         return Err(Reject::CountMismatch);
     }
-    Ok((bounds, ids, merkle::root(&leaves)))
+    let ids = transaction::ids(network, &transactions);
+    let root = transactions_root(&ids, transactions.iter().map(Transaction::signature_bytes));
+    Ok((bounds, ids, root))
 }
 
 /// Where a batch stands: the lane's next place and its link.
@@ -305,7 +312,8 @@ pub struct BatchPlace {
 pub struct Sealer {
     /// The body, behind room for the header and the signature.
     bytes: Vec<u8>,
-    leaves: Vec<Digest>,
+    ids: Vec<Digest>,
+    signatures: Vec<[u8; 64]>,
 }
 
 impl Default for Sealer {
@@ -317,7 +325,7 @@ impl Default for Sealer {
 impl Sealer {
     /// Starts an empty batch.
     pub fn new() -> Self {
-        Self { bytes: vec![0; BODY], leaves: Vec::new() }
+        Self { bytes: vec![0; BODY], ids: Vec::new(), signatures: Vec::new() }
     }
 
     /// Adds a transaction with its id, or returns false when the body is full.
@@ -329,7 +337,8 @@ impl Sealer {
             return false;
         }
         self.bytes.extend_from_slice(transaction.bytes());
-        self.leaves.push(transaction_leaf(id, transaction.signature_bytes()));
+        self.ids.push(*id);
+        self.signatures.push(*transaction.signature_bytes());
         true
     }
 
@@ -340,12 +349,12 @@ impl Sealer {
 
     /// Returns how many transactions the body has.
     pub fn count(&self) -> usize {
-        self.leaves.len()
+        self.ids.len()
     }
 
     /// Returns whether nothing was added.
     pub fn is_empty(&self) -> bool {
-        self.leaves.is_empty()
+        self.ids.is_empty()
     }
 
     /// Writes the header, has it signed, and returns the batch's bytes and digest; the sealer is
@@ -364,7 +373,7 @@ impl Sealer {
             lane: place.lane,
             sequence: place.sequence,
             previous: place.previous,
-            root: merkle::root(&self.leaves),
+            root: transactions_root(&self.ids, self.signatures.iter()),
             count: count_u32(self.count()),
             bytes: count_u32(self.body_bytes()),
         };
@@ -375,7 +384,8 @@ impl Sealer {
         let mut bytes = std::mem::replace(&mut self.bytes, vec![0; BODY]);
         bytes[..HEADER_BYTES].copy_from_slice(&encoded);
         bytes[HEADER_BYTES..BODY].copy_from_slice(&signature.0);
-        self.leaves.clear();
+        self.ids.clear();
+        self.signatures.clear();
         Ok((bytes, digest))
     }
 }

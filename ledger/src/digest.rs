@@ -1,5 +1,7 @@
 //! The 32- and 64-byte values, the numbers that must not be swapped, and one hash domain per use.
 
+mod many;
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
@@ -294,10 +296,13 @@ impl Domain {
         Self { context, key: OnceLock::new() }
     }
 
+    fn key(&self) -> &ContextKey {
+        self.key.get_or_init(|| hash_derive_key_context(self.context))
+    }
+
     /// Starts a digest.
     pub(crate) fn hasher(&self) -> Hasher {
-        let key = self.key.get_or_init(|| hash_derive_key_context(self.context));
-        Hasher::new_from_context_key(key)
+        Hasher::new_from_context_key(self.key())
     }
 
     /// Hashes the parts as one string of bytes; the caller fixes their lengths.

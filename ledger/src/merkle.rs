@@ -85,7 +85,10 @@ impl Proof {
 
 fn parents(level: &[Digest]) -> Vec<Digest> {
     let (pairs, odd) = level.as_chunks::<2>();
-    pairs.iter().map(|[left, right]| node(left, right)).chain(odd.iter().copied()).collect()
+    let pairs = pairs.iter().map(|[left, right]| [&left.0[..], &right.0[..]]);
+    let mut parents = domain::MERKLE_NODE.digests(pairs);
+    parents.extend(odd);
+    parents
 }
 
 fn node(left: &Digest, right: &Digest) -> Digest {

@@ -206,7 +206,12 @@ impl<'a> Transaction<'a> {
 
     /// Computes the id on the network with this genesis digest.
     pub fn id(&self, network: &Digest) -> Digest {
-        id_of(network, &self.bytes[..self.bytes.len() - SIGNATURE_BYTES])
+        id_of(network, self.unsigned())
+    }
+
+    /// Returns what the id covers beside the genesis digest.
+    fn unsigned(&self) -> &'a [u8] {
+        &self.bytes[..self.bytes.len() - SIGNATURE_BYTES]
     }
 
     /// Returns what a verifier judges; the message is [`signing_message`] of the id.
@@ -222,11 +227,12 @@ fn id_of(network: &Digest, unsigned: &[u8]) -> Digest {
     domain::TRANSACTION.digest(&[&network.0, unsigned])
 }
 
-/// Computes the ids of many transactions.
+/// Computes the ids of many transactions, several at a time.
 ///
 /// Shape: `ids[i]` is that of `transactions[i]`.
 pub fn ids(network: &Digest, transactions: &[Transaction<'_>]) -> Vec<Digest> {
-    transactions.iter().map(|transaction| transaction.id(network)).collect()
+    let inputs = transactions.iter().map(|transaction| [&network.0[..], transaction.unsigned()]);
+    domain::TRANSACTION.digests(inputs)
 }
 
 /// Returns the bytes that an author signs.

@@ -34,6 +34,9 @@ pub(crate) trait Backend: Copy + Send + Sync {
     /// Makes an empty cache, at its full size.
     fn new_cache(self) -> Self::Cache;
 
+    /// Hashes `R ‖ A ‖ M` of every item with SHA-512: digest `n` is that of `items[n]`.
+    fn challenges(self, items: &[Item<'_>]) -> Vec<[u8; 64]>;
+
     /// Decodes and hashes every item; writes the indexes of those that are admitted, ascending, to
     /// `admitted`.
     ///
@@ -119,6 +122,17 @@ pub(crate) enum Engine {
 }
 
 impl Engine {
+    /// Empties the cache.
+    pub(crate) fn forget(&mut self) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(backend, cache) => *cache = backend.new_cache(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(backend, cache) => *cache = backend.new_cache(),
+            Self::Portable(backend, cache) => *cache = backend.new_cache(),
+        }
+    }
+
     /// Runs a whole job with the chosen backend; the one place where code for other CPU features is
     /// entered.
     pub(crate) fn with_best<J: Job>(&self, job: J) -> J::Output {

@@ -4,7 +4,7 @@ use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use rayon::slice::{ParallelSlice, ParallelSliceMut};
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
-use crate::backend::{self, Engine};
+use crate::backend::{self, Backend, Engine, Job};
 use crate::batch::{CHUNK_ITEMS_MAX, Chunk, Failures, Shared, Way};
 use crate::coefficients::Secret;
 use crate::{Choice, Error, Item, Verdict, verify_one};
@@ -133,6 +133,21 @@ impl Verifier {
         Err(index)
     }
 
+    /// Hashes R ‖ A ‖ M of every item with SHA-512, which modulo L is its challenge: the part of a
+    /// check that any hash library could do, for comparison with them. On the caller's thread.
+    ///
+    /// Shape: element `i` is the digest of `items[i]`.
+    pub fn challenges(&self, items: &[Item<'_>]) -> Vec<[u8; 64]> {
+        self.engine.with_best(Challenges { items })
+    }
+
+    /// Forgets what earlier items taught, keys and failures: the next call finds what a new verifier
+    /// would, but for threads and memory that are in use already.
+    pub fn forget(&mut self) {
+        self.engine.forget();
+        self.shared.failures = Failures::new();
+    }
+
     /// Which backend runs, and why.
     pub fn backend(&self) -> &Choice {
         &self.choice
@@ -140,6 +155,19 @@ impl Verifier {
 
     fn judge_chunk(&self, items: &[Item<'_>], verdicts: &mut [Verdict], way: Way) {
         self.engine.with_best(Chunk { items, verdicts, way, shared: &self.shared });
+    }
+}
+
+/// The job of hashing.
+struct Challenges<'a, 'b> {
+    items: &'a [Item<'b>],
+}
+
+impl Job for Challenges<'_, '_> {
+    type Output = Vec<[u8; 64]>;
+
+    fn run<B: Backend>(self, backend: B, _cache: &B::Cache) -> Self::Output {
+        backend.challenges(self.items)
     }
 }
 

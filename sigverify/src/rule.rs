@@ -72,12 +72,7 @@ impl Claim {
         let (commitment_bytes, response_bytes) = split(item.signature);
         let response = Option::from(Scalar::from_canonical_bytes(*response_bytes))?;
         let commitment = decode_point(commitment_bytes)?;
-        let hash = Sha512::new()
-            .chain_update(commitment_bytes)
-            .chain_update(item.key)
-            .chain_update(item.message)
-            .finalize();
-        let challenge = Scalar::from_bytes_mod_order_wide(&hash.into());
+        let challenge = Scalar::from_bytes_mod_order_wide(&challenge_digest(item));
         Some(Self { commitment, response, challenge })
     }
 
@@ -93,6 +88,13 @@ impl Claim {
         // disappears here.
         difference.mul_by_cofactor().is_identity()
     }
+}
+
+/// Computes SHA-512(R ‖ A ‖ M), which modulo L is the challenge k.
+pub(crate) fn challenge_digest(item: &Item<'_>) -> [u8; 64] {
+    let (commitment, _) = split(item.signature);
+    let hash = Sha512::new().chain_update(commitment).chain_update(item.key);
+    hash.chain_update(item.message).finalize().into()
 }
 
 /// Decodes a public key or an R; `None` unless it is canonical, on the curve and not of small

@@ -132,6 +132,7 @@ impl Core {
         let mut ahead: HashMap<PublicKey, Vec<Digest>> = HashMap::new();
         let mut room =
             self.waiting_bytes_max.saturating_sub(self.waiting_bytes.load(Ordering::Relaxed));
+        let mut ids = self.ids(&requests).into_iter();
         for request in requests {
             let (bytes, reply) = match request {
                 Request::Submit(submission) => (submission.bytes, submission.reply),
@@ -140,7 +141,7 @@ impl Core {
                     continue;
                 }
             };
-            match self.check(now, &bytes, &ahead, room) {
+            match self.check(now, &bytes, &mut ids, &ahead, room) {
                 Ok(Checked::Candidate(id, author)) => {
                     room -= bytes.len().min(room);
                     let transaction =
@@ -297,22 +298,40 @@ impl Core {
         reply.send(Answer::Refused { id, refusal, expected, retry_ms });
     }
 
+    /// The ids of what can be read of a round, several at a time, in order.
+    fn ids(&self, requests: &[Request]) -> Vec<Digest> {
+        let submissions = requests.iter().filter_map(|request| match request {
+            Request::Submit(submission) => Some(&submission.bytes),
+            Request::Watch { .. } => None,
+        });
+        let transactions: Vec<Transaction<'_>> =
+            submissions.filter_map(|bytes| self.read(bytes).ok()).collect();
+        ledger::transaction::ids(&self.network, &transactions)
+    }
+
+    /// A transaction of this network.
+    fn read<'a>(&self, bytes: &'a [u8]) -> Result<Transaction<'a>, Refusal> {
+        let transaction = Transaction::decode(bytes).map_err(|reject| match reject {
+            Reject::TooLong => Refusal::TooLarge,
+            _ => Refusal::Malformed,
+        })?;
+        match transaction.check_network(&self.network) {
+            Ok(()) => Ok(transaction),
+            Err(_) => Err(Refusal::WrongNetwork),
+        }
+    }
+
+    /// Whether a submission is worth a signature check; `ids` are those of what can be read.
     fn check(
         &mut self,
         now: u64,
         bytes: &[u8],
+        ids: &mut impl Iterator<Item = Digest>,
         ahead: &HashMap<PublicKey, Vec<Digest>>,
         room: usize,
     ) -> Result<Checked, (Digest, Refusal, Option<Expected>)> {
-        let early = |refusal| (Digest::ZERO, refusal, None);
-        let transaction = Transaction::decode(bytes).map_err(|reject| match reject {
-            Reject::TooLong => early(Refusal::TooLarge),
-            _ => early(Refusal::Malformed),
-        })?;
-        if transaction.network_hint() != self.network.hint() {
-            return Err(early(Refusal::WrongNetwork));
-        }
-        let id = transaction.id(&self.network);
+        let transaction = self.read(bytes).map_err(|refusal| (Digest::ZERO, refusal, None))?;
+        let id = ids.next().expect("one for each that can be read");
         let refuse = |refusal, expected| Err((id, refusal, expected));
         if transaction.valid_until() <= self.height {
             return refuse(Refusal::Expired, None);

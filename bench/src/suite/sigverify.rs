@@ -12,7 +12,7 @@
 mod inputs;
 #[cfg(feature = "rivals")]
 mod rivals;
-mod subjects;
+pub(super) mod subjects;
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -12,6 +12,15 @@ macro_rules! vector {
     };
 }
 
+/// Sixteen steps of a hash in a loop: little fits into registers, and written out it is slower.
+macro_rules! sixteen {
+    ($step:ident) => {
+        for number in 0..16 {
+            $step!(number);
+        }
+    };
+}
+
 #[path = "lanes/alone.rs"]
 mod alone;
 #[path = "lanes/base.rs"]

@@ -12,6 +12,16 @@ macro_rules! vector {
     };
 }
 
+/// Sixteen steps of a hash written out: the state and the message fit into registers.
+macro_rules! sixteen {
+    ($step:ident) => {
+        sixteen!($step 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+    };
+    ($step:ident $($number:literal)*) => {
+        $($step!($number);)*
+    };
+}
+
 #[path = "lanes/alone.rs"]
 mod alone;
 #[path = "lanes/base.rs"]

@@ -10,7 +10,7 @@ use curve25519_dalek::traits::{IsIdentity, VartimeMultiscalarMul};
 use crate::batch::{Price, Prices};
 use crate::coefficients::Coefficients;
 use crate::keys::{Distinct, KeyHash, Keys};
-use crate::rule::{Claim, decode_point};
+use crate::rule::{Claim, challenge_digest, decode_point};
 use crate::{Item, Verdict};
 
 /// The token. It needs no CPU feature: dalek looks for AVX2 by itself and has its own plain twin.
@@ -65,6 +65,10 @@ impl super::Backend for Backend {
 
     fn new_cache(self) -> Self::Cache {
         Keys::new()
+    }
+
+    fn challenges(self, items: &[Item<'_>]) -> Vec<[u8; 64]> {
+        items.iter().map(challenge_digest).collect()
     }
 
     fn decode(

@@ -48,6 +48,10 @@ impl Backend for Counting<'_> {
 
     fn new_cache(self) {}
 
+    fn challenges(self, _: &[Item<'_>]) -> Vec<[u8; 64]> {
+        unreachable!("a chunk is judged without it")
+    }
+
     fn decode(self, items: &[Item<'_>], (): &(), admitted: &mut Vec<usize>) -> Vec<bool> {
         admitted.extend((0..items.len()).filter(|&index| items[index].message[0] != REFUSED));
         admitted.iter().map(|&index| items[index].message[0] == VALID).collect()
@@ -208,6 +212,10 @@ impl Backend for Broken {
     const ORACLE_ITEMS_MAX: usize = 0;
 
     fn new_cache(self) {}
+
+    fn challenges(self, _: &[Item<'_>]) -> Vec<[u8; 64]> {
+        unreachable!("a chunk is judged without it")
+    }
 
     fn decode(self, items: &[Item<'_>], (): &(), admitted: &mut Vec<usize>) {
         admitted.extend(0..items.len());

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use ed25519_dalek::{Signer, SigningKey};
+use sha2::{Digest, Sha512};
 
 use super::*;
 
@@ -146,4 +147,44 @@ fn a_machine_without_threads_is_an_error() {
 fn lengths_that_differ_are_the_callers_mistake() {
     let owned = signed(2);
     verifier(1).verify_many_into(&items(&owned), &mut [Verdict::Invalid]);
+}
+
+#[test]
+fn challenges_are_those_of_sha_512_on_every_backend() {
+    let owned: Vec<_> = (0..300)
+        .map(|length| {
+            let byte = u8::try_from(length % 251).unwrap();
+            ([byte; 32], vec![byte ^ 0x5a; 5 * length], [!byte; 64])
+        })
+        .collect();
+    let items = items(&owned);
+    let expected: Vec<[u8; 64]> = owned
+        .iter()
+        .map(|(key, message, signature)| {
+            Sha512::digest([&signature[..32], key, message].concat()).into()
+        })
+        .collect();
+    for name in crate::BACKENDS {
+        let options = Options { backend: Some((*name).to_owned()), threads: 1 };
+        let Ok(verifier) = Verifier::new(&options) else {
+            println!("skipped: this machine does not run {name}");
+            continue;
+        };
+        for count in [0, 1, 7, 8, 9, 300] {
+            assert_eq!(verifier.challenges(&items[..count]), expected[..count], "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_verifier_that_forgets_judges_as_before() {
+    let mut owned = signed(400);
+    owned[17].2[40] ^= 1;
+    let items = items(&owned);
+    let mut verifier = verifier(2);
+    let before = verifier.verify_many(&items);
+    for _ in 0..3 {
+        verifier.forget();
+        assert_eq!(verifier.verify_many(&items), before);
+    }
 }

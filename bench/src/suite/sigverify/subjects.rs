@@ -71,7 +71,7 @@ pub(super) fn labels(shape: Shape) -> Vec<Label> {
 }
 
 /// Our backends that this machine can run, the slowest first.
-fn backends() -> Vec<&'static str> {
+pub(in crate::suite) fn backends() -> Vec<&'static str> {
     let runs = |name: &&str| verifier(name, 1).is_ok();
     sigverify::BACKENDS.iter().copied().rev().filter(runs).collect()
 }
@@ -184,8 +184,8 @@ impl Subject for Ours {
 
     fn pass(&mut self, inputs: &Inputs) -> Result<Pass, Failure> {
         if self.shape.keys == Keys::Distinct {
-            // A verifier that has seen no key; making it is not what is measured.
-            self.verifier = verifier(self.backend, self.shape.threads)?;
+            // As if no key had been seen; that is not what is measured.
+            self.verifier.forget();
         }
         let items = items(inputs);
         let mut found = vec![Verdict::Invalid; self.shape.items];
@@ -201,7 +201,10 @@ impl Subject for Ours {
     }
 }
 
-fn verifier(backend: &str, threads: usize) -> Result<Verifier, Failure> {
+/// A verifier with this backend.
+///
+/// Errors: the machine's.
+pub(in crate::suite) fn verifier(backend: &str, threads: usize) -> Result<Verifier, Failure> {
     let options = Options { backend: Some(backend.to_owned()), threads };
     Verifier::new(&options).map_err(|error| Failure::machine("make a verifier", error))
 }
@@ -226,7 +229,7 @@ pub(super) fn timed(inputs: &Inputs, mut call: impl FnMut(Range<usize>, &mut [bo
 }
 
 /// What the processor has worked for this thread.
-fn cpu_time() -> Duration {
+pub(in crate::suite) fn cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::try_from(time).expect("time runs forward")
 }

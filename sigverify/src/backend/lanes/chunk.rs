@@ -10,7 +10,7 @@ use super::cache::{Cache, Hot};
 use super::point::{self, AffineRow, decompress};
 use super::scalar::Scalars;
 use super::together::Sum;
-use super::vector::{load, splat, transpose};
+use super::vector::{load, splat, store, transpose};
 use super::{ORACLE_ITEMS_MAX, PRICES, alone, base, few, hot, sha512};
 use crate::batch::Prices;
 use crate::coefficients::Coefficients;
@@ -80,6 +80,11 @@ impl crate::backend::Backend for Backend {
         Cache::new()
     }
 
+    fn challenges(self, items: &[Item<'_>]) -> Vec<[u8; 64]> {
+        // SAFETY: the token says that the CPU has the features.
+        unsafe { challenges(items) }
+    }
+
     fn decode(self, items: &[Item<'_>], cache: &Cache, admitted: &mut Vec<usize>) -> Decoded {
         assert!(admitted.is_empty());
         // SAFETY: the token says that the CPU has the features.
@@ -119,6 +124,19 @@ impl crate::backend::Backend for Backend {
                 cache.points.see(key.hash, &key.bytes, &decoded.points[key.point]);
             }
         }
+    }
+}
+
+vector! {
+    fn challenges(items: &[Item<'_>]) -> Vec<[u8; 64]> {
+        let mut digests = Vec::with_capacity(items.len().next_multiple_of(8));
+        for group in items.chunks(8) {
+            let item = |lane: usize| &group[lane.min(group.len() - 1)];
+            let words = sha512::challenges(&std::array::from_fn(item));
+            digests.extend(transpose(words).map(|row| bytes(store(row))));
+        }
+        digests.truncate(items.len());
+        digests
     }
 }
 
@@ -321,6 +339,15 @@ vector! {
             responses: Scalars::from_words([w0, w1, w2, w3]),
         }
     }
+}
+
+/// Little-endian words as bytes.
+fn bytes(words: [u64; 8]) -> [u8; 64] {
+    let mut bytes = [0; 64];
+    for (bytes, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
+        *bytes = word.to_le_bytes();
+    }
+    bytes
 }
 
 /// A 32-byte number as four words of eight.

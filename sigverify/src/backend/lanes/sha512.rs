@@ -183,42 +183,41 @@ vector! {
     /// One block into the state of each lane.
     fn compress(state: [Lanes; 8], mut words: [Lanes; 16]) -> [Lanes; 8] {
         let [mut a, mut b, mut c, mut d, mut e, mut f, mut g, mut h] = state;
-        for (start, constants) in ROUNDS.chunks_exact(16).enumerate() {
-            for step in 0..16 {
-                if start > 0 {
-                    let (old, new) = (words[(step + 1) % 16], words[(step + 14) % 16]);
-                    let small = xor(
-                        rotate_right::<1>(old),
-                        rotate_right::<8>(old),
-                        shift_right::<7>(old),
-                    );
-                    let large = xor(
-                        rotate_right::<19>(new),
-                        rotate_right::<61>(new),
-                        shift_right::<6>(new),
-                    );
-                    let sum = add(words[step], words[(step + 9) % 16]);
-                    words[step] = add(sum, add(small, large));
-                }
-                let large_e = xor(
-                    rotate_right::<14>(e),
-                    rotate_right::<18>(e),
-                    rotate_right::<41>(e),
-                );
-                let choice = choose(e, f, g);
-                let input = add(words[step], splat(constants[step]));
-                let first =
-                    add(add(h, input), add(large_e, choice));
-                let large_a = xor(
-                    rotate_right::<28>(a),
-                    rotate_right::<34>(a),
-                    rotate_right::<39>(a),
-                );
-                let majority = majority(a, b, c);
-                let second = add(large_a, majority);
+        let (first, rest) = ROUNDS.as_chunks::<16>().0.split_first().expect("five times sixteen");
+        let mut constants = first;
+        macro_rules! step {
+            ($step:expr) => {
+                let large_e =
+                    xor(rotate_right::<14>(e), rotate_right::<18>(e), rotate_right::<41>(e));
+                let large_a =
+                    xor(rotate_right::<28>(a), rotate_right::<34>(a), rotate_right::<39>(a));
+                let input = add(words[$step], splat(constants[$step]));
+                let first = add(add(h, input), add(choose(e, f, g), large_e));
+                let second = add(majority(a, b, c), large_a);
                 (h, g, f, e) = (g, f, e, add(d, first));
                 (d, c, b, a) = (c, b, a, add(first, second));
-            }
+            };
+        }
+        macro_rules! next_word {
+            ($step:expr) => {
+                let (old, new) = (words[($step + 1) % 16], words[($step + 14) % 16]);
+                let small = xor(rotate_right::<1>(old), rotate_right::<8>(old), shift_right::<7>(old));
+                let large =
+                    xor(rotate_right::<19>(new), rotate_right::<61>(new), shift_right::<6>(new));
+                let sum = add(words[$step], words[($step + 9) % 16]);
+                words[$step] = add(sum, add(small, large));
+            };
+        }
+        macro_rules! next_word_and_step {
+            ($step:expr) => {
+                next_word!($step);
+                step!($step);
+            };
+        }
+        sixteen!(step);
+        for more in rest {
+            constants = more;
+            sixteen!(next_word_and_step);
         }
         let after = [a, b, c, d, e, f, g, h];
         std::array::from_fn(|word| add(state[word], after[word]))
