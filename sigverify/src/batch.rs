@@ -8,21 +8,14 @@ use crate::backend::{Backend, Job};
 use crate::coefficients::{Coefficients, Secret};
 use crate::{Item, Verdict, verify_one};
 
-pub(crate) use policy::{Failures, Price, Prices};
+pub use policy::Source;
+pub(crate) use policy::{Price, Prices};
 
 /// Most items of one bulk check.
 ///
 /// Measured, µs an item: 1.33 for 1,024 and 1.28 for 4,096 cut into four. Larger parts gain little, and
 /// one bad item triples the price of its part.
 pub const CHUNK_ITEMS_MAX: usize = 1_024;
-
-/// What all chunks of one verifier share.
-pub(crate) struct Shared {
-    /// Where coefficients come from.
-    pub(crate) secret: Secret,
-    /// How many items have been bad of late.
-    pub(crate) failures: Failures,
-}
 
 /// How a chunk is to be judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,15 +34,17 @@ pub(crate) struct Chunk<'a, 'b> {
     pub(crate) verdicts: &'a mut [Verdict],
     /// How.
     pub(crate) way: Way,
-    /// The verifier's secret and memory of failures.
-    pub(crate) shared: &'a Shared,
+    /// Where coefficients come from.
+    pub(crate) secret: &'a Secret,
+    /// Where the items come from.
+    pub(crate) source: &'a Source,
 }
 
 impl Job for Chunk<'_, '_> {
     type Output = ();
 
     fn run<B: Backend>(self, backend: B, cache: &B::Cache) {
-        let Chunk { items, verdicts, way, shared } = self;
+        let Chunk { items, verdicts, way, secret, source } = self;
         assert_eq!(items.len(), verdicts.len());
         assert!(items.len() <= CHUNK_ITEMS_MAX);
         if items.len() <= B::ORACLE_ITEMS_MAX {
@@ -62,7 +57,7 @@ impl Job for Chunk<'_, '_> {
         let decoded = backend.decode(items, cache, &mut admitted);
         let mut answers = vec![Verdict::Invalid; admitted.len()];
         let size = match way {
-            Way::Together => shared.failures.size(&B::PRICES, answers.len()),
+            Way::Together => source.size(&B::PRICES, answers.len()),
             Way::Alone => None,
         };
         match size {
@@ -70,14 +65,14 @@ impl Job for Chunk<'_, '_> {
             Some(size) => {
                 // Only now, when nobody can change what was decoded and hashed, is the stream of
                 // coefficients opened.
-                let mut coefficients = shared.secret.coefficients();
+                let mut coefficients = secret.coefficients();
                 for range in parts(answers.len(), size) {
                     let answers = &mut answers[range.clone()];
                     judge(backend, &decoded, range, cache, &mut coefficients, answers);
                 }
             }
         }
-        shared.failures.count(&answers);
+        source.count(&answers);
         backend.remember(&decoded, &answers, cache);
         verdicts.fill(Verdict::Invalid);
         for (index, answer) in admitted.into_iter().zip(answers) {

@@ -56,8 +56,9 @@
 //!
 //! What an attacker can do to it: bad items make a part fail, which costs its bulk check and each
 //! item alone (5.4 together in the worst mix of the benchmark); after that the share of failures
-//! makes the parts smaller for everyone, down to none (3.8). Fresh keys cost a decoding each and
-//! enter no cache before they come again; tables get a twentieth of the time of checks alone.
+//! makes the parts of their [`Source`] smaller, down to none (3.8), and nobody else's. Fresh keys cost
+//! a decoding each and enter no cache before they come again; tables get a twentieth of the time of
+//! checks alone. Long messages are hashed beside their like.
 //!
 //! # Promises
 //!
@@ -90,7 +91,7 @@ mod pool;
 mod rule;
 
 pub use backend::{BACKENDS, Choice};
-pub use batch::CHUNK_ITEMS_MAX;
+pub use batch::{CHUNK_ITEMS_MAX, Source};
 pub use keys::KEYS_CACHED_MAX;
 pub use pool::{Options, THREADS_MAX, VARIABLE, Verifier};
 pub use rule::{key_is_sound, verify_one};

@@ -5,7 +5,7 @@ use rayon::slice::{ParallelSlice, ParallelSliceMut};
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 use crate::backend::{self, Backend, Engine, Job};
-use crate::batch::{CHUNK_ITEMS_MAX, Chunk, Failures, Shared, Way};
+use crate::batch::{CHUNK_ITEMS_MAX, Chunk, Source, Way};
 use crate::coefficients::Secret;
 use crate::{Choice, Error, Item, Verdict, verify_one};
 
@@ -51,7 +51,9 @@ pub struct Options {
 pub struct Verifier {
     engine: Engine,
     choice: Choice,
-    shared: Shared,
+    secret: Secret,
+    /// Of the calls that name none.
+    source: Source,
     /// `None` when the caller's thread does the work.
     pool: Option<ThreadPool>,
     threads: usize,
@@ -66,8 +68,9 @@ impl Verifier {
         let (detected, choice) = backend::choose(named.or_else(named_by_environment))?;
         let threads = threads_count(options.threads)?;
         let pool = if threads == 1 { None } else { Some(start_threads(threads)?) };
-        let shared = Shared { secret: Secret::new(getrandom::fill)?, failures: Failures::new() };
-        Ok(Self { engine: detected.engine(), choice, shared, pool, threads })
+        let secret = Secret::new(getrandom::fill)?;
+        let source = Source::new();
+        Ok(Self { engine: detected.engine(), choice, secret, source, pool, threads })
     }
 
     /// Checks every item and returns one verdict for each.
@@ -89,7 +92,16 @@ impl Verifier {
     /// Price: the table of the crate's page. Whoever makes parts fail on purpose gets them at most as
     /// dear as one bulk check and one check alone for each item.
     pub fn verify_many_into(&self, items: &[Item<'_>], verdicts: &mut [Verdict]) {
-        self.judge(items, verdicts, Way::Together);
+        self.judge(items, verdicts, Way::Together, &self.source);
+    }
+
+    /// Checks the items of one source: bad items of other sources do not make this check dearer.
+    ///
+    /// Shape and errors: as with [`Verifier::verify_many_into`].
+    pub fn verify_from(&self, source: &Source, items: &[Item<'_>]) -> Vec<Verdict> {
+        let mut verdicts = vec![Verdict::Invalid; items.len()];
+        self.judge(items, &mut verdicts, Way::Together, source);
+        verdicts
     }
 
     /// Checks every item by an equation of its own and writes one verdict for each: no verdict leaves
@@ -97,10 +109,10 @@ impl Verifier {
     ///
     /// Shape and errors: as with [`Verifier::verify_many_into`].
     pub fn verify_each_into(&self, items: &[Item<'_>], verdicts: &mut [Verdict]) {
-        self.judge(items, verdicts, Way::Alone);
+        self.judge(items, verdicts, Way::Alone, &self.source);
     }
 
-    fn judge(&self, items: &[Item<'_>], verdicts: &mut [Verdict], way: Way) {
+    fn judge(&self, items: &[Item<'_>], verdicts: &mut [Verdict], way: Way, source: &Source) {
         assert_eq!(items.len(), verdicts.len(), "one verdict for each item");
         let chunk_items = chunk_items(items.len(), self.threads);
         match &self.pool {
@@ -108,13 +120,13 @@ impl Verifier {
                 items
                     .par_chunks(chunk_items)
                     .zip(verdicts.par_chunks_mut(chunk_items))
-                    .for_each(|(items, verdicts)| self.judge_chunk(items, verdicts, way));
+                    .for_each(|(items, verdicts)| self.judge_chunk(items, verdicts, way, source));
             }),
             // A single chunk is done sooner here than after a change of thread.
             _ => {
                 let verdicts = verdicts.chunks_mut(chunk_items);
                 for (items, verdicts) in items.chunks(chunk_items).zip(verdicts) {
-                    self.judge_chunk(items, verdicts, way);
+                    self.judge_chunk(items, verdicts, way, source);
                 }
             }
         }
@@ -145,7 +157,7 @@ impl Verifier {
     /// would, but for threads and memory that are in use already.
     pub fn forget(&mut self) {
         self.engine.forget();
-        self.shared.failures = Failures::new();
+        self.source = Source::new();
     }
 
     /// Which backend runs, and why.
@@ -153,8 +165,8 @@ impl Verifier {
         &self.choice
     }
 
-    fn judge_chunk(&self, items: &[Item<'_>], verdicts: &mut [Verdict], way: Way) {
-        self.engine.with_best(Chunk { items, verdicts, way, shared: &self.shared });
+    fn judge_chunk(&self, items: &[Item<'_>], verdicts: &mut [Verdict], way: Way, source: &Source) {
+        self.engine.with_best(Chunk { items, verdicts, way, secret: &self.secret, source });
     }
 }
 

@@ -1,6 +1,6 @@
 //! The simulated shell: the cores of one validator, called one after the other, no threads.
 
-use ledger::{Account, Digest, Genesis, Height, PublicKey, Signatures, Tips};
+use ledger::{Account, Digest, Genesis, Height, PublicKey, Tips};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, atomic::AtomicUsize},
@@ -16,6 +16,7 @@ use validator::{
     network::lanes::{Incoming, Outgoing},
     node::{Delivered, recover},
     verify,
+    votes::Judge,
 };
 
 /// Small segments, so that a run crosses many of their borders.
@@ -58,7 +59,8 @@ pub struct Stages {
     lane: lane::Core,
     execute: execute::Core,
     store: Store,
-    signatures: Arc<dyn Signatures>,
+    judge: Arc<Judge>,
+    sources: verify::Sources,
     board: Board,
     delivered: Delivered,
     outgoing: mpsc::Sender<Outgoing>,
@@ -76,7 +78,7 @@ pub struct Setup<'a> {
     /// This validator's disk.
     pub disk: Simulated,
     /// Judges signatures.
-    pub signatures: Arc<dyn Signatures>,
+    pub signatures: Arc<Judge>,
     /// Signs batches and acks.
     pub sign: lane::Sign,
     /// Where finalized heights are noted.
@@ -135,7 +137,8 @@ impl Stages {
             lane: lane::Core::new(config, tips, lanes),
             execute,
             store,
-            signatures: setup.signatures,
+            judge: setup.signatures,
+            sources: verify::Sources::default(),
             board: board.clone(),
             delivered: delivered.clone(),
             outgoing: sender,
@@ -152,7 +155,8 @@ impl Stages {
         let verified = verify::round(
             &mut self.admit,
             &self.network,
-            &*self.signatures,
+            &self.judge,
+            &mut self.sources,
             now,
             vec![request],
             vec![],
@@ -231,9 +235,9 @@ impl Stages {
                 drop(self.outgoing.try_send(Outgoing::Stored(to, bytes)));
             }
             lane::Action::Verify(batch) => {
-                let judge = &*self.signatures;
+                let Self { admit, network, judge, sources, .. } = self;
                 let verified =
-                    verify::round(&mut self.admit, &self.network, judge, now, vec![], vec![batch]);
+                    verify::round(admit, network, judge, sources, now, vec![], vec![batch]);
                 for (digest, held) in verified.batches {
                     self.lane.verified(now, &digest, held);
                 }

@@ -11,7 +11,6 @@ use commonware_utils::{NZU32, NZUsize, ordered::Set, probability};
 use ed25519_dalek::{Signer as _, SigningKey};
 use ledger::{
     Cut, Digest, Draft, Genesis, GenesisAccount, Height, Kind, Parameters, PublicKey, Signature,
-    Signatures,
 };
 use std::{
     sync::Arc,
@@ -83,7 +82,7 @@ struct Cluster {
     keys: Vec<SigningKey>,
     authors: Vec<SigningKey>,
     oracle: Oracle<ed25519::PublicKey, Context>,
-    signatures: Arc<dyn Signatures>,
+    signatures: Arc<Judge>,
     disks: Vec<Simulated>,
     finals: Vec<Finals>,
     running: Vec<Option<(Handle<()>, Shared)>>,
@@ -285,7 +284,7 @@ struct Node {
     peers: Vec<ed25519::PublicKey>,
     control: Control<ed25519::PublicKey, Context>,
     manager: commonware_p2p::simulated::Manager<ed25519::PublicKey, Context>,
-    signatures: Arc<dyn Signatures>,
+    signatures: Arc<Judge>,
 }
 
 impl Node {

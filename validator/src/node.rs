@@ -31,7 +31,7 @@ use commonware_cryptography::{
 };
 use commonware_runtime::{Runner as _, Spawner as _, Supervisor as _, tokio};
 use crossbeam::channel::bounded;
-use ledger::{Cut, Genesis, Signatures};
+use ledger::{Cut, Genesis};
 use std::{
     sync::{Arc, Mutex, atomic::AtomicUsize},
     time::Duration,
@@ -88,7 +88,7 @@ struct Node<'a> {
     identity: crate::config::Identity,
     store: storage::Store,
     backends: Vec<crate::handle::BackendStatus>,
-    signatures: Arc<dyn Signatures>,
+    signatures: Arc<Judge>,
 }
 
 impl Node<'_> {
@@ -126,7 +126,8 @@ impl Node<'_> {
         let verify = stage::verify::Stage {
             core: admission,
             network,
-            signatures: self.signatures.clone(),
+            judge: self.signatures.clone(),
+            sources: crate::verify::Sources::default(),
             clock,
             requests,
             batches,

@@ -1,13 +1,15 @@
 //! The verify stage: client transactions and peers' batches, their signatures checked together.
 
+use crate::votes::Judge;
 use crate::{
     admit::{self, Admitted},
     handle::Request,
     held::{Held, SignedMessages},
     lane::Unverified,
 };
-use ledger::{Digest, Signatures};
-use std::{ops::Range, sync::Arc};
+use ledger::Digest;
+use sigverify::{Source, Verdict};
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
 /// Requests taken into one round, at most: a round of this size takes about 30 ms of one core.
 pub const ROUND_REQUESTS_MAX: usize = 2_048;
@@ -24,25 +26,73 @@ pub struct Verified {
     pub signatures: (u64, u64),
 }
 
-/// Checks one round: everything cheap first, then all signatures in one call.
+/// Who is checked together with whom: forgeries of one source make no other's checks dearer.
+#[derive(Default)]
+pub struct Sources {
+    /// All clients: a forgery costs its sender nothing, and one more address neither.
+    clients: Source,
+    /// All validators but the suspected ones.
+    peers: Source,
+    /// The validators that sent a bad signature of late: each is checked by itself.
+    suspects: HashMap<u32, Source>,
+}
+
+impl Sources {
+    /// Judges the batches in `decoded`; the verdicts of each are at its range.
+    fn judge(
+        &mut self,
+        judge: &Judge,
+        messages: &SignedMessages,
+        decoded: &[Decoded],
+        verdicts: &mut [Verdict],
+    ) {
+        let items = messages.items();
+        let sent: Vec<_> = decoded
+            .iter()
+            .filter_map(|batch| batch.held.as_ref().map(|(_, range)| (batch.from, range.clone())))
+            .collect();
+        let (alone, shared): (Vec<_>, Vec<_>) =
+            sent.into_iter().partition(|(from, _)| self.suspects.contains_key(from));
+        let together: Vec<_> =
+            shared.iter().flat_map(|(_, range)| &items[range.clone()]).copied().collect();
+        let mut found = judge.verify_from(&self.peers, &together).into_iter();
+        for (from, range) in shared {
+            let verdicts = &mut verdicts[range];
+            verdicts.fill_with(|| found.next().expect("one verdict for every item"));
+            if !verdicts.iter().all(|verdict| verdict.is_valid()) {
+                self.suspects.entry(from).or_default().count(verdicts);
+            }
+        }
+        for (from, range) in alone {
+            let source = &self.suspects[&from];
+            let found = judge.verify_from(source, &items[range.clone()]);
+            verdicts[range].copy_from_slice(&found);
+        }
+        self.suspects.retain(|_, source| source.is_suspected());
+    }
+}
+
+/// Checks one round: everything cheap first, then the signatures, each source's together.
 pub fn round(
     core: &mut admit::Core,
     network: &Digest,
-    signatures: &dyn Signatures,
+    judge: &Judge,
+    sources: &mut Sources,
     now: u64,
     requests: Vec<Request>,
     unverified: Vec<Unverified>,
 ) -> Verified {
     let mut messages = SignedMessages::default();
     let candidates = core.sift(now, requests, &mut messages);
-    let client_items = messages.len();
+    let clients = messages.len();
     let decoded: Vec<_> =
         unverified.into_iter().map(|batch| decode(batch, network, &mut messages)).collect();
-    let items = messages.items();
-    let verdicts = if items.is_empty() { Vec::new() } else { signatures.verify(&items) };
-    assert_eq!(verdicts.len(), items.len(), "one verdict for every item");
+    let mut verdicts = judge.verify_from(&sources.clients, &messages.items()[..clients]);
+    verdicts.resize(messages.len(), Verdict::Invalid);
+    sources.judge(judge, &messages, &decoded, &mut verdicts);
+    let verdicts: Vec<bool> = verdicts.into_iter().map(Verdict::is_valid).collect();
     let valid = verdicts.iter().filter(|valid| **valid).count();
-    let admitted = core.settle(now, candidates, &verdicts[..client_items]);
+    let admitted = core.settle(now, candidates, &verdicts[..clients]);
     let judge = |batch: Decoded| {
         let whole = |(_, range): &(Held, Range<usize>)| verdicts[range.clone()].iter().all(|v| *v);
         (batch.digest, batch.held.filter(whole).map(|(held, _)| Arc::new(held)))
@@ -56,15 +106,19 @@ pub fn round(
 
 struct Decoded {
     digest: Digest,
+    from: u32,
     held: Option<(Held, Range<usize>)>,
 }
 
 fn decode(batch: Unverified, network: &Digest, messages: &mut SignedMessages) -> Decoded {
-    let Unverified { digest, owner, bytes, .. } = batch;
+    let Unverified { from, digest, owner, bytes } = batch;
     let held = Held::decode(bytes, network).ok().map(|held| {
         let first = messages.len();
         let count = messages.push_batch(&held, owner.as_bytes());
         (held, first..first + count)
     });
-    Decoded { digest, held }
+    Decoded { digest, from, held }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use commonware_cryptography::{
     ed25519::{PublicKey, Signature},
 };
 use ledger::{Signatures, SignedItem};
-use sigverify::{Item, Verifier};
+use sigverify::{Item, Source, Verdict, Verifier};
 use std::{
     collections::{HashSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
@@ -51,6 +51,14 @@ impl Judge {
     /// Judges with this verifier.
     pub fn new(verifier: Arc<Verifier>) -> Self {
         Self { verifier, known: Mutex::default() }
+    }
+
+    /// Judges the items of one source, by the ledger's rule; nothing is remembered of them.
+    ///
+    /// Shape: verdict `i` answers `items[i]`.
+    pub fn verify_from(&self, source: &Source, items: &[SignedItem<'_>]) -> Vec<Verdict> {
+        let items: Vec<Item<'_>> = items.iter().map(sigverify_item).collect();
+        self.verifier.verify_from(source, &items)
     }
 
     fn verify_all(&self, items: &[SignedItem<'_>]) -> Vec<bool> {

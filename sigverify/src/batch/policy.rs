@@ -3,7 +3,7 @@
 //! A part of n items costs n·t(n) together, and if one of them is bad n·a more, each alone. With a
 //! share f of bad items, spread evenly, a part fails with the probability 1 − (1 − f)^n. The size is
 //! the one of the backend's price list with the least t(n) + (1 − (1 − f)^n)·a, or none where a
-//! alone is less: bad items make the parts smaller for everyone, and bulk checks never a loss but
+//! alone is less: bad items make the parts of their source smaller, and bulk checks never a loss but
 //! for the first chunks of an attack, which cost t + a at most.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,13 +29,22 @@ pub(crate) struct Price {
     pub(crate) each: u32,
 }
 
-/// The share of bad items of late, over all chunks of a verifier.
-pub(crate) struct Failures(AtomicU64);
+/// Where items come from: the share of them that was bad of late.
+///
+/// Items of one call are of one source, so whoever sends forgeries makes bulk checks smaller for
+/// those who share the source and for nobody else.
+#[derive(Debug, Default)]
+pub struct Source(AtomicU64);
 
-impl Failures {
-    /// None yet.
-    pub(crate) const fn new() -> Self {
+impl Source {
+    /// One that has sent nothing yet.
+    pub const fn new() -> Self {
         Self(AtomicU64::new(0))
+    }
+
+    /// Whether any of the last thousands of its items was bad.
+    pub fn is_suspected(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
     }
 
     /// The size of the parts that `count` entries are best cut into, or `None` where each is better checked
@@ -59,8 +68,8 @@ impl Failures {
         size
     }
 
-    /// Counts a chunk's verdicts.
-    pub(crate) fn count(&self, verdicts: &[Verdict]) {
+    /// Counts verdicts: those of a chunk, or those that a caller found of some items of a shared call.
+    pub fn count(&self, verdicts: &[Verdict]) {
         let bad = verdicts.iter().filter(|verdict| !verdict.is_valid()).count();
         let before = f64::from_bits(self.0.load(Ordering::Relaxed));
         if verdicts.is_empty() || (bad == 0 && before == 0.0) {
@@ -91,22 +100,22 @@ mod tests {
 
     /// Sizes chosen for a full chunk after long runs with a bad item in so many.
     fn settled(one_in: usize) -> Option<usize> {
-        let failures = Failures::new();
+        let source = Source::new();
         for chunk in 0..1_000 {
             let verdict = |item: usize| Verdict::of(!(chunk * 1_024 + item).is_multiple_of(one_in));
-            failures.count(&(0..1_024).map(verdict).collect::<Vec<_>>());
+            source.count(&(0..1_024).map(verdict).collect::<Vec<_>>());
         }
-        failures.size(&PRICES, 1_024)
+        source.size(&PRICES, 1_024)
     }
 
     #[test]
     fn without_failures_everything_is_one_part() {
-        let failures = Failures::new();
+        let source = Source::new();
         for count in [16, 17, 63, 64, 500, 1_023, 1_024] {
-            assert_eq!(failures.size(&PRICES, count), Some(count));
+            assert_eq!(source.size(&PRICES, count), Some(count));
         }
         for count in [0, 1, 15] {
-            assert_eq!(failures.size(&PRICES, count), None, "too few for any");
+            assert_eq!(source.size(&PRICES, count), None, "too few for any");
         }
     }
 
@@ -121,12 +130,12 @@ mod tests {
 
     #[test]
     fn an_attack_is_forgotten_after_a_while() {
-        let failures = Failures::new();
-        failures.count(&[Verdict::Invalid; 1_024]);
-        assert_eq!(failures.size(&PRICES, 1_024), None);
+        let source = Source::new();
+        source.count(&[Verdict::Invalid; 1_024]);
+        assert_eq!(source.size(&PRICES, 1_024), None);
         let mut chunks = 0;
-        while failures.size(&PRICES, 1_024) != Some(1_024) {
-            failures.count(&[Verdict::Valid; 1_024]);
+        while source.size(&PRICES, 1_024) != Some(1_024) {
+            source.count(&[Verdict::Valid; 1_024]);
             chunks += 1;
         }
         assert!((16..200).contains(&chunks), "{chunks}");
@@ -134,11 +143,11 @@ mod tests {
 
     #[test]
     fn the_share_forgets_entirely_when_nothing_is_bad() {
-        let failures = Failures::new();
-        failures.count(&[Verdict::Invalid; 8]);
+        let source = Source::new();
+        source.count(&[Verdict::Invalid; 8]);
         for _ in 0..1_000 {
-            failures.count(&[Verdict::Valid; 1_024]);
+            source.count(&[Verdict::Valid; 1_024]);
         }
-        assert_eq!(failures.0.load(Ordering::Relaxed), 0);
+        assert_eq!(source.0.load(Ordering::Relaxed), 0);
     }
 }

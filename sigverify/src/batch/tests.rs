@@ -88,12 +88,18 @@ impl Backend for Counting<'_> {
     }
 }
 
+/// What a verifier has beside its backend.
+struct Shared {
+    secret: Secret,
+    source: Source,
+}
+
 fn shared(seed_byte: u8) -> Shared {
     let secret = Secret::new(|seed| {
         seed.fill(seed_byte);
         Ok(())
     });
-    Shared { secret: secret.unwrap(), failures: Failures::new() }
+    Shared { secret: secret.unwrap(), source: Source::new() }
 }
 
 /// Runs one chunk whose items are the bytes of `kinds`, checks all verdicts and returns the counts.
@@ -105,7 +111,8 @@ fn run(kinds: &[u8], shared: &Shared) -> Counts {
     let counts = Counts::default();
     // The worst start: whatever is not overwritten would pass.
     let mut verdicts = vec![Verdict::Valid; items.len()];
-    Chunk { items: &items, verdicts: &mut verdicts, way: Way::Together, shared }
+    let Shared { secret, source } = shared;
+    Chunk { items: &items, verdicts: &mut verdicts, way: Way::Together, secret, source }
         .run(Counting(&counts), &());
     for (kind, verdict) in kinds.iter().zip(verdicts) {
         assert_eq!(verdict.is_valid(), *kind == VALID);
@@ -237,6 +244,7 @@ impl Backend for Broken {
 fn arithmetic_that_contradicts_itself_stops_the_process() {
     let item = Item { key: &[0; 32], message: b"", signature: &[0; 64] };
     let (items, mut verdicts) = ([item; 8], [Verdict::Invalid; 8]);
-    Chunk { items: &items, verdicts: &mut verdicts, way: Way::Together, shared: &shared(7) }
+    let Shared { secret, source } = &shared(7);
+    Chunk { items: &items, verdicts: &mut verdicts, way: Way::Together, secret, source }
         .run(Broken, &());
 }

@@ -188,3 +188,78 @@ fn a_verifier_that_forgets_judges_as_before() {
         assert_eq!(verifier.verify_many(&items), before);
     }
 }
+
+#[test]
+fn a_source_answers_for_itself_alone() {
+    let mut owned = signed(CHUNK_ITEMS_MAX);
+    for item in owned.iter_mut().skip(5).step_by(10) {
+        item.2[40] ^= 1;
+    }
+    let good = signed(100);
+    let verifier = verifier(1);
+    let (honest, forger) = (Source::new(), Source::new());
+    let verdicts = verifier.verify_from(&forger, &items(&owned));
+    let expected: Vec<_> = (0..owned.len()).map(|index| Verdict::of(index % 10 != 5)).collect();
+    assert_eq!(verdicts, expected);
+    assert_eq!(verifier.verify_from(&honest, &items(&good)), [Verdict::Valid; 100]);
+    assert!(forger.is_suspected());
+    assert!(!honest.is_suspected());
+    assert!(!verifier.source.is_suspected(), "nor those who name none");
+    honest.count(&[Verdict::Valid, Verdict::Invalid]);
+    assert!(honest.is_suspected(), "a caller may count for it");
+}
+
+#[test]
+fn callers_at_once_get_their_own_verdicts() {
+    let mut owned = signed(2_200);
+    for index in (0..owned.len()).filter(|index| index % 41 == 3) {
+        owned[index].1.push(b'!');
+    }
+    let items = items(&owned);
+    for name in crate::BACKENDS {
+        for threads in [1, 3] {
+            let options = Options { backend: Some((*name).to_owned()), threads };
+            let Ok(verifier) = Verifier::new(&options) else { continue };
+            std::thread::scope(|scope| {
+                for caller in 0..4 {
+                    let (verifier, items) = (&verifier, &items);
+                    scope.spawn(move || {
+                        for size in [1, 3, 40, 129, 700, 1_100, 2_200] {
+                            let first = (caller * 531) % (items.len() - size + 1);
+                            let items = &items[first..first + size];
+                            let mut verdicts = vec![Verdict::Invalid; size];
+                            if caller % 2 == 0 {
+                                verifier.verify_each_into(items, &mut verdicts);
+                            } else {
+                                verifier.verify_many_into(items, &mut verdicts);
+                            }
+                            let expected = |index: usize| Verdict::of((first + index) % 41 != 3);
+                            let expected: Vec<_> = (0..size).map(expected).collect();
+                            assert_eq!(verdicts, expected, "{name}, {size} from {first}");
+                        }
+                    });
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn long_messages_among_short_ones_are_judged_like_them() {
+    let mut owned = signed(70);
+    for index in (3..owned.len()).step_by(8) {
+        let key = SigningKey::from_bytes(&[u8::try_from(index).unwrap(); 32]);
+        let message = vec![7; 200 * index];
+        let signature = key.sign(&message).to_bytes();
+        owned[index] = (key.verifying_key().to_bytes(), message, signature);
+    }
+    owned[11].1[2_000] ^= 1;
+    owned[12].1[0] ^= 1;
+    let expected: Vec<_> = (0..70).map(|index| Verdict::of(!(11..=12).contains(&index))).collect();
+    for name in crate::BACKENDS {
+        let options = Options { backend: Some((*name).to_owned()), threads: 1 };
+        let Ok(verifier) = Verifier::new(&options) else { continue };
+        assert_eq!(verifier.verify_many(&items(&owned)), expected, "{name}");
+        assert_eq!(verifier.verify_many(&items(&owned[11..12])), expected[11..12], "{name}");
+    }
+}

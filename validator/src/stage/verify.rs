@@ -8,10 +8,11 @@ use crate::{
     lane::Unverified,
     metrics::{Metrics, ResultLabel, StageMetrics},
     stage::lane::FromVerify,
-    verify::{ROUND_BATCH_BYTES_MAX, ROUND_REQUESTS_MAX, round},
+    verify::{ROUND_BATCH_BYTES_MAX, ROUND_REQUESTS_MAX, Sources, round},
+    votes::Judge,
 };
 use crossbeam::channel::{Receiver, Sender, never, select};
-use ledger::{Digest, PublicKey, Signatures};
+use ledger::{Digest, PublicKey};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -40,7 +41,9 @@ pub struct Stage {
     /// Genesis digest.
     pub network: Digest,
     /// Judges signatures.
-    pub signatures: Arc<dyn Signatures>,
+    pub judge: Arc<Judge>,
+    /// Where they come from.
+    pub sources: Sources,
     /// The node's clock.
     pub clock: Clock,
     /// `ingest_verify`.
@@ -122,8 +125,8 @@ impl Stage {
                 drop(self.lookups.try_send(lookup));
             }
         }
-        let signatures = &*self.signatures;
-        let verified = round(&mut self.core, &self.network, signatures, start, requests, batches);
+        let Self { core, network, judge, sources, .. } = self;
+        let verified = round(core, network, judge, sources, start, requests, batches);
         self.count(&verified.signatures);
         for (refusal, count) in self.core.take_refused() {
             let label = crate::metrics::DropLabel { stage: "verify", reason: refusal.as_str() };

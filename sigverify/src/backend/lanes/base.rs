@@ -44,6 +44,14 @@ static PLACES: LazyLock<Box<[AffineRow]>> = LazyLock::new(|| {
     rows_of(&encodings.iter().map(|encoding| encoding.to_bytes()).collect::<Vec<_>>())
 });
 
+/// Makes all tables, unless it was done before.
+pub(super) fn make_tables() {
+    for table in [&MULTIPLES, &PLACES] {
+        LazyLock::force(table);
+    }
+    LazyLock::force(&NEGATIVE);
+}
+
 /// The rows of encoded points, which must all be points.
 fn rows_of(encodings: &[[u8; 32]]) -> Box<[AffineRow]> {
     let mut rows = Vec::with_capacity(encodings.len().next_multiple_of(8));

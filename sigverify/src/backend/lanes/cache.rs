@@ -51,6 +51,13 @@ pub(super) struct Hot {
     uses: AtomicU32,
 }
 
+impl Hot {
+    /// A signature was checked with it.
+    pub(super) fn count_use(&self) {
+        self.uses.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 impl Cache {
     pub(super) fn new() -> Self {
         Self {
@@ -70,11 +77,7 @@ impl Cache {
 
     /// The table of a key, if it has one; nobody waits for it.
     pub(super) fn table(&self, key: &[u8; 32]) -> Option<Arc<Hot>> {
-        let hot = self.tables.try_read().ok()?.get(key).cloned();
-        if let Some(hot) = &hot {
-            hot.uses.fetch_add(1, Ordering::Relaxed);
-        }
-        hot
+        self.tables.try_read().ok()?.get(key).cloned()
     }
 
     /// A valid signature of a key without a table was checked alone.
@@ -103,8 +106,16 @@ impl Cache {
 
     fn wait_for_table(&self, key: &[u8; 32], point: &AffineRow) {
         let Ok(mut waiting) = self.waiting.try_lock() else { return };
-        if waiting.len() < WAITING_MAX && !waiting.iter().any(|(other, _)| other == key) {
+        if waiting.iter().any(|(other, _)| other == key) {
+            return;
+        }
+        if waiting.len() < WAITING_MAX {
             waiting.push((*key, *point));
+        } else {
+            // In anybody's place, by the secretly keyed hash: who comes first in every chunk would
+            // have all places otherwise.
+            let place = self.points.hash(key).0.rotate_right(29);
+            waiting[usize::try_from(place).expect("64 bits") % WAITING_MAX] = (*key, *point);
         }
     }
 
@@ -114,6 +125,10 @@ impl Cache {
             return Vec::new();
         }
         let Ok(mut waiting) = self.waiting.try_lock() else { return Vec::new() };
+        // Counted as cold while another thread kept tables.
+        let Ok(tables) = self.tables.try_read() else { return Vec::new() };
+        waiting.retain(|(key, _)| !tables.contains_key(key));
+        drop(tables);
         if !waiting.is_empty() {
             let left = self.budget.load(Ordering::Relaxed).saturating_sub(BUILD_PRICE);
             self.budget.store(left, Ordering::Relaxed);
@@ -125,17 +140,20 @@ impl Cache {
     /// Keeps tables; the least used ones make room.
     pub(super) fn keep(&self, made: impl IntoIterator<Item = ([u8; 32], Table)>) {
         let Ok(mut tables) = self.tables.write() else { return };
+        let uses = |hot: &Arc<Hot>| hot.uses.load(Ordering::Relaxed);
+        let mut full = false;
         for (key, table) in made {
             if tables.len() >= HOT_KEYS_MAX && !tables.contains_key(&key) {
-                let uses = |hot: &Arc<Hot>| hot.uses.load(Ordering::Relaxed);
                 let least = tables.iter().min_by_key(|(_, hot)| uses(hot)).map(|(key, _)| *key);
                 tables.remove(&least.expect("it is full"));
-                for hot in tables.values() {
-                    hot.uses.store(uses(hot) / 2, Ordering::Relaxed);
-                }
+                full = true;
             }
             let hot = Hot { table, uses: AtomicU32::new(USES_MIN) };
             tables.insert(key, Arc::new(hot));
+        }
+        if full {
+            // Of late: what was used long ago counts less with every eviction.
+            tables.values().for_each(|hot| hot.uses.store(uses(hot) / 2, Ordering::Relaxed));
         }
         self.count.store(tables.len(), Ordering::Relaxed);
     }
@@ -190,12 +208,48 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_used_now_and_then_outlives_those_used_once() {
+        let cache = Cache::new();
+        cache.keep((0..HOT_KEYS_MAX as u64).map(|number| (key(number), Table::empty())));
+        for eight in 0..1_000 {
+            // As often as a new table says of itself.
+            for _ in 0..USES_MIN {
+                cache.table(&key(3)).expect("it is used as much as any").count_use();
+            }
+            let fresh = 10_000 + 8 * eight..10_008 + 8 * eight;
+            cache.keep(fresh.map(|number| (key(number), Table::empty())));
+        }
+    }
+
+    #[test]
+    fn who_waits_late_has_a_chance_too() {
+        let cache = Cache::new();
+        let wait = |number: u64| cache.wait_for_table(&key(number), &AffineRow::IDENTITY);
+        (0..4 * WAITING_MAX as u64).for_each(wait);
+        let waiting = cache.waiting.lock().unwrap();
+        assert_eq!(waiting.len(), WAITING_MAX);
+        let first = (0..WAITING_MAX as u64).filter(|n| waiting.iter().any(|(k, _)| *k == key(*n)));
+        assert!(first.count() < WAITING_MAX / 2, "later ones have taken places");
+    }
+
+    #[test]
+    fn a_table_that_is_there_is_not_made_again() {
+        let cache = Cache::new();
+        cache.wait_for_table(&key(1), &AffineRow::IDENTITY);
+        cache.wait_for_table(&key(2), &AffineRow::IDENTITY);
+        cache.keep([(key(1), Table::empty())]);
+        cache.budget.store(BUILD_PRICE, Ordering::Relaxed);
+        let waiting = cache.take_waiting();
+        assert_eq!(waiting.iter().map(|(key, _)| *key).collect::<Vec<_>>(), [key(2)]);
+    }
+
+    #[test]
     fn tables_have_a_limit_and_the_used_ones_stay() {
         let cache = Cache::new();
         let table = || Table::empty();
         cache.keep([(key(0), table())]);
         for number in 1..=2 * HOT_KEYS_MAX as u64 {
-            assert!(cache.table(&key(0)).is_some(), "it is used all the time");
+            cache.table(&key(0)).expect("it is used all the time").count_use();
             cache.keep([(key(number), table())]);
         }
         assert_eq!(cache.tables.read().unwrap().len(), HOT_KEYS_MAX);

@@ -77,6 +77,8 @@ impl crate::backend::Backend for Backend {
     const ORACLE_ITEMS_MAX: usize = ORACLE_ITEMS_MAX;
 
     fn new_cache(self) -> Self::Cache {
+        // With the cache, so that no check waits for them.
+        base::make_tables();
         Cache::new()
     }
 
@@ -187,12 +189,15 @@ vector! {
                 });
             }
         }
-        for (group, claims) in admitted.chunks(8).zip(decoded.claims.chunks_mut(8)) {
-            let item = |lane: usize| &items[group[lane.min(group.len() - 1)]];
+        // By length: a long message keeps eight lanes busy, so it had better be among its like.
+        let mut order: Vec<usize> = (0..admitted.len()).collect();
+        order.sort_by_key(|entry| sha512::blocks(items[admitted[*entry]].message.len()));
+        for group in order.chunks(8) {
+            let item = |lane: usize| &items[admitted[group[lane.min(group.len() - 1)]]];
             let words = sha512::challenges(&std::array::from_fn(item));
             let rows = Scalars::from_wide_times_r(words).to_rows();
-            for (claim, row) in claims.iter_mut().zip(rows) {
-                claim.challenge_times_r = row;
+            for (entry, row) in group.iter().zip(rows) {
+                decoded.claims[*entry].challenge_times_r = row;
             }
         }
         decoded
@@ -288,7 +293,13 @@ vector! {
         for entry in range.skip(cold.len()) {
             let key = decoded.claims[entry].key;
             let table = tables.entry(key).or_insert_with(|| cache.table(&decoded.keys[key].bytes));
-            if table.is_some() { hot.push(entry) } else { cold.push(entry) }
+            match table {
+                Some(table) => {
+                    table.count_use();
+                    hot.push(entry);
+                }
+                None => cold.push(entry),
+            }
         }
         // Rows of one table, one after the other.
         hot.sort_by_key(|entry| decoded.claims[*entry].key);

@@ -7,6 +7,7 @@ use super::vector::{
     transpose, xor,
 };
 use crate::Item;
+use crate::rule::challenge_digest;
 
 /// A block in bytes.
 const BLOCK: usize = 128;
@@ -115,6 +116,12 @@ vector! {
     /// The 512-bit digests of `R ‖ A ‖ M` of eight items: word `n` of the little-endian number in
     /// `words[n]`.
     pub(super) fn challenges(items: &[&Item<'_>; 8]) -> [Lanes; 8] {
+        if std::ptr::eq(items[0], items[7]) {
+            // One item in all lanes: a block of eight costs as much as two.
+            let digest = challenge_digest(items[0]);
+            let (words, _) = digest.as_chunks::<8>();
+            return std::array::from_fn(|word| splat(u64::from_le_bytes(words[word])));
+        }
         let counts = items.map(|item| blocks(item.message.len()));
         let most = counts.iter().copied().max().unwrap_or(0);
         let mut state = START.map(|word| splat(word));
@@ -137,7 +144,7 @@ vector! {
 }
 
 /// Blocks of an item whose message has so many bytes.
-fn blocks(message: usize) -> usize {
+pub(super) fn blocks(message: usize) -> usize {
     (PREFIX + message + PADDING_MIN).div_ceil(BLOCK)
 }
 

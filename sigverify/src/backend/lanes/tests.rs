@@ -19,6 +19,9 @@ use super::vector::{load, splat, store};
 use super::{base, sha512};
 use crate::Item;
 
+#[path = "tests/extremes.rs"]
+mod extremes;
+
 /// Runs a test's body where the CPU has the features.
 fn where_it_runs(body: impl Fn()) {
     match Backend::detect() {

@@ -48,6 +48,11 @@ impl Sum {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn short_digits(&self) -> Digits {
+        self.short
+    }
+
     vector! {
         /// Adds up to eight points with short scalars, given as sums with their digits' constant; answers
         /// the scalars' own values modulo L.
