@@ -13,8 +13,10 @@ pub(crate) const HEADER_BYTES: u64 = 136;
 pub(crate) const TRAILER_BYTES: u64 = 32;
 /// The bytes of a record before its body.
 pub(crate) const RECORD_HEADER_BYTES: u64 = 48;
-/// One line of the index at a segment's end.
-pub(crate) const ENTRY_BYTES: u64 = 56;
+/// One line of the index at a segment's end, of a group or of a record.
+pub(crate) const LINE_BYTES: u64 = 56;
+/// The content of an opening group: where the segment before is sealed.
+pub(crate) const LINK_BYTES: u64 = 8;
 
 const MAGIC: [u8; 8] = *b"althgrp\n";
 const VERSION: u16 = 1;
@@ -32,11 +34,11 @@ static HASHER: LazyLock<blake3::Hasher> =
 /// What a group holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Nothing: the first group of every segment, which fixes its epoch.
+    /// Where the segment before is sealed: the first group of every segment, which fixes its epoch.
     Open,
     /// Records.
     Records,
-    /// The index of all records of the segment; nothing follows in it.
+    /// The index of all groups and records of the segment; nothing follows in it.
     Seal,
     /// Nothing: the store was closed in good order.
     Close,
@@ -146,7 +148,25 @@ impl Header {
     }
 }
 
-/// One line of the index at a segment's end, and of the index in memory.
+/// The line of a group in the index at its segment's end: with its place and the lines before it,
+/// all that its header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) kind: Kind,
+    pub(crate) count: u32,
+    pub(crate) payload_bytes: u64,
+    pub(crate) durable: u64,
+    pub(crate) hash: [u8; 32],
+}
+
+impl Line {
+    pub(crate) fn new(header: &Header, hash: [u8; 32]) -> Self {
+        let Header { kind, count, payload_bytes, durable, .. } = *header;
+        Self { kind, count, payload_bytes, durable, hash }
+    }
+}
+
+/// The line of a record in the index at its segment's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) header: RecordHeader,
@@ -165,7 +185,9 @@ pub(crate) enum Content<'a> {
     /// Records in order.
     Records(&'a [std::sync::Arc<Record>]),
     /// The index of a segment.
-    Index(&'a [Entry]),
+    Index(&'a [Line], &'a [Entry]),
+    /// The offset of the seal of the segment before.
+    Link(u64),
 }
 
 /// Writes a whole group, padding included, into an empty buffer and returns its hash.
@@ -179,7 +201,8 @@ pub(crate) fn encode(header: &Header, content: &Content<'_>, into: &mut Vec<u8>)
                 encode_record(record, into);
             }
         }
-        Content::Index(entries) => encode_index(entries, into),
+        Content::Index(lines, entries) => encode_index(lines, entries, into),
+        Content::Link(seal) => into.extend_from_slice(&seal.to_le_bytes()),
     }
     assert_eq!(
         into.len(),
@@ -272,9 +295,18 @@ pub(crate) fn decode_record(bytes: &[u8]) -> Result<(RecordHeader, &[u8]), Damag
     Ok((header, body))
 }
 
-/// Writes the index of a segment: its length, then one line per record.
-pub(crate) fn encode_index(entries: &[Entry], into: &mut Vec<u8>) {
+/// Writes the index of a segment: two counts, one line for each group, one for each record.
+pub(crate) fn encode_index(lines: &[Line], entries: &[Entry], into: &mut Vec<u8>) {
+    into.extend_from_slice(&(lines.len() as u64).to_le_bytes());
     into.extend_from_slice(&(entries.len() as u64).to_le_bytes());
+    for line in lines {
+        let bytes = u32::try_from(line.payload_bytes).expect("segments are below 4 GiB");
+        into.extend_from_slice(&bytes.to_le_bytes());
+        into.extend_from_slice(&[line.kind.encode(), 0, 0, 0]);
+        into.extend_from_slice(&u64::from(line.count).to_le_bytes());
+        into.extend_from_slice(&line.durable.to_le_bytes());
+        into.extend_from_slice(&line.hash);
+    }
     for entry in entries {
         into.extend_from_slice(&entry.bytes.to_le_bytes());
         into.extend_from_slice(&[entry.header.kind, 0, 0, 0]);
@@ -282,6 +314,39 @@ pub(crate) fn encode_index(entries: &[Entry], into: &mut Vec<u8>) {
         into.extend_from_slice(&entry.header.height.to_le_bytes());
         into.extend_from_slice(&entry.header.key);
     }
+}
+
+/// Reads an index whose hash was checked; `None` when it is not one.
+pub(crate) fn decode_index(bytes: &[u8]) -> Option<(Vec<Line>, Vec<Entry>)> {
+    let (counts, rest) = bytes.split_at_checked(16)?;
+    let (groups, records) = (u64_at(counts, 0), u64_at(counts, 8));
+    let all = groups.checked_add(records)?.checked_mul(LINE_BYTES)?;
+    if all != rest.len() as u64 {
+        return None;
+    }
+    let (groups, records) = rest.split_at(index(groups * LINE_BYTES));
+    let lines = groups.chunks_exact(index(LINE_BYTES)).map(|line| {
+        Some(Line {
+            kind: Kind::decode(line[4]).filter(|_| line[5..8] == [0; 3])?,
+            count: u32::try_from(u64_at(line, 8)).ok()?,
+            payload_bytes: u64::from(u32_at(line, 0)),
+            durable: u64_at(line, 16),
+            hash: digest_at(line, 24),
+        })
+    });
+    let entries = records.chunks_exact(index(LINE_BYTES)).map(|line| {
+        let header =
+            RecordHeader { kind: line[4], height: u64_at(line, 16), key: digest_at(line, 24) };
+        let entry = Entry { header, offset: u64_at(line, 8), bytes: u32_at(line, 0) };
+        (line[5..8] == [0; 3]).then_some(entry)
+    });
+    Some((lines.collect::<Option<_>>()?, entries.collect::<Option<_>>()?))
+}
+
+/// Reads the content of an opening group whose hash was checked.
+pub(crate) fn decode_link(header: &Header, group: &[u8]) -> Option<u64> {
+    let is_link = header.kind == Kind::Open && header.payload_bytes == LINK_BYTES;
+    is_link.then(|| u64_at(group, index(HEADER_BYTES)))
 }
 
 /// The bytes that a record takes in a group.
@@ -294,9 +359,9 @@ pub(crate) fn group_bytes(payload_bytes: u64) -> u64 {
     (HEADER_BYTES + payload_bytes + TRAILER_BYTES).next_multiple_of(ALIGN)
 }
 
-/// The payload of a seal over so many records.
-pub(crate) fn index_bytes(records: u64) -> u64 {
-    8 + records * ENTRY_BYTES
+/// The payload of a seal over so many groups and records.
+pub(crate) fn index_bytes(groups: u64, records: u64) -> u64 {
+    16 + (groups + records) * LINE_BYTES
 }
 
 /// Whether a record goes into the index of heights.

@@ -66,8 +66,12 @@
 //!                48     b  body
 //!              48+b        zeros to the next multiple of 8
 //!
-//!  index          0     8  count of records in the segment
-//!                 8  56*c  for each: length 4, kind 1, zero 3, offset 8, height 8, key 32
+//!  of open        0     8  offset of the seal in the segment before, zero in the first
+//!
+//!  index          0     8  count of groups before it in the segment
+//!                 8     8  count of records in the segment
+//!                16  56*g  for each group: n 4, kind 1, zero 3, count 8, durable 8, hash 32
+//!          16+56*g  56*c  for each record: length 4, kind 1, zero 3, offset 8, height 8, key 32
 //! ```
 //!
 //! The hash covers epoch, offset and link, so neither stale bytes nor a group written to a wrong
@@ -77,8 +81,11 @@
 //!
 //! # Recovery
 //!
-//! Opening reads everything: each hash, link, number, index and zero. Groups in flight together
-//! may reach the medium in any order, so bytes that form no group where one should begin are:
+//! Of a sealed segment opening reads the first group and the seal, which the next segment's first
+//! group vouches for; the newest segment it reads through: each hash, link, number and index, and
+//! that the rest is zero. What it does not read is checked when it is first read, and by [`verify`],
+//! which reads everything. Groups in flight together may reach the medium in any order, so bytes
+//! that form no group where one should begin are:
 //!
 //! * **an unfinished write**, in the newest segment, when no later group knew them to be durable
 //!   (the field `durable`): they were never acknowledged. They are reported ([`Recovery::cut`]) and
@@ -93,8 +100,9 @@
 //! # Memory
 //!
 //! The index takes 74 to 149 bytes for a record with a key and 40 to 80 more for one with
-//! a height; the newest segment's index takes 56 to 128 for each of its records; everything else
-//! is bounded by [`Options::queue_bytes_max`] and the groups in flight.
+//! a height; a group takes 24 to 48; the newest segment's index takes 56 to 128 for each of its
+//! records and groups; everything else is bounded by [`Options::queue_bytes_max`] and the groups in
+//! flight.
 mod catalog;
 mod disk;
 mod error;

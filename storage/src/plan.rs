@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::frame::{self, ALIGN, Entry, Kind, group_bytes, index_bytes, record_bytes};
+use crate::frame::{self, ALIGN, Entry, Kind, LINK_BYTES, group_bytes, index_bytes, record_bytes};
 use crate::options::Options;
 use crate::record::{Place, Record};
 
@@ -19,6 +19,8 @@ pub(crate) struct Group {
     pub(crate) payload_bytes: u64,
     pub(crate) records: Vec<Arc<Record>>,
     pub(crate) entries: Vec<Entry>,
+    /// Of an opening group: where the segment before is sealed, zero for the first.
+    pub(crate) seal: u64,
 }
 
 /// Where the plan begins: what recovery found, or nothing at all.
@@ -29,17 +31,22 @@ pub(crate) struct Begin {
     pub(crate) segment_bytes: Option<u64>,
     pub(crate) offset: u64,
     pub(crate) records: u64,
+    /// The groups of that segment so far.
+    pub(crate) groups: u64,
     /// The records of that segment so far, for its index.
     pub(crate) entries: Vec<Entry>,
     /// Whether the last group is a closing one.
     pub(crate) closed: bool,
     /// Whether the segment is sealed: the next one begins.
     pub(crate) sealed: bool,
+    /// Where the last seal is, zero before the first.
+    pub(crate) seal: u64,
 }
 
 /// The plan of the log: pure arithmetic, one owner, no I/O.
 ///
-/// Invariant: between groups, the index of the segment's records still fits behind `offset`.
+/// Invariant: between groups, the index of the segment's groups and records still fits behind
+/// `offset`.
 #[derive(Debug)]
 pub(crate) struct Plan {
     segment_bytes_next: u64,
@@ -48,7 +55,11 @@ pub(crate) struct Plan {
     segment_bytes: u64,
     offset: u64,
     records: u64,
+    /// Groups of the segment so far.
+    groups_count: u64,
     entries: Vec<Entry>,
+    /// Where the last seal is.
+    seal: u64,
     groups: VecDeque<Group>,
     /// Whether the last of `groups` still takes records.
     open: bool,
@@ -64,7 +75,9 @@ impl Plan {
             segment_bytes: begin.segment_bytes.unwrap_or(0),
             offset: begin.offset,
             records: begin.records,
+            groups_count: begin.groups,
             entries: begin.entries,
+            seal: begin.seal,
             groups: VecDeque::new(),
             open: false,
             closed: begin.closed,
@@ -103,7 +116,7 @@ impl Plan {
             return;
         }
         self.finish();
-        if !self.has_room(0, 0) {
+        if !self.has_room(0, 1, 0) {
             self.seal();
         }
         self.add(Kind::Close, 0);
@@ -126,7 +139,7 @@ impl Plan {
     }
 
     fn check_sizes(&self, records: &[Arc<Record>]) -> Result<(), Error> {
-        let fixed = ALIGN + group_bytes(index_bytes(1));
+        let fixed = ALIGN + group_bytes(index_bytes(2, 1));
         // What is left of an empty segment, less the group's and the record's own frame.
         let room = self.segment_bytes_next.saturating_sub(fixed);
         let frame = frame::HEADER_BYTES + frame::TRAILER_BYTES + frame::RECORD_HEADER_BYTES;
@@ -146,9 +159,9 @@ impl Plan {
             return;
         }
         self.finish();
-        let fixed = ALIGN + group_bytes(index_bytes(count));
+        let fixed = ALIGN + group_bytes(index_bytes(2, count));
         let fits_empty = fixed + group_bytes(bytes) <= self.segment_bytes_next;
-        if fits_empty && !self.has_room(bytes, count) {
+        if fits_empty && !self.has_room(bytes, 1, count) {
             self.seal();
         }
     }
@@ -157,7 +170,7 @@ impl Plan {
         let bytes = size(record);
         if !self.fits_open(bytes, 1) {
             self.finish();
-            if !self.has_room(bytes, 1) {
+            if !self.has_room(bytes, 1, 1) {
                 self.seal();
             }
             self.add(Kind::Records, 0);
@@ -185,12 +198,14 @@ impl Plan {
         let payload = group.payload_bytes + bytes;
         // Counted by the field of 32 bits in the header.
         let countable = group.records.len() as u64 + count <= u64::from(u32::MAX);
-        payload <= self.group_bytes_max && countable && self.has_room(payload, count)
+        payload <= self.group_bytes_max && countable && self.has_room(payload, 0, count)
     }
 
-    /// Whether a group of this payload fits at `offset`, and the index behind it.
-    fn has_room(&self, payload_bytes: u64, records: u64) -> bool {
-        let index = group_bytes(index_bytes(self.entries.len() as u64 + records));
+    /// Whether a group of this payload fits at `offset`, and the index behind it, with so many
+    /// groups and records more.
+    fn has_room(&self, payload_bytes: u64, groups: u64, records: u64) -> bool {
+        let records = self.entries.len() as u64 + records;
+        let index = group_bytes(index_bytes(self.groups_count + groups, records));
         self.offset + group_bytes(payload_bytes) + index <= self.segment_bytes
     }
 
@@ -207,7 +222,8 @@ impl Plan {
     fn seal(&mut self) {
         assert!(!self.open, "the open group ends before its segment");
         let entries = std::mem::take(&mut self.entries);
-        self.add(Kind::Seal, index_bytes(entries.len() as u64));
+        self.seal = self.offset;
+        self.add(Kind::Seal, index_bytes(self.groups_count, entries.len() as u64));
         let group = self.groups.back_mut().expect("added above");
         group.entries = entries;
         self.segment += 1;
@@ -217,8 +233,9 @@ impl Plan {
     fn open_segment(&mut self) {
         self.segment_bytes = self.segment_bytes_next;
         self.offset = 0;
+        self.groups_count = 0;
         self.entries.clear();
-        self.add(Kind::Open, 0);
+        self.add(Kind::Open, LINK_BYTES);
         self.closed = false;
     }
 
@@ -233,7 +250,9 @@ impl Plan {
             payload_bytes,
             records: Vec::new(),
             entries: Vec::new(),
+            seal: self.seal,
         });
+        self.groups_count += 1;
         if kind != Kind::Records {
             self.offset += group_bytes(payload_bytes);
             assert!(self.offset <= self.segment_bytes, "room was kept for it");

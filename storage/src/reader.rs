@@ -10,7 +10,7 @@ use crate::disk::Source;
 use crate::disk::folder::{self, LOCK};
 use crate::error::Error;
 use crate::record::{Place, RecordHeader};
-use crate::recover::{self, Recovery};
+use crate::recover::{self, Depth, Recovery};
 
 /// A store that is only read: no lock, no thread, nothing is changed.
 ///
@@ -23,18 +23,23 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Reads and checks a whole store.
+    /// Reads what opening a store for writing reads: sealed segments' indexes, and every byte of what
+    /// is newer. Of a sealed group the hash is checked when it is first read.
     ///
     /// Shape: without `network`, the first group says which it is.
     /// Errors: [`Error::Corrupt`] with the place of the damage, [`Error::OtherNetwork`], and the
     /// machine's; an unfinished write at the end is no error, see [`Reader::recovery`].
     pub fn open(directory: &Path, network: Option<[u8; 32]>) -> Result<Self, Error> {
+        Self::open_to(Depth::Tail, directory, network)
+    }
+
+    fn open_to(depth: Depth, directory: &Path, network: Option<[u8; 32]>) -> Result<Self, Error> {
         let segments = folder::segments(directory).map_err(|source| Error::Folder {
             path: directory.to_owned(),
             action: "list",
             source: Arc::new(source),
         })?;
-        let scanned = recover::scan(&segments, network, |segment| {
+        let scanned = recover::scan(&segments, network, depth, |segment| {
             let source: Arc<dyn Source> = Arc::new(folder::open_source(directory, segment)?);
             Ok(source)
         })?;
@@ -128,7 +133,7 @@ pub fn verify(directory: &Path, network: Option<[u8; 32]>) -> Result<Verified, E
 /// Shape: of a store that is being written, the end may look unfinished.
 /// Errors: those of [`verify`], less [`Error::Locked`].
 pub fn verify_unlocked(directory: &Path, network: Option<[u8; 32]>) -> Result<Verified, Error> {
-    let reader = Reader::open(directory, network)?;
+    let reader = Reader::open_to(Depth::All, directory, network)?;
     let Recovery { records, bytes, groups, segments, cut, clean } = reader.recovery;
     match cut {
         Some(cut) => {

@@ -1,4 +1,5 @@
-//! Reads a store from its first byte to its last: every hash and link, the torn tail, the damage.
+//! Finds out what a store holds: sealed segments from their indexes or byte by byte, the newest one
+//! group by group; the torn tail, the damage.
 
 use std::io;
 use std::sync::Arc;
@@ -6,7 +7,7 @@ use std::sync::Arc;
 use crate::catalog::Catalog;
 use crate::disk::{Disk, Source, Write};
 use crate::error::{Damage, Error};
-use crate::frame::{self, ALIGN, Entry, HEADER_BYTES, Header, Kind, Records, index};
+use crate::frame::{self, ALIGN, Entry, HEADER_BYTES, Header, Kind, Line, Records, index};
 use crate::segment::Segment;
 
 /// What opening a store found.
@@ -49,8 +50,11 @@ pub(crate) struct End {
     durable: u64,
     pub(crate) epoch: u64,
     pub(crate) previous: [u8; 32],
+    pub(crate) lines: Vec<Line>,
     pub(crate) entries: Vec<Entry>,
     pub(crate) sealed: bool,
+    /// Where the last seal is, zero before the first.
+    pub(crate) seal: u64,
     /// (segment, from, to): bytes that may have been read from the page cache alone.
     unsettled: Option<(u64, u64, u64)>,
 }
@@ -63,13 +67,24 @@ pub(crate) struct Scanned {
     pub(crate) network: Option<[u8; 32]>,
 }
 
-/// Reads and checks everything, and changes nothing.
+/// How much of a store is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Of sealed segments the first group and the index, which the next segment's first group
+    /// vouches for; of what is newer every byte. What is not read now is checked when it is.
+    Tail,
+    /// Every byte.
+    All,
+}
+
+/// Reads and checks a store, and changes nothing.
 ///
 /// Shape: `segments` as (number, bytes), ascending.
 /// Errors: damage with its place; another network; the machine's.
 pub(crate) fn scan(
     segments: &[(u64, u64)],
     network: Option<[u8; 32]>,
+    depth: Depth,
     mut open: impl FnMut(u64) -> io::Result<Arc<dyn Source>>,
 ) -> Result<Scanned, Error> {
     let mut scan = Scan {
@@ -79,15 +94,53 @@ pub(crate) fn scan(
         end: End::default(),
         broken_off: None,
     };
+    let mut sources = Vec::with_capacity(segments.len());
     for (expected, (number, bytes)) in (0..).zip(segments) {
         if *number != expected {
             return Err(corrupt(expected, 0, Damage::Missing));
         }
+        if !bytes.is_multiple_of(ALIGN) || *bytes == 0 || *bytes > u64::from(u32::MAX) {
+            return Err(corrupt(*number, 0, Damage::Size));
+        }
         let source = open(*number).map_err(|source| failed(*number, 0, "open", source))?;
-        scan.segment(*number, *bytes, source)?;
+        sources.push(Opened { number: *number, bytes: *bytes, source });
+    }
+    let newest = match depth {
+        Depth::Tail => newest_begun(&sources)?,
+        Depth::All => 0,
+    };
+    for pair in sources.windows(2).take(newest) {
+        scan.sealed(&pair[0], &pair[1])?;
+    }
+    for opened in &sources[newest..] {
+        scan.segment(opened)?;
     }
     let recovery = scan.recovery;
     Ok(Scanned { catalog: scan.catalog, recovery, end: scan.end, network: scan.network })
+}
+
+/// A segment whose file is open.
+struct Opened {
+    number: u64,
+    bytes: u64,
+    source: Arc<dyn Source>,
+}
+
+impl Opened {
+    fn file(&self) -> File<'_> {
+        File { number: self.number, bytes: self.bytes, source: &*self.source }
+    }
+}
+
+/// The place of the newest segment that has an opening group, or 0.
+fn newest_begun(sources: &[Opened]) -> Result<usize, Error> {
+    let mut buffer = Vec::new();
+    for (place, opened) in sources.iter().enumerate().rev() {
+        if opened.file().group(0, &mut buffer)?.is_ok() {
+            return Ok(place);
+        }
+    }
+    Ok(0)
 }
 
 /// Makes what a scan found durable: the torn tail is zeroed, and what only the page cache may
@@ -116,11 +169,99 @@ struct Scan {
 }
 
 impl Scan {
-    fn segment(&mut self, number: u64, bytes: u64, source: Arc<dyn Source>) -> Result<(), Error> {
-        if !bytes.is_multiple_of(ALIGN) || bytes == 0 || bytes > u64::from(u32::MAX) {
-            return Err(corrupt(number, 0, Damage::Size));
+    /// Takes a sealed segment's groups and records from its index.
+    ///
+    /// The opening of the next segment has the seal's place and hash; it was checked by its own
+    /// hash, and in turn by the next but one.
+    fn sealed(&mut self, opened: &Opened, next: &Opened) -> Result<(), Error> {
+        let (file, number) = (opened.file(), opened.number);
+        let mut buffer = Vec::new();
+        let after = self.opening(&next.file(), &mut buffer)?;
+        let link = frame::decode_link(&after, &buffer)
+            .ok_or_else(|| corrupt(next.number, 0, Damage::Length))?;
+        let opening = self.opening(&file, &mut buffer)?;
+        if opening.previous != self.end.previous || opening.first_record != self.recovery.records {
+            return Err(corrupt(number, 0, Damage::Link));
         }
-        let file = File { number, bytes, source: &*source };
+        let fail = |what| corrupt(number, link, what);
+        if !link.is_multiple_of(ALIGN) || link == 0 || link >= opened.bytes {
+            return Err(corrupt(next.number, 0, Damage::Link));
+        }
+        let seal = file.group(link, &mut buffer)?.map_err(fail)?;
+        let own = seal.kind == Kind::Seal
+            && seal.segment == number
+            && seal.segment_bytes == opened.bytes
+            && seal.offset == link
+            && seal.epoch == opening.epoch
+            && seal.network == opening.network;
+        if !own {
+            return Err(fail(Damage::Misplaced));
+        }
+        if frame::trailer(&seal, &buffer) != after.previous {
+            return Err(fail(Damage::Link));
+        }
+        let payload = &buffer[index(HEADER_BYTES)..index(HEADER_BYTES + seal.payload_bytes)];
+        let (lines, entries) = frame::decode_index(payload).ok_or_else(|| fail(Damage::Index))?;
+        let source = Arc::clone(&opened.source);
+        let segment = Arc::new(Segment::new(number, opening.epoch, opening.network, source));
+        let mut offset = 0;
+        let mut records = 0;
+        for line in &lines {
+            let bytes = frame::group_bytes(line.payload_bytes);
+            segment.push(offset, bytes);
+            offset += bytes;
+            records += u64::from(line.count);
+        }
+        let ends = offset == link && records == entries.len() as u64;
+        if !ends || opening.first_record + records != after.first_record {
+            return Err(fail(Damage::Index));
+        }
+        segment.push(link, seal.group_bytes());
+        segment.seal();
+        for entry in &entries {
+            self.catalog.index.insert(&entry.header, entry.place(number));
+        }
+        self.catalog.segments.push(segment);
+        self.recovery.segments += 1;
+        self.recovery.groups += lines.len() as u64 + 1;
+        self.recovery.bytes += link + seal.group_bytes();
+        self.recovery.records += records;
+        self.end = End { previous: after.previous, seal: link, ..End::default() };
+        Ok(())
+    }
+
+    /// The opening group of a segment, checked as far as it says anything about itself.
+    fn opening(&mut self, file: &File<'_>, buffer: &mut Vec<u8>) -> Result<Header, Error> {
+        let fail = |what| corrupt(file.number, 0, what);
+        let header = file.group(0, buffer)?.map_err(fail)?;
+        self.belongs(file, &header)?;
+        if header.kind != Kind::Open {
+            return Err(fail(Damage::Kind));
+        }
+        Ok(header)
+    }
+
+    /// Checks that a group is of this network, this file and this place.
+    fn belongs(&mut self, file: &File<'_>, header: &Header) -> Result<(), Error> {
+        let offset = header.offset;
+        let expected = *self.network.get_or_insert(header.network);
+        if header.network != expected {
+            let (segment, found) = (file.number, header.network);
+            return Err(Error::OtherNetwork { segment, offset, found, expected });
+        }
+        if header.segment_bytes != file.bytes {
+            return Err(corrupt(file.number, offset, Damage::Size));
+        }
+        if header.segment != file.number {
+            return Err(corrupt(file.number, offset, Damage::Misplaced));
+        }
+        Ok(())
+    }
+
+    fn segment(&mut self, opened: &Opened) -> Result<(), Error> {
+        let Opened { number, bytes, source } = opened;
+        let (number, bytes) = (*number, *bytes);
+        let file = opened.file();
         if let Some((segment, offset, what)) = self.broken_off {
             return match file.last_used(0)? {
                 None => Ok(()),
@@ -131,6 +272,7 @@ impl Scan {
             segment: number,
             segment_bytes: Some(bytes),
             previous: self.end.previous,
+            seal: self.end.seal,
             unsettled: self.end.unsettled,
             ..End::default()
         };
@@ -144,7 +286,7 @@ impl Scan {
             };
             self.follows(&file, &header)?;
             let segment = segment.get_or_insert_with(|| {
-                let source = Arc::clone(&source);
+                let source = Arc::clone(source);
                 Arc::new(Segment::new(number, header.epoch, header.network, source))
             });
             if header.kind == Kind::Open {
@@ -166,19 +308,12 @@ impl Scan {
     /// Checks a group whose hash is right against everything before it.
     fn follows(&mut self, file: &File<'_>, header: &Header) -> Result<(), Error> {
         let offset = self.end.offset;
-        let expected = *self.network.get_or_insert(header.network);
-        if header.network != expected {
-            let (segment, found) = (file.number, header.network);
-            return Err(Error::OtherNetwork { segment, offset, found, expected });
-        }
         let fail = |what| Err(corrupt(file.number, offset, what));
-        if header.segment_bytes != file.bytes {
-            return fail(Damage::Size);
-        }
         let own_epoch = offset == 0 || header.epoch == self.end.epoch;
-        if header.segment != file.number || header.offset != offset || !own_epoch {
+        if header.offset != offset || !own_epoch {
             return fail(Damage::Misplaced);
         }
+        self.belongs(file, header)?;
         if (offset == 0) != (header.kind == Kind::Open) {
             return fail(Damage::Kind);
         }
@@ -199,17 +334,24 @@ impl Scan {
         let offset = header.offset;
         let fail = |what| corrupt(header.segment, offset, what);
         match header.kind {
-            Kind::Open => self.end.epoch = header.epoch,
+            Kind::Open => {
+                let link = frame::decode_link(header, group).ok_or_else(|| fail(Damage::Length))?;
+                if link != self.end.seal {
+                    return Err(fail(Damage::Link));
+                }
+                self.end.epoch = header.epoch;
+            }
             Kind::Records => {}
             Kind::Seal => {
                 let mut expected = Vec::new();
-                frame::encode_index(&self.end.entries, &mut expected);
+                frame::encode_index(&self.end.lines, &self.end.entries, &mut expected);
                 let found = &group[index(HEADER_BYTES)..index(HEADER_BYTES + header.payload_bytes)];
                 if found != expected {
                     return Err(fail(Damage::Index));
                 }
                 self.end.entries = Vec::new();
                 self.end.sealed = true;
+                self.end.seal = offset;
             }
             Kind::Close => {}
         }
@@ -226,7 +368,7 @@ impl Scan {
             if count != header.count {
                 return Err(fail(Damage::Numbers));
             }
-        } else if header.count != 0 || (header.kind != Kind::Seal && header.payload_bytes != 0) {
+        } else if header.count != 0 || (header.kind == Kind::Close && header.payload_bytes != 0) {
             return Err(fail(Damage::Length));
         }
         segment.push(offset, header.group_bytes());
@@ -238,6 +380,7 @@ impl Scan {
         self.recovery.groups += 1;
         self.recovery.clean = header.kind == Kind::Close;
         self.end.previous = frame::trailer(header, group);
+        self.end.lines.push(Line::new(header, self.end.previous));
         self.end.durable = header.durable;
         self.end.offset = offset + header.group_bytes();
         self.end.unsettled = Some((header.segment, header.durable, self.end.offset));

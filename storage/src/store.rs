@@ -12,7 +12,7 @@ use crate::log::{Done, Log, Stats};
 use crate::options::{Choice, Options};
 use crate::plan::{Begin, Plan};
 use crate::record::{Place, Record, RecordHeader, Ticket};
-use crate::recover::{self, Recovery};
+use crate::recover::{self, Depth, Recovery};
 use crate::writer::{Settings, Writer};
 
 /// An open store; a cheap handle that any thread may clone and use.
@@ -38,7 +38,8 @@ enum Mode {
 }
 
 impl Store {
-    /// Opens the store in a folder, making both if need be, and checks every byte of it.
+    /// Opens the store in a folder, making both if need be; what is checked now, and what when it is
+    /// read, is under *Recovery* on the page of this crate.
     ///
     /// Errors: [`Error::Locked`] when another process has it open, [`Error::OtherNetwork`],
     /// [`Error::Corrupt`] with the place of the damage, [`Error::Options`], [`Error::Backend`]
@@ -258,7 +259,8 @@ fn start(
         _ => failed("lock")(error),
     })?;
     let segments = disk.segments().map_err(failed("list"))?;
-    let scanned = recover::scan(&segments, Some(options.network), |number| disk.open(number))?;
+    let scanned =
+        recover::scan(&segments, Some(options.network), Depth::Tail, |number| disk.open(number))?;
     recover::settle(&mut *disk, &scanned)?;
     let recovery = scanned.recovery.clone();
     let end = scanned.end;
@@ -275,9 +277,11 @@ fn start(
         segment_bytes: end.segment_bytes.filter(|_| end.offset > 0),
         offset: end.offset,
         records: recovery.records,
+        groups: end.lines.len() as u64,
         entries: end.entries,
         closed: recovery.clean && recovery.groups > 0,
         sealed: end.sealed,
+        seal: end.seal,
     };
     let plan = Plan::new(options, begin);
     let log = Log::new(plan, scanned.catalog, choice, waker, options.queue_bytes_max);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::disk::{Completion, Disk, Write};
 use crate::error::Error;
-use crate::frame::{self, Content, Header, Kind};
+use crate::frame::{self, Content, Header, Kind, Line};
 use crate::plan::Group;
 use crate::recover::End;
 use crate::segment::Segment;
@@ -61,6 +61,8 @@ pub(crate) struct Writer {
     timed: bool,
     epoch: u64,
     previous: [u8; 32],
+    /// The groups of the newest segment so far, for its index.
+    lines: Vec<Line>,
     /// Bytes of the newest segment below this are durable.
     durable: u64,
     prepared: bool,
@@ -97,6 +99,7 @@ impl Writer {
             timed: settings.timed,
             epoch: end.epoch,
             previous: end.previous,
+            lines: end.lines.clone(),
             durable: end.offset,
             prepared: false,
             // Recovery used low tickets on the same disk, all of them complete.
@@ -134,11 +137,13 @@ impl Writer {
         let opens = if group.kind == Kind::Open { Some(self.open(group)?) } else { None };
         let header = self.header(group);
         let content = match group.kind {
-            Kind::Seal => Content::Index(&group.entries),
-            Kind::Open | Kind::Records | Kind::Close => Content::Records(&group.records),
+            Kind::Open => Content::Link(group.seal),
+            Kind::Seal => Content::Index(&self.lines, &group.entries),
+            Kind::Records | Kind::Close => Content::Records(&group.records),
         };
         let mut bytes = self.buffers.pop().unwrap_or_default();
         self.previous = frame::encode(&header, &content, &mut bytes);
+        self.lines.push(Line::new(&header, self.previous));
         self.ticket += 1;
         let (segment, offset) = (group.segment, group.offset);
         let durable = Durable {
@@ -205,6 +210,7 @@ impl Writer {
         let source = self.disk.open(number).map_err(poison("open"))?;
         self.durable = 0;
         self.prepared = false;
+        self.lines.clear();
         Ok(Arc::new(Segment::new(number, self.epoch, self.network, source)))
     }
 

@@ -74,15 +74,38 @@ fn the_format_is_as_drawn() {
 }
 
 #[test]
-fn an_index_is_as_drawn() {
+fn an_index_is_as_drawn_and_reads_back() {
     let header = RecordHeader { kind: 9, height: 77, key: [0xab; 32] };
+    let line =
+        Line { kind: Kind::Close, count: 5, payload_bytes: 6, durable: 4096, hash: [0xcd; 32] };
+    let (lines, entries) = (vec![line], vec![Entry { header, offset: 8328, bytes: 3 }]);
     let mut bytes = Vec::new();
-    encode_index(&[Entry { header, offset: 8328, bytes: 3 }], &mut bytes);
-    assert_eq!(bytes.len() as u64, index_bytes(1));
-    let expected = ["0100000000000000", "03000000", "09000000", "8820000000000000"].concat()
-        + "4d00000000000000"
-        + &"ab".repeat(32);
-    assert_eq!(hex(&bytes), expected);
+    encode_index(&lines, &entries, &mut bytes);
+    assert_eq!(bytes.len() as u64, index_bytes(1, 1));
+    let expected = [
+        "0100000000000000", // groups
+        "0100000000000000", // records
+        "06000000",         // the group's payload
+        "04000000",         // its kind
+        "0500000000000000", // its records
+        "0010000000000000", // what was durable before it
+        &"cd".repeat(32),   // its hash
+        "03000000",         // the record's body
+        "09000000",         // its kind
+        "8820000000000000", // its offset
+        "4d00000000000000", // its height
+        &"ab".repeat(32),   // its key
+    ];
+    assert_eq!(hex(&bytes), expected.concat());
+    assert_eq!(decode_index(&bytes), Some((lines, entries)));
+    for length in 0..bytes.len() {
+        assert_eq!(decode_index(&bytes[..length]), None, "{length}");
+    }
+    for (at, value) in [(0, 2), (8, 0), (7, 1), (15, 0xff), (20, 7), (21, 1), (28, 1), (77, 1)] {
+        let mut changed = bytes.clone();
+        changed[at] = value;
+        assert_eq!(decode_index(&changed), None, "byte {at}");
+    }
 }
 
 #[test]

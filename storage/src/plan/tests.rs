@@ -26,6 +26,7 @@ fn check(groups: &[Group], places: &[Vec<Place>], options: &Options) {
     let mut end = (0, 0);
     let mut records = 0;
     let mut entries: Vec<Entry> = Vec::new();
+    let (mut groups_before, mut seal) = (0, 0);
     let mut found = Vec::new();
     let mut group_of = BTreeMap::new();
     for (number, group) in groups.iter().enumerate() {
@@ -36,7 +37,11 @@ fn check(groups: &[Group], places: &[Vec<Place>], options: &Options) {
         assert!(last <= options.segment_bytes);
         end = (group.segment, last);
         match group.kind {
-            Kind::Open => entries.clear(),
+            Kind::Open => {
+                entries.clear();
+                groups_before = 0;
+                assert_eq!((group.seal, group.payload_bytes), (seal, LINK_BYTES));
+            }
             Kind::Records => {
                 assert!(!group.records.is_empty());
                 let single = group.records.len() == 1;
@@ -55,18 +60,20 @@ fn check(groups: &[Group], places: &[Vec<Place>], options: &Options) {
             }
             Kind::Seal => {
                 assert_eq!(group.entries, entries);
-                assert_eq!(group.payload_bytes, index_bytes(entries.len() as u64));
+                assert_eq!(group.payload_bytes, index_bytes(groups_before, entries.len() as u64));
+                seal = group.offset;
                 end = (group.segment + 1, 0);
             }
             Kind::Close => assert_eq!(number, groups.len() - 1),
         }
-        let room = group_bytes(index_bytes(entries.len() as u64));
+        groups_before += 1;
+        let room = group_bytes(index_bytes(groups_before, entries.len() as u64));
         assert!(group.kind == Kind::Seal || last + room <= options.segment_bytes);
     }
     assert_eq!(found, places.concat());
     for call in places {
         let bytes: u64 = call.iter().map(|place| record_bytes(u64::from(place.bytes))).sum();
-        let room = options.segment_bytes - ALIGN - group_bytes(index_bytes(call.len() as u64));
+        let room = options.segment_bytes - ALIGN - group_bytes(index_bytes(2, call.len() as u64));
         if bytes <= options.group_bytes_max as u64 && group_bytes(bytes) <= room {
             let groups: Vec<_> = call.iter().map(|place| group_of[place]).collect();
             assert!(groups.windows(2).all(|pair| pair[0] == pair[1]), "one call, one group");
@@ -117,10 +124,11 @@ fn a_sealed_end_begins_the_next_segment() {
         offset: 48 << 10,
         records: 9,
         sealed: true,
+        seal: 40 << 10,
         ..Begin::default()
     };
     let mut plan = Plan::new(&options, begin);
     let group = plan.pop().unwrap();
     assert_eq!((group.kind, group.segment, group.offset), (Kind::Open, 7, 0));
-    assert_eq!((group.segment_bytes, group.first_record), (32 << 10, 9));
+    assert_eq!((group.segment_bytes, group.first_record, group.seal), (32 << 10, 9, 40 << 10));
 }

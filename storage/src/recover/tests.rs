@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::disk::{Fault, Simulated};
-use crate::frame::Content;
-use crate::record::Record;
+use crate::frame::{Content, LINK_BYTES};
+use crate::record::{Place, Record};
 use crate::testing::{NETWORK, record};
 use crate::{Options, Store};
 
@@ -16,6 +16,9 @@ const EPOCH: u64 = 99;
 struct Forge {
     disk: Simulated,
     header: Header,
+    lines: Vec<Line>,
+    /// Where the segment before is sealed.
+    sealed_at: u64,
 }
 
 impl Forge {
@@ -36,9 +39,29 @@ impl Forge {
             payload_bytes: 0,
             previous: [0; 32],
         };
-        let mut forge = Self { disk, header };
-        forge.group(Kind::Open, &[], |_| {});
+        let mut forge = Self { disk, header, lines: Vec::new(), sealed_at: 0 };
+        forge.open();
         forge
+    }
+
+    fn open(&mut self) {
+        self.header.kind = Kind::Open;
+        self.header.count = 0;
+        self.header.payload_bytes = LINK_BYTES;
+        self.lines.clear();
+        let (header, link) = (self.header.clone(), self.sealed_at);
+        self.put(&header, &Content::Link(link));
+    }
+
+    /// Writes a group and links what follows to it.
+    fn put(&mut self, header: &Header, content: &Content<'_>) {
+        let mut bytes = Vec::new();
+        self.header.previous = frame::encode(header, content, &mut bytes);
+        self.lines.push(Line::new(header, self.header.previous));
+        self.header.durable = self.header.offset;
+        self.write(self.header.offset, bytes);
+        self.header.offset += self.header.group_bytes();
+        self.header.first_record += u64::from(self.header.count);
     }
 
     /// Adds a group, its header changed before it is hashed; what follows links to it.
@@ -50,22 +73,17 @@ impl Forge {
         self.header.payload_bytes = sizes.sum();
         let mut header = self.header.clone();
         change(&mut header);
-        let mut bytes = Vec::new();
-        self.header.previous = frame::encode(&header, &Content::Records(&records), &mut bytes);
-        self.header.durable = self.header.offset;
-        self.write(self.header.offset, bytes);
-        self.header.offset += self.header.group_bytes();
-        self.header.first_record += u64::from(self.header.count);
+        self.put(&header, &Content::Records(&records));
     }
 
     fn seal(&mut self, entries: &[Entry]) {
         self.header.kind = Kind::Seal;
         self.header.count = 0;
-        self.header.payload_bytes = frame::index_bytes(entries.len() as u64);
-        let mut bytes = Vec::new();
-        self.header.previous = frame::encode(&self.header, &Content::Index(entries), &mut bytes);
-        self.write(self.header.offset, bytes);
-        self.header.offset += self.header.group_bytes();
+        let lines = self.lines.clone();
+        self.header.payload_bytes = frame::index_bytes(lines.len() as u64, entries.len() as u64);
+        self.sealed_at = self.header.offset;
+        let header = self.header.clone();
+        self.put(&header, &Content::Index(&lines, entries));
     }
 
     /// Begins the next segment.
@@ -75,7 +93,7 @@ impl Forge {
         self.header.offset = 0;
         self.header.durable = 0;
         self.header.epoch += 1;
-        self.group(Kind::Open, &[], |_| {});
+        self.open();
     }
 
     fn write(&mut self, offset: u64, bytes: Vec<u8>) {
@@ -84,13 +102,21 @@ impl Forge {
     }
 
     fn scan(&mut self) -> Result<Scanned, Error> {
+        self.scan_to(Depth::All)
+    }
+
+    fn scan_to(&mut self, depth: Depth) -> Result<Scanned, Error> {
         let segments = self.disk.segments().unwrap();
-        scan(&segments, Some(NETWORK), |number| self.disk.open(number))
+        scan(&segments, Some(NETWORK), depth, |number| self.disk.open(number))
     }
 
     /// The damage that a scan names.
     fn damage(&mut self) -> (u64, u64, Damage) {
-        match self.scan().err() {
+        self.damage_to(Depth::All)
+    }
+
+    fn damage_to(&mut self, depth: Depth) -> (u64, u64, Damage) {
+        match self.scan_to(depth).err() {
             Some(Error::Corrupt { segment, offset, what }) => (segment, offset, what),
             other => panic!("{other:?}"),
         }
@@ -115,11 +141,85 @@ fn what_is_forged_well_is_taken() {
     forge.seal(&[entry(1, 4096), entry(2, 3 * 4096)]);
     forge.next();
     forge.group(Kind::Close, &[], |_| {});
-    let scanned = forge.scan().unwrap();
     let recovery =
         Recovery { records: 2, bytes: 7 * 4096, groups: 7, segments: 2, cut: None, clean: true };
-    assert_eq!(scanned.recovery, recovery);
-    assert_eq!((scanned.end.segment, scanned.end.offset, scanned.end.epoch), (1, 8192, 100));
+    for depth in [Depth::All, Depth::Tail] {
+        let scanned = forge.scan_to(depth).unwrap();
+        assert_eq!(scanned.recovery, recovery);
+        assert_eq!((scanned.end.segment, scanned.end.offset, scanned.end.epoch), (1, 8192, 100));
+        assert_eq!((scanned.end.seal, scanned.end.lines.len()), (4 * 4096, 2));
+        let found = scanned.catalog.index.find(2, &record(2, 0).key).unwrap();
+        assert_eq!((found.segment, found.offset), (0, 3 * 4096 + HEADER_BYTES));
+    }
+}
+
+/// Three segments: the first two are sealed.
+fn sealed_twice() -> Forge {
+    let mut forge = Forge::new();
+    for _ in 0..2 {
+        forge.group(Kind::Records, &one(), |_| {});
+        forge.seal(&[entry(1, 4096)]);
+        forge.next();
+    }
+    forge
+}
+
+#[test]
+fn of_sealed_segments_the_opening_and_the_index_are_read_and_no_more() {
+    let mut forge = sealed_twice();
+    // Records are checked when they are read.
+    forge.disk.rot(0, 4096 + 150, 1);
+    let scanned = forge.scan_to(Depth::Tail).unwrap();
+    assert_eq!((scanned.recovery.records, scanned.recovery.segments), (2, 3));
+    let place = scanned.catalog.index.find(1, &record(1, 0).key).unwrap();
+    assert_eq!(place.segment, 1, "the newest of equals");
+    let damaged = Place { segment: 0, ..place };
+    let read = scanned.catalog.locate(damaged).unwrap().read(damaged);
+    assert!(matches!(read, Err(Error::Corrupt { segment: 0, offset: 4096, .. })), "{read:?}");
+    assert_eq!(forge.damage(), (0, 4096, Damage::Hash));
+    // Openings and indexes are read now, and each byte of them is covered.
+    for (segment, at, place, what) in [
+        (0, 40, 0, Damage::Hash),
+        (1, 137, 0, Damage::Hash),
+        (0, 8192 + 3, 8192, Damage::Magic),
+        (1, 8192 + 200, 8192, Damage::Hash),
+        (1, 8192 + 4000, 8192, Damage::Padding),
+    ] {
+        let mut forge = sealed_twice();
+        forge.disk.rot(segment, at, 1);
+        assert_eq!(forge.damage_to(Depth::Tail), (segment, place, what), "{segment} {at}");
+    }
+}
+
+#[test]
+fn an_opening_that_names_no_seal_is_damage() {
+    for (link, what) in [
+        (0, Damage::Link),
+        (4096, Damage::Misplaced),
+        (4097, Damage::Link),
+        (1 << 20, Damage::Link),
+    ] {
+        let mut forge = Forge::new();
+        forge.group(Kind::Records, &one(), |_| {});
+        forge.seal(&[entry(1, 4096)]);
+        forge.sealed_at = link;
+        forge.next();
+        let (segment, offset) = if what == Damage::Link { (1, 0) } else { (0, link) };
+        assert_eq!(forge.damage_to(Depth::Tail), (segment, offset, what), "{link}");
+        assert_eq!(forge.damage(), (1, 0, Damage::Link));
+    }
+    // A seal that the next opening does not vouch for, and numbers that do not continue.
+    let mut forge = Forge::new();
+    forge.seal(&[]);
+    forge.header.previous[0] ^= 1;
+    forge.next();
+    assert_eq!(forge.damage_to(Depth::Tail), (0, 4096, Damage::Link));
+    let mut forge = Forge::new();
+    forge.group(Kind::Records, &one(), |_| {});
+    forge.seal(&[entry(1, 4096)]);
+    forge.header.first_record += 1;
+    forge.next();
+    assert_eq!(forge.damage_to(Depth::Tail), (0, 8192, Damage::Index));
 }
 
 #[test]
@@ -264,9 +364,9 @@ fn malformed_groups_are_named_for_what_is_wrong() {
     forge.group(Kind::Records, &odd, |_| {});
     let mut bytes = Vec::new();
     let mut header = forge.header.clone();
-    header.payload_bytes = frame::index_bytes(1);
+    header.payload_bytes = frame::index_bytes(0, 1);
     header.kind = Kind::Records;
-    frame::encode(&header, &Content::Index(&[entry(1, 0)]), &mut bytes);
+    frame::encode(&header, &Content::Index(&[], &[entry(1, 0)]), &mut bytes);
     forge.write(header.offset, bytes);
     assert_eq!(forge.damage(), (0, 8192, Damage::Record));
 }
@@ -293,8 +393,9 @@ fn the_machine_s_errors_come_with_their_place() {
     forge.disk.fail_reads(true);
     let error = forge.scan().err();
     assert!(matches!(error, Some(Error::Disk { segment: 0, offset: 0, .. })), "{error:?}");
-    let missing = scan(&[(0, SEGMENT_BYTES)], None, |_| Err(io::ErrorKind::NotFound.into()));
+    let missing =
+        scan(&[(0, SEGMENT_BYTES)], None, Depth::All, |_| Err(io::ErrorKind::NotFound.into()));
     assert!(matches!(missing.err(), Some(Error::Disk { action: "open", .. })));
-    let empty = scan(&[], None, |_| unreachable!("there is no segment")).unwrap();
+    let empty = scan(&[], None, Depth::All, |_| unreachable!("there is no segment")).unwrap();
     assert!(empty.recovery.clean && empty.network.is_none());
 }
