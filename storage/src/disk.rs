@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustix::fd::OwnedFd;
 
+use crate::buffer::Buffer;
 use crate::options::{Backend, Choice, Options};
 use crate::ring::{Events, Ring};
 use crate::segment::map::Map;
@@ -87,8 +88,8 @@ pub struct Write {
     pub segment: u64,
     /// Where in the segment.
     pub offset: u64,
-    /// What to write; comes back with the completion.
-    pub bytes: Vec<u8>,
+    /// What to write, whole pages; comes back with the completion.
+    pub bytes: Buffer,
 }
 
 /// The end of one write: durable, or failed.
@@ -97,7 +98,7 @@ pub struct Completion {
     /// The name given at [`Disk::submit`].
     pub ticket: u64,
     /// The write's buffer for reuse; may be empty.
-    pub bytes: Vec<u8>,
+    pub bytes: Buffer,
     /// Whether the bytes are durable.
     pub result: io::Result<()>,
 }

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use crate::buffer::Sink;
 use crate::error::Damage;
 use crate::record::{NO_HEIGHT, Place, Record, RecordHeader};
 
@@ -126,12 +127,12 @@ impl Header {
         Ok(header)
     }
 
-    fn encode(&self, into: &mut Vec<u8>) {
-        into.extend_from_slice(&MAGIC);
-        into.extend_from_slice(&VERSION.to_le_bytes());
-        into.extend_from_slice(&[self.kind.encode(), 0]);
-        into.extend_from_slice(&self.count.to_le_bytes());
-        into.extend_from_slice(&self.network);
+    fn encode(&self, into: &mut impl Sink) {
+        into.put(&MAGIC);
+        into.put(&VERSION.to_le_bytes());
+        into.put(&[self.kind.encode(), 0]);
+        into.put(&self.count.to_le_bytes());
+        into.put(&self.network);
         for field in [
             self.epoch,
             self.segment,
@@ -141,9 +142,9 @@ impl Header {
             self.first_record,
             self.payload_bytes,
         ] {
-            into.extend_from_slice(&field.to_le_bytes());
+            into.put(&field.to_le_bytes());
         }
-        into.extend_from_slice(&self.previous);
+        into.put(&self.previous);
         assert_eq!(into.len(), index(HEADER_BYTES), "the header has its length");
     }
 }
@@ -191,9 +192,9 @@ pub(crate) enum Content<'a> {
 }
 
 /// Writes a whole group, padding included, into an empty buffer and returns its hash.
-pub(crate) fn encode(header: &Header, content: &Content<'_>, into: &mut Vec<u8>) -> [u8; 32] {
+pub(crate) fn encode(header: &Header, content: &Content<'_>, into: &mut impl Sink) -> [u8; 32] {
     assert!(into.is_empty(), "a group begins in an empty buffer");
-    into.reserve_exact(index(header.group_bytes()));
+    into.reserve(index(header.group_bytes()));
     header.encode(into);
     match content {
         Content::Records(records) => {
@@ -202,7 +203,7 @@ pub(crate) fn encode(header: &Header, content: &Content<'_>, into: &mut Vec<u8>)
             }
         }
         Content::Index(lines, entries) => encode_index(lines, entries, into),
-        Content::Link(seal) => into.extend_from_slice(&seal.to_le_bytes()),
+        Content::Link(seal) => into.put(&seal.to_le_bytes()),
     }
     assert_eq!(
         into.len(),
@@ -210,8 +211,8 @@ pub(crate) fn encode(header: &Header, content: &Content<'_>, into: &mut Vec<u8>)
         "the content has the length that was planned for it"
     );
     let hash = digest(into);
-    into.extend_from_slice(&hash);
-    into.resize(index(header.group_bytes()), 0);
+    into.put(&hash);
+    into.pad(index(header.group_bytes()));
     hash
 }
 
@@ -296,23 +297,23 @@ pub(crate) fn decode_record(bytes: &[u8]) -> Result<(RecordHeader, &[u8]), Damag
 }
 
 /// Writes the index of a segment: two counts, one line for each group, one for each record.
-pub(crate) fn encode_index(lines: &[Line], entries: &[Entry], into: &mut Vec<u8>) {
-    into.extend_from_slice(&(lines.len() as u64).to_le_bytes());
-    into.extend_from_slice(&(entries.len() as u64).to_le_bytes());
+pub(crate) fn encode_index(lines: &[Line], entries: &[Entry], into: &mut impl Sink) {
+    into.put(&(lines.len() as u64).to_le_bytes());
+    into.put(&(entries.len() as u64).to_le_bytes());
     for line in lines {
         let bytes = u32::try_from(line.payload_bytes).expect("segments are below 4 GiB");
-        into.extend_from_slice(&bytes.to_le_bytes());
-        into.extend_from_slice(&[line.kind.encode(), 0, 0, 0]);
-        into.extend_from_slice(&u64::from(line.count).to_le_bytes());
-        into.extend_from_slice(&line.durable.to_le_bytes());
-        into.extend_from_slice(&line.hash);
+        into.put(&bytes.to_le_bytes());
+        into.put(&[line.kind.encode(), 0, 0, 0]);
+        into.put(&u64::from(line.count).to_le_bytes());
+        into.put(&line.durable.to_le_bytes());
+        into.put(&line.hash);
     }
     for entry in entries {
-        into.extend_from_slice(&entry.bytes.to_le_bytes());
-        into.extend_from_slice(&[entry.header.kind, 0, 0, 0]);
-        into.extend_from_slice(&entry.offset.to_le_bytes());
-        into.extend_from_slice(&entry.header.height.to_le_bytes());
-        into.extend_from_slice(&entry.header.key);
+        into.put(&entry.bytes.to_le_bytes());
+        into.put(&[entry.header.kind, 0, 0, 0]);
+        into.put(&entry.offset.to_le_bytes());
+        into.put(&entry.header.height.to_le_bytes());
+        into.put(&entry.header.key);
     }
 }
 
@@ -386,16 +387,16 @@ fn digest(bytes: &[u8]) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-fn encode_record(record: &Record, into: &mut Vec<u8>) {
+fn encode_record(record: &Record, into: &mut impl Sink) {
     let body = record.body.bytes();
     let begin = into.len();
     let body_bytes = u32::try_from(body.len()).expect("the plan refuses larger bodies");
-    into.extend_from_slice(&body_bytes.to_le_bytes());
-    into.extend_from_slice(&[record.kind, 0, 0, 0]);
-    into.extend_from_slice(&record.height.to_le_bytes());
-    into.extend_from_slice(&record.key);
-    into.extend_from_slice(body);
-    into.resize(begin + index(record_bytes(body.len() as u64)), 0);
+    into.put(&body_bytes.to_le_bytes());
+    into.put(&[record.kind, 0, 0, 0]);
+    into.put(&record.height.to_le_bytes());
+    into.put(&record.key);
+    into.put(body);
+    into.pad(begin + index(record_bytes(body.len() as u64)));
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

@@ -103,8 +103,10 @@
 //! a height; a group takes 24 to 48; the newest segment's index takes 56 to 128 for each of its
 //! records and groups; everything else is bounded by [`Options::queue_bytes_max`] and the groups in
 //! flight.
+mod buffer;
 mod catalog;
 mod disk;
+mod encoder;
 mod error;
 mod frame;
 mod index;
@@ -121,6 +123,7 @@ mod store;
 mod testing;
 mod writer;
 
+pub use buffer::Buffer;
 pub use disk::{Completion, Disk, Fault, Simulated, Source, Waker, Write};
 pub use error::{Damage, Error};
 pub use log::{Done, Stats};

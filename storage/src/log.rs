@@ -1,15 +1,23 @@
 //! The log between its callers and its writer: queue, watermark, waiters, callbacks, poison.
+//!
+//! ```text
+//!  append ─▶ plan ─▶ hash thread: encode ─▶ channel ─▶ storage thread: submit, complete ─▶ publish
+//! ```
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
 use crate::catalog::Catalog;
 use crate::disk::Waker;
+use crate::encoder::{Encoded, Encoder};
 use crate::error::Error;
 use crate::frame::record_bytes;
-use crate::options::Choice;
+use crate::options::{Choice, Options};
 use crate::plan::{Group, Plan};
 use crate::record::{Record, Ticket};
 use crate::writer::{Durable, Poison, Writer};
@@ -36,21 +44,27 @@ pub struct Stats {
     pub segments: u64,
     /// Bytes that are accepted but not yet durable.
     pub queued_bytes: u64,
-    /// Microseconds from a group's submission to its durability; empty in a simulation.
+    /// Microseconds that laying a group out and hashing it took; empty in a simulation.
+    pub encode_us: Histogram<u64>,
+    /// Microseconds from there to its durability; empty in a simulation.
     pub durable_us: Histogram<u64>,
 }
 
 /// Everything that callers and writer share.
 pub(crate) struct Log {
     state: Mutex<State>,
-    /// The writer waits here for something to do.
+    /// The hash thread waits here for something to do.
     work: Condvar,
     /// Callers wait here for durability and for room.
     progress: Condvar,
     pub(crate) catalog: RwLock<Catalog>,
     pub(crate) choice: Choice,
     waker: Waker,
+    /// Whether the storage thread waits for the disk and would rather submit another group.
+    wakeable: AtomicBool,
     queue_bytes_max: u64,
+    /// Groups that may be encoded but not yet durable.
+    flying_max: usize,
 }
 
 struct State {
@@ -60,8 +74,10 @@ struct State {
     callbacks: VecDeque<(u64, Done)>,
     poison: Option<Poison>,
     phase: Phase,
-    /// Whether the writer waits for the disk and would rather write another group.
-    wakeable: bool,
+    /// Groups that were taken from the plan and are not durable yet.
+    flying: usize,
+    /// Whether the storage thread was told that callbacks are due.
+    calling: bool,
     stats: Stats,
 }
 
@@ -78,14 +94,23 @@ enum Phase {
     Ended,
 }
 
-/// What the writer does next.
+/// What the hash thread does next.
 enum Task {
-    Write(Group),
-    Complete,
+    Encode(Group),
     Call,
-    Idle,
     Stop,
 }
+
+/// What goes from the hash thread to the storage thread.
+pub(crate) enum Message {
+    /// A group to write.
+    Write(Encoded),
+    /// Callbacks are due although nothing is in flight.
+    Call,
+}
+
+/// A callback with what it is to be told.
+pub(crate) type Call = (Done, Result<(), Error>);
 
 impl Log {
     pub(crate) fn new(
@@ -93,16 +118,18 @@ impl Log {
         catalog: Catalog,
         choice: Choice,
         waker: Waker,
-        queue_bytes_max: usize,
+        options: &Options,
     ) -> Self {
-        let durable_us = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3);
+        let histogram =
+            || Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("the bounds are in range");
         let stats = Stats {
             records: 0,
             groups: 0,
             bytes: 0,
             segments: 0,
             queued_bytes: 0,
-            durable_us: durable_us.expect("the bounds are constants in range"),
+            encode_us: histogram(),
+            durable_us: histogram(),
         };
         let state = State {
             durable: plan.records(),
@@ -111,7 +138,8 @@ impl Log {
             callbacks: VecDeque::new(),
             poison: None,
             phase: Phase::Running,
-            wakeable: false,
+            flying: 0,
+            calling: false,
             stats,
         };
         Self {
@@ -121,8 +149,17 @@ impl Log {
             catalog: RwLock::new(catalog),
             choice,
             waker,
-            queue_bytes_max: queue_bytes_max as u64,
+            wakeable: AtomicBool::new(false),
+            queue_bytes_max: options.queue_bytes_max as u64,
+            // One is encoded while the others are written.
+            flying_max: options.groups_in_flight + 1,
         }
+    }
+
+    /// Messages from the hash thread that may wait at once: every group that may be flying, and the
+    /// word that callbacks are due.
+    pub(crate) fn messages_max(&self) -> usize {
+        self.flying_max + 1
     }
 
     /// Accepts the records of one call; `may_wait` says whether it waits for room.
@@ -156,10 +193,6 @@ impl Log {
             catalog.pending.insert((place.segment, place.offset), Arc::clone(record));
         }
         drop(catalog);
-        if state.wakeable && state.is_ripe(true) {
-            state.wakeable = false;
-            self.waker.wake();
-        }
         drop(state);
         self.work.notify_one();
         Ok(ticket)
@@ -215,70 +248,143 @@ impl Log {
         Ok(())
     }
 
-    /// The storage thread: writes, waits and calls back until it is asked to end.
-    pub(crate) fn run(&self, writer: &mut Writer) {
+    /// The hash thread: encodes groups for the storage thread until there are no more.
+    pub(crate) fn encode(&self, encoder: &mut Encoder, groups: &SyncSender<Message>) {
+        loop {
+            let message = match self.next() {
+                Task::Encode(group) => encoder.encode(&group).map(Message::Write),
+                Task::Call => Some(Message::Call),
+                Task::Stop => None,
+            };
+            // There is room for as many as may be flying; without a receiver there is no disk.
+            let Some(Ok(())) = message.map(|message| groups.send(message)) else { return };
+            fence(Ordering::SeqCst);
+            if self.wakeable.swap(false, Ordering::SeqCst) {
+                self.waker.wake();
+            }
+        }
+    }
+
+    /// The storage thread: writes, waits and calls back until the hash thread has ended.
+    pub(crate) fn run(&self, writer: &mut Writer, groups: &Receiver<Message>) {
         let ending = Ending(self);
-        while self.step(writer, true) {}
+        let mut next = None;
+        loop {
+            if next.is_none() {
+                next = match self.receive(writer, groups) {
+                    Ok(message) => message,
+                    Err(Gone) if writer.is_busy() => None,
+                    Err(Gone) => break,
+                };
+            }
+            let calls = match next.take() {
+                Some(Message::Call) => self.publish(Vec::new()),
+                Some(Message::Write(group)) if writer.accepts(group.header.kind) => {
+                    self.submit(writer, group)
+                }
+                waiting => {
+                    next = waiting;
+                    self.complete(writer)
+                }
+            };
+            for (done, result) in calls {
+                done(result);
+            }
+            if self.poisoned().is_err() {
+                // The disk is kept, and its lock with it, until the store is given up.
+                writer.give_up();
+                while groups.recv().is_ok() {}
+                break;
+            }
+        }
         drop(ending);
     }
 
-    /// Does all there is to do and returns; the thread of an inline store is its caller's.
-    pub(crate) fn drain(&self, writer: &mut Writer) -> Vec<(Done, Result<(), Error>)> {
+    /// The next message; none when the disk had better be waited for.
+    fn receive(
+        &self,
+        writer: &Writer,
+        groups: &Receiver<Message>,
+    ) -> Result<Option<Message>, Gone> {
+        if !writer.is_busy() {
+            return groups.recv().map(Some).map_err(|_| Gone);
+        }
+        // Said before looking: whoever sends after the look sees it and wakes the disk's wait.
+        self.wakeable.store(writer.has_room(), Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let found = groups.try_recv();
+        if found.is_ok() {
+            self.wakeable.store(false, Ordering::SeqCst);
+        }
+        match found {
+            Ok(message) => Ok(Some(message)),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(Gone),
+        }
+    }
+
+    /// Does all there is to do and returns the callbacks; the thread of an inline store is its
+    /// caller's.
+    pub(crate) fn drain(&self, writer: &mut Writer, encoder: &mut Encoder) -> Vec<Call> {
         let mut calls = Vec::new();
-        loop {
-            match self.task(writer, false) {
-                Task::Idle => return calls,
-                Task::Stop => {
+        while self.poisoned().is_ok() {
+            let task = self.lock().task(self.flying_max);
+            match task {
+                Some(Task::Encode(group)) => {
+                    let group = encoder.encode(&group).expect("the writer is here");
+                    while !writer.accepts(group.header.kind) && self.poisoned().is_ok() {
+                        calls.append(&mut self.complete(writer));
+                    }
+                    if self.poisoned().is_ok() {
+                        calls.append(&mut self.submit(writer, group));
+                    }
+                }
+                Some(Task::Call) => calls.append(&mut self.publish(Vec::new())),
+                Some(Task::Stop) => {
+                    while writer.is_busy() && self.poisoned().is_ok() {
+                        calls.append(&mut self.complete(writer));
+                    }
                     self.ended();
                     return calls;
                 }
-                task => calls.append(&mut self.perform(task, writer)),
+                None if writer.is_busy() => calls.append(&mut self.complete(writer)),
+                None => return calls,
             }
         }
+        if self.lock().phase != Phase::Running {
+            self.ended();
+        }
+        calls
     }
 
-    fn step(&self, writer: &mut Writer, wait: bool) -> bool {
-        let task = self.task(writer, wait);
-        if matches!(task, Task::Stop) {
-            return false;
-        }
-        for (done, result) in self.perform(task, writer) {
-            done(result);
-        }
-        true
-    }
-
-    /// Chooses what to do next, and waits for something where it may.
-    fn task(&self, writer: &Writer, wait: bool) -> Task {
+    /// Waits for the hash thread's next task.
+    fn next(&self) -> Task {
         let mut state = self.lock();
         loop {
-            state.wakeable = false;
-            if let Some(task) = state.task(writer) {
+            if let Some(task) = state.task(self.flying_max) {
                 return task;
-            }
-            if !wait {
-                return Task::Idle;
             }
             state = self.work.wait(state).expect("no holder of the state panics");
         }
     }
 
-    /// Does it, without the lock, and returns the callbacks that are due.
-    fn perform(&self, task: Task, writer: &mut Writer) -> Vec<(Done, Result<(), Error>)> {
+    fn submit(&self, writer: &mut Writer, group: Encoded) -> Vec<Call> {
+        match writer.submit(group) {
+            Ok(()) => Vec::new(),
+            Err(poison) => self.poison(poison),
+        }
+    }
+
+    fn complete(&self, writer: &mut Writer) -> Vec<Call> {
         let mut durable = Vec::new();
-        let outcome = match task {
-            Task::Write(group) => writer.submit(&group),
-            Task::Complete => writer.complete(&mut durable),
-            Task::Call | Task::Idle | Task::Stop => Ok(()),
-        };
-        match outcome {
+        match writer.complete(&mut durable) {
             Ok(()) => self.publish(durable),
             Err(poison) => self.poison(poison),
         }
     }
 
     /// Moves the watermark and returns the callbacks that it has reached.
-    fn publish(&self, durable: Vec<Durable>) -> Vec<(Done, Result<(), Error>)> {
+    fn publish(&self, durable: Vec<Durable>) -> Vec<Call> {
         // Records are freed after the locks are let go.
         let mut settled = Vec::new();
         if !durable.is_empty() {
@@ -289,6 +395,8 @@ impl Log {
         }
         let mut state = self.lock();
         let moved = !durable.is_empty();
+        state.flying -= durable.len();
+        state.calling = false;
         for group in durable {
             let before = std::mem::replace(&mut state.durable, group.records);
             state.stats.count(&group, before);
@@ -302,17 +410,19 @@ impl Log {
         drop(state);
         if moved {
             self.progress.notify_all();
+            self.work.notify_one();
         }
         calls
     }
 
-    fn poison(&self, poison: Poison) -> Vec<(Done, Result<(), Error>)> {
+    fn poison(&self, poison: Poison) -> Vec<Call> {
         let mut state = self.lock();
         let error = poison.error();
         state.poison.get_or_insert(poison);
         let callbacks = std::mem::take(&mut state.callbacks);
         drop(state);
         self.progress.notify_all();
+        self.work.notify_one();
         callbacks.into_iter().map(|(_, done)| (done, Err(error.clone()))).collect()
     }
 
@@ -321,6 +431,7 @@ impl Log {
         state.phase = Phase::Ended;
         drop(state);
         self.progress.notify_all();
+        self.work.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -341,39 +452,34 @@ impl State {
         }
     }
 
-    /// Whether the next group is worth writing now.
-    fn is_ripe(&self, busy: bool) -> bool {
-        self.plan.next().is_some_and(|(_, bytes, open)| !open || !busy || bytes >= EAGER_BYTES)
-    }
-
-    fn task(&mut self, writer: &Writer) -> Option<Task> {
-        if self.poison.is_some() {
-            // The disk is kept, and its lock with it, until the store is given up.
+    /// What is to be done now, if anything.
+    fn task(&mut self, flying_max: usize) -> Option<Task> {
+        if self.poison.is_some() || self.phase == Phase::Ended {
             return (self.phase != Phase::Running).then_some(Task::Stop);
         }
-        let busy = writer.is_busy();
-        let accepted = self.plan.next().is_some_and(|(kind, _, _)| writer.accepts(kind));
-        if accepted && self.is_ripe(busy) {
-            return self.plan.pop().map(Task::Write);
+        if self.phase == Phase::Closing && self.flying == 0 && self.plan.next().is_none() {
+            self.plan.close();
         }
-        if busy {
-            self.wakeable = accepted || self.plan.next().is_none();
-            return Some(Task::Complete);
-        }
-        if self.callbacks.front().is_some_and(|(records, _)| *records <= self.durable) {
-            return Some(Task::Call);
-        }
-        match self.phase {
-            Phase::Running => None,
-            Phase::Closing => {
-                self.plan.close();
-                match self.plan.pop() {
-                    Some(group) => Some(Task::Write(group)),
-                    None => Some(Task::Stop),
-                }
+        let Some((_, bytes, open)) = self.plan.next() else {
+            let due = self.callbacks.front().is_some_and(|(records, _)| *records <= self.durable);
+            if due && self.flying == 0 && !self.calling {
+                self.calling = true;
+                return Some(Task::Call);
             }
-            Phase::Stopping | Phase::Ended => Some(Task::Stop),
+            return match self.phase {
+                Phase::Running => None,
+                // The closing group comes when all else is durable.
+                Phase::Closing if self.flying > 0 => None,
+                Phase::Closing | Phase::Stopping | Phase::Ended => Some(Task::Stop),
+            };
+        };
+        // Alone it is written at once; beside others when it will not grow, or is large.
+        let ripe = !open || self.flying == 0 || bytes >= EAGER_BYTES;
+        if !ripe || self.flying >= flying_max {
+            return None;
         }
+        self.flying += 1;
+        self.plan.pop().map(Task::Encode)
     }
 }
 
@@ -383,12 +489,16 @@ impl Stats {
         self.groups += 1;
         self.bytes += group.bytes;
         self.segments += u64::from(group.opens.is_some());
-        if let Some(elapsed) = group.elapsed {
-            let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(LATENCY_US_MAX);
-            self.durable_us.saturating_record(elapsed_us);
+        if let Some((encoding, writing)) = group.times {
+            let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(LATENCY_US_MAX);
+            self.encode_us.saturating_record(micros(encoding));
+            self.durable_us.saturating_record(micros(writing));
         }
     }
 }
+
+/// The hash thread has ended, and nothing more will come.
+struct Gone;
 
 /// Tells waiters when the storage thread ends, also when it ends in a panic.
 struct Ending<'a>(&'a Log);

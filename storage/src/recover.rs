@@ -545,7 +545,7 @@ impl Repair<'_> {
     /// Writes and waits until it is durable: tails are short.
     fn write(&mut self, segment: u64, offset: u64, bytes: Vec<u8>) -> Result<(), Error> {
         self.ticket += 1;
-        self.disk.submit(Write { ticket: self.ticket, segment, offset, bytes });
+        self.disk.submit(Write { ticket: self.ticket, segment, offset, bytes: bytes.into() });
         let mut done = Vec::new();
         while done.is_empty() {
             self.disk.complete(&mut done);

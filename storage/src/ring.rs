@@ -13,6 +13,7 @@ use io_uring::{IoUring, opcode, squeue, types};
 use rustix::event::{EventfdFlags, PollFlags};
 use rustix::fd::OwnedFd;
 
+use crate::buffer::Buffer;
 use crate::disk::folder::Folder;
 use crate::disk::{Completion, Disk, Source, Waker, Write, copy, short_write};
 use crate::options::Choice;
@@ -258,7 +259,7 @@ impl Ring {
         }
         for ticket in self.flying.keys() {
             let result = Err(copy(&error));
-            self.done.push(Completion { ticket: *ticket, bytes: Vec::new(), result });
+            self.done.push(Completion { ticket: *ticket, bytes: Buffer::default(), result });
         }
         self.dead = Some(error);
     }

@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle, ThreadId};
 
 use crate::catalog::{Catalog, Walk};
 use crate::disk::{self, Disk};
+use crate::encoder::Encoder;
 use crate::error::Error;
 use crate::log::{Done, Log, Stats};
 use crate::options::{Choice, Options};
@@ -34,7 +35,13 @@ enum Mode {
     /// A thread of its own.
     Thread(Mutex<Option<JoinHandle<()>>>, ThreadId),
     /// Whoever calls.
-    Inline(Mutex<Option<Writer>>),
+    Inline(Mutex<Option<Pipe>>),
+}
+
+/// Both ends of the write path.
+struct Pipe {
+    encoder: Encoder,
+    writer: Writer,
 }
 
 impl Store {
@@ -50,26 +57,26 @@ impl Store {
         let folder = directory.to_owned();
         let settings = options.clone();
         // Recovery runs there too: a ring serves only the thread that has enabled it.
-        let run = move || {
+        let start_and_run = move || {
             let opened = disk::open(&folder, &settings)
                 .map_err(|reason| Error::Backend { backend: "io_uring", reason })
                 .and_then(|disk| start(disk, &settings, true));
             match opened {
-                Ok((log, mut writer, recovery)) => {
-                    // The receiver waits below.
-                    let _ = send.send(Ok((Arc::clone(&log), recovery)));
-                    log.run(&mut writer);
+                // The receiver waits below.
+                Ok((log, pipe, recovery)) => {
+                    let started = || drop(send.send(Ok((Arc::clone(&log), recovery))));
+                    if let Err(error) = run(&log, pipe, started) {
+                        let _ = send.send(Err(thread_failed(&folder)(error)));
+                    }
                 }
                 Err(error) => drop(send.send(Err(error))),
             }
         };
-        let failed = |source| Error::Folder {
-            path: directory.to_owned(),
-            action: "start the storage thread for",
-            source: Arc::new(source),
-        };
-        let thread =
-            thread::Builder::new().name("storage".to_owned()).spawn(run).map_err(failed)?;
+        let failed = thread_failed(directory);
+        let thread = thread::Builder::new()
+            .name("storage".to_owned())
+            .spawn(start_and_run)
+            .map_err(&failed)?;
         let opened = receive.recv().unwrap_or_else(|_| {
             Err(failed(io::Error::other("the storage thread ended while it opened the store")))
         });
@@ -92,8 +99,8 @@ impl Store {
     /// Errors: those of [`open`](Store::open).
     pub fn open_inline(disk: Box<dyn Disk>, options: &Options) -> Result<(Self, Recovery), Error> {
         options.check()?;
-        let (log, writer, recovery) = start(disk, options, false)?;
-        let mode = Mode::Inline(Mutex::new(Some(writer)));
+        let (log, pipe, recovery) = start(disk, options, false)?;
+        let mode = Mode::Inline(Mutex::new(Some(pipe)));
         Ok((Self { inner: Arc::new(Inner { log, mode }) }, recovery))
     }
 
@@ -115,9 +122,9 @@ impl Store {
                 let may_wait = thread::current().id() != *id;
                 log.append(records, done, may_wait)
             }
-            Mode::Inline(writer) => {
+            Mode::Inline(pipe) => {
                 let ticket = log.append(records, done, false)?;
-                drain(log, writer);
+                drain(log, pipe);
                 log.poisoned()?;
                 Ok(ticket)
             }
@@ -215,9 +222,9 @@ impl Inner {
                     let _ = handle.join();
                 }
             }
-            Mode::Inline(writer) => {
-                drain(&self.log, writer);
-                writer.lock().expect("no holder of the writer panics").take();
+            Mode::Inline(pipe) => {
+                drain(&self.log, pipe);
+                pipe.lock().expect("no holder of the writer panics").take();
             }
         }
     }
@@ -233,13 +240,39 @@ impl Drop for Inner {
 }
 
 /// Writes what an inline store has, then calls back without any lock held.
-fn drain(log: &Log, writer: &Mutex<Option<Writer>>) {
-    let calls = match &mut *writer.lock().expect("no holder of the writer panics") {
-        Some(writer) => log.drain(writer),
+fn drain(log: &Log, pipe: &Mutex<Option<Pipe>>) {
+    let calls = match &mut *pipe.lock().expect("no holder of the writer panics") {
+        Some(Pipe { encoder, writer }) => log.drain(writer, encoder),
         None => Vec::new(),
     };
     for (done, result) in calls {
         done(result);
+    }
+}
+
+/// The storage thread from here on: writes what a hash thread beside it encodes, and calls
+/// `started` when both run.
+///
+/// Errors: the machine gave no second thread; then `started` was not called.
+fn run(log: &Arc<Log>, pipe: Pipe, started: impl FnOnce()) -> io::Result<()> {
+    let Pipe { mut encoder, mut writer } = pipe;
+    let (send, receive) = mpsc::sync_channel(log.messages_max());
+    let encoding = Arc::clone(log);
+    let encode = move || encoding.encode(&mut encoder, &send);
+    let hash = thread::Builder::new().name("storage-hash".to_owned()).spawn(encode)?;
+    started();
+    log.run(&mut writer, &receive);
+    // The log has ended, so it ends too; its panic, if any, was reported there.
+    let _ = hash.join();
+    Ok(())
+}
+
+/// The error of a thread that the machine did not give.
+fn thread_failed(directory: &Path) -> impl Fn(io::Error) -> Error + use<> {
+    let path = directory.to_owned();
+    move |source| {
+        let action = "start the storage threads for";
+        Error::Folder { path: path.clone(), action, source: Arc::new(source) }
     }
 }
 
@@ -248,7 +281,7 @@ fn start(
     mut disk: Box<dyn Disk>,
     options: &Options,
     timed: bool,
-) -> Result<(Arc<Log>, Writer, Recovery), Error> {
+) -> Result<(Arc<Log>, Pipe, Recovery), Error> {
     let path = disk.path();
     let failed = |action| {
         let path = path.clone();
@@ -271,7 +304,8 @@ fn start(
         timed,
     };
     let (choice, waker) = (disk.choice(), disk.waker());
-    let mut writer = Writer::new(disk, &settings, &end);
+    let drawn = Writer::new(disk, &settings, &end).map_err(failed("draw an epoch for"));
+    let (mut writer, mut encoder) = drawn?;
     let begin = Begin {
         segment: end.segment,
         segment_bytes: end.segment_bytes.filter(|_| end.offset > 0),
@@ -284,11 +318,11 @@ fn start(
         seal: end.seal,
     };
     let plan = Plan::new(options, begin);
-    let log = Log::new(plan, scanned.catalog, choice, waker, options.queue_bytes_max);
+    let log = Log::new(plan, scanned.catalog, choice, waker, options);
     // Nobody has a handle yet, so there are no callbacks.
-    log.drain(&mut writer);
+    log.drain(&mut writer, &mut encoder);
     log.poisoned()?;
-    Ok((Arc::new(log), writer, recovery))
+    Ok((Arc::new(log), Pipe { encoder, writer }, recovery))
 }
 
 #[cfg(test)]

@@ -1,21 +1,17 @@
-//! The disk's side of the log: lays groups out, hashes and links them, and keeps them in order.
+//! The disk's side of the log: keeps groups in order, in flight and out of it.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use crate::disk::{Completion, Disk, Write};
+use crate::disk::{Completion, Disk, Source, Write};
+use crate::encoder::{Encoded, Encoder, Shared};
 use crate::error::Error;
-use crate::frame::{self, Content, Header, Kind, Line};
-use crate::plan::Group;
+use crate::frame::Kind;
 use crate::recover::End;
 use crate::segment::Segment;
-
-/// Buffers kept for reuse; more than are in flight would never be used.
-const BUFFERS_MAX: usize = 16;
-/// A buffer that one large record made this long is given back.
-const BUFFER_BYTES_MAX: usize = 8 << 20;
 
 /// The call that failed first; nothing is acknowledged after it.
 #[derive(Clone, Debug)]
@@ -46,8 +42,8 @@ pub(crate) struct Durable {
     pub(crate) records: u64,
     /// The bytes of its records.
     pub(crate) payload_bytes: u64,
-    /// From submission to acknowledgement; `None` where no clock may be read.
-    pub(crate) elapsed: Option<Duration>,
+    /// What encoding took, and what the disk took; `None` where no clock may be read.
+    pub(crate) times: Option<(Duration, Duration)>,
     /// The segment that this group opens.
     pub(crate) opens: Option<Arc<Segment>>,
 }
@@ -55,27 +51,22 @@ pub(crate) struct Durable {
 /// Writes groups; owned by one thread, or by whoever holds the lock of an inline store.
 pub(crate) struct Writer {
     disk: Box<dyn Disk>,
-    network: [u8; 32],
     segment_bytes_next: u64,
     groups_in_flight: usize,
-    timed: bool,
-    epoch: u64,
-    previous: [u8; 32],
-    /// The groups of the newest segment so far, for its index.
-    lines: Vec<Line>,
-    /// Bytes of the newest segment below this are durable.
-    durable: u64,
+    shared: Arc<Shared>,
+    /// Takes an epoch ahead of the segment that will have it; none after a failure.
+    epochs: Option<SyncSender<u64>>,
     prepared: bool,
     ticket: u64,
     in_flight: VecDeque<Flight>,
-    buffers: Vec<Vec<u8>>,
     completions: Vec<Completion>,
 }
 
 struct Flight {
     ticket: u64,
     complete: bool,
-    began: Option<Instant>,
+    /// What encoding took, and when it was done.
+    encoded: Option<(Duration, Instant)>,
     durable: Durable,
 }
 
@@ -90,24 +81,31 @@ pub(crate) struct Settings {
 
 impl Writer {
     /// Goes on from where recovery ended; everything before is durable.
-    pub(crate) fn new(disk: Box<dyn Disk>, settings: &Settings, end: &End) -> Self {
-        Self {
+    ///
+    /// Errors: the disk gave no epoch.
+    pub(crate) fn new(
+        mut disk: Box<dyn Disk>,
+        settings: &Settings,
+        end: &End,
+    ) -> io::Result<(Self, Encoder)> {
+        let shared = Shared::new(end.segment, end.offset);
+        let (epochs, receiver) = sync_channel(1);
+        epochs.try_send(disk.epoch()?).expect("a new channel has room");
+        let encoder =
+            Encoder::new(settings.network, end, receiver, Arc::clone(&shared), settings.timed);
+        let writer = Self {
             disk,
-            network: settings.network,
             segment_bytes_next: settings.segment_bytes_next,
             groups_in_flight: settings.groups_in_flight,
-            timed: settings.timed,
-            epoch: end.epoch,
-            previous: end.previous,
-            lines: end.lines.clone(),
-            durable: end.offset,
+            shared,
+            epochs: Some(epochs),
             prepared: false,
             // Recovery used low tickets on the same disk, all of them complete.
             ticket: 1 << 32,
             in_flight: VecDeque::new(),
-            buffers: Vec::new(),
             completions: Vec::new(),
-        }
+        };
+        Ok((writer, encoder))
     }
 
     /// Whether a group of this kind may be submitted now.
@@ -130,40 +128,50 @@ impl Writer {
         !self.in_flight.is_empty()
     }
 
-    /// Encodes a group and begins to write it.
-    pub(crate) fn submit(&mut self, group: &Group) -> Result<(), Poison> {
-        assert!(self.accepts(group.kind), "the caller asks first");
-        let began = self.timed.then(Instant::now);
-        let opens = if group.kind == Kind::Open { Some(self.open(group)?) } else { None };
-        let header = self.header(group);
-        let content = match group.kind {
-            Kind::Open => Content::Link(group.seal),
-            Kind::Seal => Content::Index(&self.lines, &group.entries),
-            Kind::Records | Kind::Close => Content::Records(&group.records),
+    /// Whether another group of records could be submitted beside those in flight.
+    pub(crate) fn has_room(&self) -> bool {
+        self.accepts(Kind::Records)
+    }
+
+    /// Begins to write a group.
+    pub(crate) fn submit(&mut self, encoded: Encoded) -> Result<(), Poison> {
+        let Encoded { header, bytes, times } = encoded;
+        assert!(self.accepts(header.kind), "the caller asks first");
+        let (segment, offset) = (header.segment, header.offset);
+        let opens = match header.kind {
+            Kind::Open => {
+                let opened = self.open(segment, header.segment_bytes);
+                let source =
+                    opened.map_err(|(action, error)| Poison::new(segment, 0, action, &error))?;
+                Some(Arc::new(Segment::new(segment, header.epoch, header.network, source)))
+            }
+            Kind::Records | Kind::Seal | Kind::Close => None,
         };
-        let mut bytes = self.buffers.pop().unwrap_or_default();
-        self.previous = frame::encode(&header, &content, &mut bytes);
-        self.lines.push(Line::new(&header, self.previous));
         self.ticket += 1;
-        let (segment, offset) = (group.segment, group.offset);
+        let is_records = header.kind == Kind::Records;
         let durable = Durable {
-            kind: group.kind,
+            kind: header.kind,
             segment,
             offset,
             bytes: header.group_bytes(),
-            records: group.first_record + u64::from(header.count),
-            payload_bytes: if group.kind == Kind::Records { group.payload_bytes } else { 0 },
-            elapsed: None,
+            records: header.first_record + u64::from(header.count),
+            payload_bytes: if is_records { header.payload_bytes } else { 0 },
+            times: None,
             opens,
         };
-        let flight = Flight { ticket: self.ticket, complete: false, began, durable };
-        self.in_flight.push_back(flight);
+        let encoded = times.map(|(began, done)| (done - began, done));
+        self.in_flight.push_back(Flight { ticket: self.ticket, complete: false, encoded, durable });
         self.disk.submit(Write { ticket: self.ticket, segment, offset, bytes });
-        if !self.prepared && offset + header.group_bytes() > group.segment_bytes / 2 {
+        if !self.prepared && offset + header.group_bytes() > header.segment_bytes / 2 {
             self.prepared = true;
             self.disk.prepare(segment + 1, self.segment_bytes_next);
         }
         Ok(())
+    }
+
+    /// Says that no segment will be opened any more, to an encoder that may wait for its epoch.
+    pub(crate) fn give_up(&mut self) {
+        self.epochs = None;
     }
 
     /// Waits for the disk and adds the groups that have become durable, in order.
@@ -184,49 +192,33 @@ impl Writer {
             }
         }
         for completion in self.completions.drain(..) {
-            let mut buffer = completion.bytes;
-            if self.buffers.len() < BUFFERS_MAX && buffer.capacity() <= BUFFER_BYTES_MAX {
-                buffer.clear();
-                self.buffers.push(buffer);
-            }
+            self.shared.give(completion.bytes);
         }
         while self.in_flight.front().is_some_and(|flight| flight.complete) {
             let flight = self.in_flight.pop_front().expect("looked at above");
             let mut group = flight.durable;
-            group.elapsed = flight.began.map(|began| began.elapsed());
-            self.durable = group.offset + group.bytes;
+            group.times = flight.encoded.map(|(encoding, done)| (encoding, done.elapsed()));
+            self.shared.set_durable(group.segment, group.offset + group.bytes);
             durable.push(group);
         }
         Ok(())
     }
 
-    /// Makes the segment that a group opens.
-    fn open(&mut self, group: &Group) -> Result<Arc<Segment>, Poison> {
-        let number = group.segment;
-        let poison =
-            |action: &'static str| move |error: io::Error| Poison::new(number, 0, action, &error);
-        self.disk.create(number, group.segment_bytes).map_err(poison("create"))?;
-        self.epoch = self.disk.epoch().map_err(poison("draw an epoch for"))?;
-        let source = self.disk.open(number).map_err(poison("open"))?;
-        self.durable = 0;
-        self.prepared = false;
-        self.lines.clear();
-        Ok(Arc::new(Segment::new(number, self.epoch, self.network, source)))
-    }
-
-    fn header(&self, group: &Group) -> Header {
-        Header {
-            kind: group.kind,
-            count: u32::try_from(group.records.len()).expect("the plan keeps it countable"),
-            network: self.network,
-            epoch: self.epoch,
-            segment: group.segment,
-            segment_bytes: group.segment_bytes,
-            offset: group.offset,
-            durable: self.durable,
-            first_record: group.first_record,
-            payload_bytes: group.payload_bytes,
-            previous: self.previous,
+    /// Makes a segment and draws the epoch of the next one.
+    ///
+    /// Errors: what was tried, as a verb, and the machine's answer.
+    fn open(
+        &mut self,
+        segment: u64,
+        bytes: u64,
+    ) -> Result<Arc<dyn Source>, (&'static str, io::Error)> {
+        self.disk.create(segment, bytes).map_err(|error| ("create", error))?;
+        let epoch = self.disk.epoch().map_err(|error| ("draw an epoch after", error))?;
+        if let Some(epochs) = &self.epochs {
+            // An encoder that is gone needs none.
+            let _ = epochs.try_send(epoch);
         }
+        self.prepared = false;
+        self.disk.open(segment).map_err(|error| ("open", error))
     }
 }

@@ -3,14 +3,15 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, OFlags};
 use rustix::rand::GetRandomFlags;
 
+use crate::buffer::{Buffer, Sink};
 use crate::disk::Source;
 use crate::frame::index;
 use crate::segment::map::Map;
@@ -111,9 +112,9 @@ impl Folder {
         Ok(Arc::new(open_source(&self.path, segment)?))
     }
 
-    /// The segment's file for writing.
+    /// The segment's file for writing whole pages.
     pub(crate) fn open_writer(&self, segment: u64) -> io::Result<File> {
-        OpenOptions::new().write(true).open(file_path(&self.path, segment))
+        open_direct(OpenOptions::new().write(true), &file_path(&self.path, segment))
     }
 
     pub(crate) fn epoch(&mut self) -> io::Result<u64> {
@@ -211,15 +212,28 @@ fn make(directory: &Path, segment: u64, bytes: u64) -> io::Result<()> {
     made
 }
 
+/// Opens a file past the page cache: the log is written once and read much later, so copying it
+/// there costs a core and buys nothing. File systems that cannot take it as they used to.
+fn open_direct(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let direct = OFlags::DIRECT.bits().cast_signed();
+    match options.custom_flags(direct).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            options.custom_flags(0).open(path)
+        }
+        opened => opened,
+    }
+}
+
 /// Writes zeros rather than reserve blocks alone: unwritten extents cost 3.7 times at each sync.
 fn fill(path: &Path, bytes: u64) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    let file = open_direct(OpenOptions::new().write(true).create(true).truncate(true), path)?;
     match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
         // Where it is not supported, the writes below find out whether there is room.
         Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
         Err(error) => return Err(error.into()),
     }
-    let zeros = vec![0; index(ZERO_BYTES)];
+    let mut zeros = Buffer::default();
+    zeros.pad(index(ZERO_BYTES));
     let mut at = 0;
     while at < bytes {
         let size = ZERO_BYTES.min(bytes - at);

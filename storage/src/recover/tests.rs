@@ -97,7 +97,12 @@ impl Forge {
     }
 
     fn write(&mut self, offset: u64, bytes: Vec<u8>) {
-        self.disk.submit(Write { ticket: 0, segment: self.header.segment, offset, bytes });
+        self.disk.submit(Write {
+            ticket: 0,
+            segment: self.header.segment,
+            offset,
+            bytes: bytes.into(),
+        });
         self.disk.complete(&mut Vec::new());
     }
 

@@ -136,7 +136,7 @@ fn writes_in_flight_are_waited_for_when_the_ring_goes() {
     for ticket in 0..4_u8 {
         let offset = u64::from(ticket) << 20;
         let bytes = vec![ticket + 1; 1 << 20];
-        ring.submit(Write { ticket: ticket.into(), segment: 0, offset, bytes });
+        ring.submit(Write { ticket: ticket.into(), segment: 0, offset, bytes: bytes.into() });
     }
     drop(ring);
     for ticket in 0..4_u8 {

@@ -391,7 +391,8 @@ fn real_errors_of_write_and_sync_reach_the_completion_on_both_backends() {
             let mut disk = crate::disk::open(directory.path(), &options).unwrap();
             disk.lock().unwrap();
             std::os::unix::fs::symlink(target, &path).unwrap();
-            let write = crate::Write { ticket: 1, segment: 0, offset: 4096, bytes: vec![1; 4096] };
+            let write =
+                crate::Write { ticket: 1, segment: 0, offset: 4096, bytes: vec![1; 4096].into() };
             disk.submit(write);
             let mut done = Vec::new();
             disk.complete(&mut done);

@@ -3,7 +3,7 @@
 use super::*;
 
 fn write(disk: &mut Simulated, offset: u64, byte: u8, bytes: usize) {
-    disk.submit(Write { ticket: offset, segment: 0, offset, bytes: vec![byte; bytes] });
+    disk.submit(Write { ticket: offset, segment: 0, offset, bytes: vec![byte; bytes].into() });
 }
 
 fn complete(disk: &mut Simulated) -> Vec<io::Result<()>> {
