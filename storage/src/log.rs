@@ -256,8 +256,11 @@ impl Log {
                 Task::Call => Some(Message::Call),
                 Task::Stop => None,
             };
+            let Some(message) = message else { return };
             // There is room for as many as may be flying; without a receiver there is no disk.
-            let Some(Ok(())) = message.map(|message| groups.send(message)) else { return };
+            if groups.send(message).is_err() {
+                return;
+            }
             fence(Ordering::SeqCst);
             if self.wakeable.swap(false, Ordering::SeqCst) {
                 self.waker.wake();

@@ -35,7 +35,7 @@ enum Mode {
     /// A thread of its own.
     Thread(Mutex<Option<JoinHandle<()>>>, ThreadId),
     /// Whoever calls.
-    Inline(Mutex<Option<Pipe>>),
+    Inline(Box<Mutex<Option<Pipe>>>),
 }
 
 /// Both ends of the write path.
@@ -100,7 +100,7 @@ impl Store {
     pub fn open_inline(disk: Box<dyn Disk>, options: &Options) -> Result<(Self, Recovery), Error> {
         options.check()?;
         let (log, pipe, recovery) = start(disk, options, false)?;
-        let mode = Mode::Inline(Mutex::new(Some(pipe)));
+        let mode = Mode::Inline(Box::new(Mutex::new(Some(pipe))));
         Ok((Self { inner: Arc::new(Inner { log, mode }) }, recovery))
     }
 

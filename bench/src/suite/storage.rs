@@ -9,6 +9,7 @@
 //! Reads find everything in the page cache: what is compared is the work above it.
 
 mod append;
+mod bandwidth;
 mod naive;
 mod read;
 
@@ -19,9 +20,9 @@ use storage::Backend;
 use super::{Plan, Rounds, Settings, Suite};
 
 /// Most bytes that a full run writes, zeros included.
-const FULL_BYTES_MAX: u64 = 2 << 30;
+const FULL_BYTES_MAX: u64 = 24 << 30;
 /// Most bytes that a quick run writes, zeros included.
-const QUICK_BYTES_MAX: u64 = 256 << 20;
+const QUICK_BYTES_MAX: u64 = 8 << 30;
 /// More than that for file systems' own needs.
 const FREE_BYTES_MIN: u64 = 512 << 20;
 
@@ -46,7 +47,8 @@ impl Suite for Storage {
         let appends = append::sizes(settings.scale);
         let reads = read::size(settings.scale);
         let bytes = appends.iter().map(|size| size.bytes_written(rounds)).sum::<u64>()
-            + reads.bytes_written();
+            + reads.bytes_written()
+            + bandwidth::bytes_written(settings);
         let bytes_max = settings.scale.pick(FULL_BYTES_MAX, QUICK_BYTES_MAX, QUICK_BYTES_MAX);
         if bytes > bytes_max && settings.rounds.is_none() {
             return Err(format!("would write {bytes} bytes, more than its limit of {bytes_max}"));
@@ -55,6 +57,7 @@ impl Suite for Storage {
         let mut plans: Vec<_> =
             appends.into_iter().map(|size| append::plan(settings, size, rounds)).collect();
         plans.push(read::plan(settings, reads, rounds));
+        plans.extend(bandwidth::plans(settings));
         Ok(plans)
     }
 }

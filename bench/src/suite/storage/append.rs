@@ -113,12 +113,12 @@ fn open(data: &Path, seed: u64, size: Size, rounds: Rounds) -> Result<Group, Fai
     Ok(group)
 }
 
-fn label(backend: &'static str, depth: u32) -> Label {
+pub(super) fn label(backend: &'static str, depth: u32) -> Label {
     Label::new("storage::append").with("depth", depth.to_string()).with("backend", backend)
 }
 
 /// A store through one backend.
-struct Stored {
+pub(super) struct Stored {
     size: Size,
     depth: u32,
     backend: &'static str,
@@ -134,7 +134,10 @@ struct Stored {
 type Acknowledgement = Result<Duration, Error>;
 
 impl Stored {
-    fn new(
+    /// Opens a store of so many groups, of which at most `depth` are outstanding at once.
+    ///
+    /// Errors: the machine's; [`Failure::Skipped`] where the backend does not run.
+    pub(super) fn new(
         data: &Path,
         size: Size,
         groups: u64,
