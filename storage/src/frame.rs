@@ -1,5 +1,6 @@
 //! One group of records on disk: header, hash link, records, checksum, padding.
 
+use std::ops::Deref;
 use std::sync::LazyLock;
 
 use crate::buffer::Sink;
@@ -195,6 +196,8 @@ pub(crate) enum Content<'a> {
 pub(crate) fn encode(header: &Header, content: &Content<'_>, into: &mut impl Sink) -> [u8; 32] {
     assert!(into.is_empty(), "a group begins in an empty buffer");
     into.reserve(index(header.group_bytes()));
+    let mut into = Hashing { into, hasher: HASHER.clone(), hashed: 0 };
+    let into = &mut into;
     header.encode(into);
     match content {
         Content::Records(records) => {
@@ -210,10 +213,57 @@ pub(crate) fn encode(header: &Header, content: &Content<'_>, into: &mut impl Sin
         index(HEADER_BYTES + header.payload_bytes),
         "the content has the length that was planned for it"
     );
-    let hash = digest(into);
-    into.put(&hash);
-    into.pad(index(header.group_bytes()));
+    let hash = into.finish();
+    into.into.put(&hash);
+    into.into.pad(index(header.group_bytes()));
     hash
+}
+
+/// Hashes bytes soon after they were put, while a core's own cache still has them.
+struct Hashing<'a, S> {
+    into: &'a mut S,
+    hasher: blake3::Hasher,
+    /// How many of the bytes are hashed.
+    hashed: usize,
+}
+
+/// Enough for all lanes of the hash several times over, and a part of the cache.
+const HASHED_AT_ONCE: usize = 64 << 10;
+
+impl<S: Sink> Hashing<'_, S> {
+    fn finish(&mut self) -> [u8; 32] {
+        self.hasher.update(&self.into[self.hashed..]);
+        *self.hasher.finalize().as_bytes()
+    }
+}
+
+impl<S: Sink> Deref for Hashing<'_, S> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.into
+    }
+}
+
+impl<S: Sink> Sink for Hashing<'_, S> {
+    fn reserve(&mut self, bytes: usize) {
+        self.into.reserve(bytes);
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        for piece in bytes.chunks(HASHED_AT_ONCE) {
+            self.into.put(piece);
+            while self.into.len() - self.hashed >= HASHED_AT_ONCE {
+                let end = self.hashed + HASHED_AT_ONCE;
+                self.hasher.update(&self.into[self.hashed..end]);
+                self.hashed = end;
+            }
+        }
+    }
+
+    fn pad(&mut self, len: usize) {
+        self.into.pad(len);
+    }
 }
 
 /// Checks a whole group's hash and padding and returns the hash.

@@ -3,7 +3,8 @@
 //!
 //! fio overwrites one file that it has laid out before, with direct writes and `fdatasync` after
 //! every so many; ours appends and hashes. fio is started anew each round, but measures itself from
-//! its first write on.
+//! its first write on. Its buffers are of small pages: huge ones it takes from a reserve alone, which
+//! few machines have.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
