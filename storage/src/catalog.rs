@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use crate::error::Error;
@@ -103,6 +104,48 @@ impl Located {
             }
             Self::Disk(segment) => segment.read(place),
         }
+    }
+}
+
+/// The body of a record without a copy, where there is a map; it keeps what it shows alive.
+///
+/// Its bytes were checked when their group was first seen. They are the medium's own: on one that
+/// goes bad while it is used, reading them again after they were evicted from memory kills the
+/// process. [`Store::read`](crate::Store::read) copies and answers with an error instead.
+pub struct View(Shown);
+
+enum Shown {
+    Memory(Arc<Record>),
+    Map(Arc<Segment>, Range<usize>),
+    Copy(Vec<u8>),
+}
+
+impl Deref for View {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Shown::Memory(record) => record.body.bytes(),
+            Shown::Map(segment, range) => segment.mapped(range.clone()),
+            Shown::Copy(bytes) => bytes,
+        }
+    }
+}
+
+impl Located {
+    /// Shows the body, checked.
+    pub(crate) fn view(self, place: Place) -> Result<View, Error> {
+        let shown = match self {
+            Self::Memory(record) if record.body.size() as u64 == u64::from(place.bytes) => {
+                Shown::Memory(record)
+            }
+            Self::Disk(segment) => match segment.locate(place)? {
+                Some(range) => Shown::Map(segment, range),
+                None => Shown::Copy(segment.read(place)?),
+            },
+            Self::Memory(_) => Shown::Copy(self.read(place)?),
+        };
+        Ok(View(shown))
     }
 }
 

@@ -346,6 +346,11 @@ pub(crate) fn decode_record(bytes: &[u8]) -> Result<(RecordHeader, &[u8]), Damag
     Ok((header, body))
 }
 
+/// The length of the body that a record's header names; `None` when it is no record's header.
+pub(crate) fn body_bytes(head: &[u8]) -> Option<u32> {
+    (head[5..8] == [0; 3]).then(|| u32_at(head, 0))
+}
+
 /// Writes the index of a segment: two counts, one line for each group, one for each record.
 pub(crate) fn encode_index(lines: &[Line], entries: &[Entry], into: &mut impl Sink) {
     into.put(&(lines.len() as u64).to_le_bytes());

@@ -124,6 +124,7 @@ mod testing;
 mod writer;
 
 pub use buffer::Buffer;
+pub use catalog::View;
 pub use disk::{Completion, Disk, Fault, Simulated, Source, Waker, Write};
 pub use error::{Damage, Error};
 pub use log::{Done, Stats};

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::catalog::{Catalog, Walk};
+use crate::catalog::{Catalog, View, Walk};
 use crate::disk::Source;
 use crate::disk::folder::{self, LOCK};
 use crate::error::Error;
@@ -77,6 +77,13 @@ impl Reader {
     /// Errors: [`Error::Corrupt`], [`Error::NoRecord`], and the machine's.
     pub fn read(&self, place: Place) -> Result<Vec<u8>, Error> {
         self.catalog.locate(place)?.read(place)
+    }
+
+    /// The body of a record without a copy where its segment is sealed; see [`View`].
+    ///
+    /// Errors: those of [`read`](Reader::read).
+    pub fn view(&self, place: Place) -> Result<View, Error> {
+        self.catalog.locate(place)?.view(place)
     }
 
     /// Every record in order, as place, header and body; ends after an error.

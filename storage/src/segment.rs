@@ -1,14 +1,18 @@
-//! One segment as readers see it: its groups, each checked once, by map when sealed or by read.
+//! One segment as readers see it: its groups, each checked once; copies by read, views by map.
 
-use std::borrow::Cow;
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use crate::disk::Source;
 use crate::error::{Damage, Error};
-use crate::frame::{self, HEADER_BYTES, Header, Records};
+use crate::frame::{self, HEADER_BYTES, Header, RECORD_HEADER_BYTES, Records, index};
 use crate::record::{Place, RecordHeader};
+
+/// A record's header, as the length of an array.
+const HEAD_BYTES: usize = 48;
+const _: () = assert!(HEAD_BYTES as u64 == RECORD_HEADER_BYTES);
 
 pub(crate) mod map;
 
@@ -28,11 +32,14 @@ pub(crate) struct Segment {
     map: OnceLock<Option<Map>>,
 }
 
-/// A durable group; `checked` once its hash was found right by a reader in this process.
+/// A durable group.
 struct Group {
     offset: u64,
     bytes: u64,
+    /// Whether its hash was found right by a reader in this process.
     checked: AtomicBool,
+    /// Whether all of its map was brought into memory.
+    touched: AtomicBool,
 }
 
 impl Segment {
@@ -57,7 +64,8 @@ impl Segment {
         let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
         let end = groups.last().map_or(0, |group| group.offset + group.bytes);
         assert_eq!(offset, end, "groups become durable in order");
-        groups.push(Group { offset, bytes, checked: AtomicBool::new(false) });
+        let (checked, touched) = (AtomicBool::new(false), AtomicBool::new(false));
+        groups.push(Group { offset, bytes, checked, touched });
     }
 
     /// Says that no byte of the segment will be written again; from here on it may be mapped.
@@ -72,27 +80,55 @@ impl Segment {
         groups.get(at).map(|group| (group.offset, group.bytes))
     }
 
-    /// The body of the record at a place.
+    /// A copy of the body of the record at a place.
     pub(crate) fn read(&self, place: Place) -> Result<Vec<u8>, Error> {
-        let absent =
-            Error::NoRecord { segment: place.segment, offset: place.offset, bytes: place.bytes };
-        let size = frame::record_bytes(u64::from(place.bytes));
-        let Some((group, group_bytes)) = self.group_around(place.offset, size) else {
-            return Err(absent);
-        };
-        self.check_once(group, group_bytes)?;
-        let bytes = self.bytes(place.offset, size)?;
-        // The group was right when it was checked: what does not parse now is either a place that
-        // no store gave, or damage since; both are refused.
-        match frame::decode_record(&bytes) {
-            Ok((_, body)) if body.len() as u64 == u64::from(place.bytes) => Ok(body.to_vec()),
-            Ok(_) | Err(_) => Err(absent),
+        let (group, group_bytes) = self.group_of(place)?;
+        if !self.mark(group, |group| group.checked.load(Ordering::Relaxed)) {
+            let bytes = self.copy(group, group_bytes)?;
+            self.check(group, &bytes)?;
+            self.mark(group, |group| group.checked.store(true, Ordering::Relaxed));
         }
+        let mut head = [0; HEAD_BYTES];
+        self.fill(place.offset, &mut head)?;
+        self.is_record(place, &head)?;
+        let mut body = vec![0; index(u64::from(place.bytes))];
+        self.fill(place.offset + RECORD_HEADER_BYTES, &mut body)?;
+        Ok(body)
+    }
+
+    /// Where the body of the record at a place lies in the map, all of it in memory; none for a
+    /// segment that is not sealed or cannot be mapped.
+    pub(crate) fn locate(&self, place: Place) -> Result<Option<Range<usize>>, Error> {
+        let (group, group_bytes) = self.group_of(place)?;
+        let Some(map) = self.map() else { return Ok(None) };
+        if !self.mark(group, |group| group.touched.load(Ordering::Relaxed)) {
+            let bytes = match map.populated(group, group_bytes) {
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(None),
+                populated => populated.map_err(|error| self.failed(group, error))?,
+            };
+            // What is read from now on is what was checked, unless the medium changes under it.
+            self.check(group, bytes)?;
+            self.mark(group, |group| group.touched.store(true, Ordering::Relaxed));
+        }
+        let begin = index(place.offset);
+        let body = begin + index(RECORD_HEADER_BYTES);
+        self.is_record(place, &map.bytes()[begin..body])?;
+        Ok(Some(body..body + index(u64::from(place.bytes))))
+    }
+
+    /// Bytes of the map, at a range that [`Segment::locate`] gave.
+    pub(crate) fn mapped(&self, range: Range<usize>) -> &[u8] {
+        &self.map().expect("the range is of this map").bytes()[range]
+    }
+
+    /// Refuses a place that no store gave, and damage since the group was checked.
+    fn is_record(&self, place: Place, head: &[u8]) -> Result<(), Error> {
+        if frame::body_bytes(head) == Some(place.bytes) { Ok(()) } else { Err(absent(place)) }
     }
 
     /// All records of the group that begins at an offset, checked.
     pub(crate) fn records(&self, offset: u64, bytes: u64) -> Result<Vec<Found>, Error> {
-        let group = self.bytes(offset, bytes)?;
+        let group = self.copy(offset, bytes)?;
         let header = self.check(offset, &group)?;
         if header.kind != frame::Kind::Records {
             return Ok(Vec::new());
@@ -107,30 +143,23 @@ impl Segment {
         Ok(found)
     }
 
-    /// The group that holds this whole range after its header.
-    fn group_around(&self, offset: u64, bytes: u64) -> Option<(u64, u64)> {
+    /// The group that holds the whole record at a place.
+    fn group_of(&self, place: Place) -> Result<(u64, u64), Error> {
+        let Place { offset, bytes, .. } = place;
+        let bytes = frame::record_bytes(u64::from(bytes));
         let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
-        let at = groups.partition_point(|group| group.offset <= offset).checked_sub(1)?;
-        let group = &groups[at];
-        let inside = offset >= group.offset + HEADER_BYTES
-            && offset.checked_add(bytes)? <= group.offset + group.bytes;
-        inside.then_some((group.offset, group.bytes))
+        let after = groups.partition_point(|group| group.offset <= offset);
+        let group = after.checked_sub(1).map(|at| &groups[at]).filter(|group| {
+            offset >= group.offset + HEADER_BYTES
+                && offset.checked_add(bytes).is_some_and(|end| end <= group.offset + group.bytes)
+        });
+        group.map(|group| (group.offset, group.bytes)).ok_or_else(|| absent(place))
     }
 
-    fn check_once(&self, offset: u64, bytes: u64) -> Result<(), Error> {
-        if self.mark(offset, |checked| checked.load(Ordering::Relaxed)) {
-            return Ok(());
-        }
-        let group = self.bytes(offset, bytes)?;
-        self.check(offset, &group)?;
-        self.mark(offset, |checked| checked.store(true, Ordering::Relaxed));
-        Ok(())
-    }
-
-    fn mark<T>(&self, offset: u64, with: impl FnOnce(&AtomicBool) -> T) -> T {
+    fn mark<T>(&self, offset: u64, with: impl FnOnce(&Group) -> T) -> T {
         let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
         let at = groups.partition_point(|group| group.offset < offset);
-        with(&groups[at].checked)
+        with(&groups[at])
     }
 
     fn check(&self, offset: u64, group: &[u8]) -> Result<Header, Error> {
@@ -146,24 +175,19 @@ impl Segment {
         if own { Ok(header) } else { Err(self.corrupt(offset, Damage::Misplaced)) }
     }
 
-    /// Bytes of the segment: borrowed from the map once it is sealed, copied before.
-    fn bytes(&self, offset: u64, bytes: u64) -> Result<Cow<'_, [u8]>, Error> {
-        let wrap = |source| Error::Disk {
-            segment: self.number,
-            offset,
-            action: "read",
-            source: Arc::new(source),
-        };
-        if let Some(map) = self.map() {
-            match map.bytes(offset, bytes) {
-                Ok(slice) => return Ok(Cow::Borrowed(slice)),
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
-                Err(error) => return Err(wrap(error)),
-            }
-        }
-        let mut buffer = vec![0; frame::index(bytes)];
-        self.source.read(offset, &mut buffer).map_err(wrap)?;
-        Ok(Cow::Owned(buffer))
+    fn copy(&self, offset: u64, bytes: u64) -> Result<Vec<u8>, Error> {
+        let mut buffer = vec![0; index(bytes)];
+        self.fill(offset, &mut buffer)?;
+        Ok(buffer)
+    }
+
+    fn fill(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        self.source.read(offset, buffer).map_err(|error| self.failed(offset, error))
+    }
+
+    fn failed(&self, offset: u64, error: io::Error) -> Error {
+        let source = Arc::new(error);
+        Error::Disk { segment: self.number, offset, action: "read", source }
     }
 
     fn map(&self) -> Option<&Map> {
@@ -177,4 +201,8 @@ impl Segment {
     fn corrupt(&self, offset: u64, what: Damage) -> Error {
         Error::Corrupt { segment: self.number, offset, what }
     }
+}
+
+fn absent(place: Place) -> Error {
+    Error::NoRecord { segment: place.segment, offset: place.offset, bytes: place.bytes }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, RwLockReadGuard, mpsc};
 use std::thread::{self, JoinHandle, ThreadId};
 
-use crate::catalog::{Catalog, Walk};
+use crate::catalog::{Catalog, View, Walk};
 use crate::disk::{self, Disk};
 use crate::encoder::Encoder;
 use crate::error::Error;
@@ -170,6 +170,15 @@ impl Store {
     pub fn read(&self, place: Place) -> Result<Vec<u8>, Error> {
         let located = self.catalog().locate(place)?;
         located.read(place)
+    }
+
+    /// The body of the record at a place that this store gave, without a copy where its segment is
+    /// sealed; see [`View`] for what that asks of the medium.
+    ///
+    /// Errors: those of [`read`](Store::read).
+    pub fn view(&self, place: Place) -> Result<View, Error> {
+        let located = self.catalog().locate(place)?;
+        located.view(place)
     }
 
     /// Every record, from the first to the last at the time of this call, in order.

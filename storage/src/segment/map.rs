@@ -24,17 +24,24 @@ impl Map {
         Ok(Self { map })
     }
 
+    /// All bytes, in memory or not.
+    ///
+    /// Whoever reads pages that [`Map::populated`] has not seen, or that were evicted since from a
+    /// medium that has gone bad, is killed by SIGBUS.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
     /// The bytes of a range, after the kernel has brought every page of it into memory.
     ///
     /// Errors: the medium's, and [`io::ErrorKind::UnexpectedEof`] past the end;
     /// [`io::ErrorKind::InvalidInput`] on kernels before 5.14, which cannot say beforehand whether
     /// a page is readable.
-    pub(crate) fn bytes(&self, offset: u64, bytes: u64) -> io::Result<&[u8]> {
+    pub(crate) fn populated(&self, offset: u64, bytes: u64) -> io::Result<&[u8]> {
         let begin = index(offset);
         let end = begin + index(bytes);
         let range = self.map.get(begin..end).ok_or(io::ErrorKind::UnexpectedEof)?;
         if !range.is_empty() {
-            // At each access, since a page may have been evicted after an earlier one.
             self.map.advise_range(Advice::PopulateRead, begin, range.len())?;
         }
         Ok(range)

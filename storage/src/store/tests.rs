@@ -15,7 +15,11 @@ fn check(store: &Store, model: &[crate::testing::Plain]) {
     compare(
         store.records(),
         model,
-        |place| store.read(place).unwrap(),
+        |place| {
+            let body = store.read(place).unwrap();
+            assert_eq!(&*store.view(place).unwrap(), body);
+            body
+        },
         |kind, key| store.find(kind, key),
         |kind, height| store.at_height(kind, height),
     );
@@ -216,8 +220,9 @@ fn records_are_found_before_they_are_durable_and_after() {
             Place { offset: u64::MAX - 3, ..place },
             Place { segment: 9, ..place },
         ] {
-            let error = store.read(wrong).unwrap_err();
-            assert!(matches!(error, Error::NoRecord { .. }), "{error}");
+            for error in [store.read(wrong).err(), store.view(wrong).map(drop).err()] {
+                assert!(matches!(error, Some(Error::NoRecord { .. })), "{error:?}");
+            }
         }
     }
 }
@@ -478,15 +483,24 @@ fn sealed_segments_are_read_through_maps_and_damage_is_seen_there() {
     let at = usize::try_from(place.offset).unwrap() + 70;
     bytes[at] ^= 1;
     std::fs::write(&path, &bytes).unwrap();
-    match store.read(place).unwrap_err() {
-        Error::Corrupt { segment: 0, offset, what: crate::Damage::Hash } => {
-            assert!(offset < place.offset);
+    for error in [store.read(place).err(), store.view(place).map(drop).err()] {
+        match error {
+            Some(Error::Corrupt { segment: 0, offset, what: crate::Damage::Hash }) => {
+                assert!(offset < place.offset);
+            }
+            other => panic!("{other:?}"),
         }
-        other => panic!("{other}"),
     }
     bytes[at] ^= 1;
     std::fs::write(&path, &bytes).unwrap();
     check(&store, &model);
+    // Not in the first place either: what is not this record's place is no record.
+    let inside = Place { offset: place.offset + 8, ..place };
+    assert!(matches!(store.view(inside).map(drop), Err(Error::NoRecord { .. })));
+    // A view outlives the store.
+    let view = store.view(place).unwrap();
+    store.close().unwrap();
+    assert_eq!(&*view, body(1, 3000));
 }
 
 #[test]

@@ -54,7 +54,7 @@ pub(super) fn plan(settings: &Settings, size: Size, rounds: Rounds) -> Plan {
 
 fn open(data: &Path, seed: u64, size: Size, rounds: Rounds) -> Result<Group, Failure> {
     let written = Rc::new(Written::new(data, seed, size)?);
-    let contenders = [Way::Pread, Way::PreadHash, Way::Places, Way::Records];
+    let contenders = [Way::Pread, Way::PreadHash, Way::Places, Way::Records, Way::Sum, Way::Views];
     let contenders = contenders
         .into_iter()
         .map(|way| Box::new(Reading { written: Rc::clone(&written), way }) as Box<dyn Contender>)
@@ -70,6 +70,8 @@ struct Written {
     /// Those segments' files.
     files: Vec<File>,
     body: Vec<u8>,
+    /// As many bytes as all records have.
+    memory: Vec<u8>,
     _folder: TempDir,
 }
 
@@ -100,7 +102,8 @@ impl Written {
         if files.is_empty() {
             return Err(Failure::Wrong("no segment was sealed".to_owned()));
         }
-        Ok(Self { store, places, files, body, _folder: folder })
+        let memory = body.repeat(places.len());
+        Ok(Self { store, places, files, body, memory, _folder: folder })
     }
 }
 
@@ -126,6 +129,10 @@ enum Way {
     Places,
     /// All in order; every group's hash is checked every time.
     Records,
+    /// As many bytes of anonymous memory added up: what memory gives.
+    Sum,
+    /// Record by record through the map, added up where they lie.
+    Views,
 }
 
 struct Reading {
@@ -151,6 +158,24 @@ impl Reading {
                 let read = |place: &Place| written.store.read(*place);
                 sum(written.places.iter().map(read), check, &written.body)
             }
+            Way::Sum => {
+                let pieces = written.memory.chunks(BODY_BYTES);
+                let sums: u64 = pieces.map(words_sum).fold(0, u64::wrapping_add);
+                std::hint::black_box(sums);
+                Ok((u64::try_from(written.memory.len()).expect("64 bits"), true))
+            }
+            Way::Views => {
+                let (mut total, mut sums, mut equal) = (0, 0_u64, true);
+                for place in &written.places {
+                    let view = written.store.view(*place);
+                    let view = view.map_err(|error| Failure::machine("view a record", error))?;
+                    sums = sums.wrapping_add(words_sum(&view));
+                    equal &= !check || *view == *written.body;
+                    total += u64::from(place.bytes);
+                }
+                std::hint::black_box(sums);
+                Ok((total, equal))
+            }
             Way::Records => {
                 let count = written.places.len();
                 let records = written.store.records().take(count);
@@ -159,6 +184,12 @@ impl Reading {
             }
         }
     }
+}
+
+/// The sum of all whole words: every byte is looked at, and little else is done.
+fn words_sum(bytes: &[u8]) -> u64 {
+    let (words, _) = bytes.as_chunks::<8>();
+    words.iter().fold(0, |sum, word| sum.wrapping_add(u64::from_le_bytes(*word)))
 }
 
 /// Reads files from begin to end in pieces of a record's size.
@@ -204,6 +235,8 @@ impl Contender for Reading {
             Way::PreadHash => "naive::pread_hash",
             Way::Places => "storage::read",
             Way::Records => "storage::records",
+            Way::Sum => "memory::sum",
+            Way::Views => "storage::view",
         })
     }
 
