@@ -12,6 +12,8 @@ use crate::segment::map::Map;
 
 /// The unit that a power cut keeps or loses whole.
 const SECTOR_BYTES: usize = 512;
+/// How far off a misdirected write lands.
+const MISDIRECTED_BYTES: u64 = 16 << 10;
 
 /// A simulated machine's disk; clones share the machine.
 ///
@@ -35,6 +37,10 @@ pub enum Fault {
     Error(i32),
     /// A write takes only its first half; other calls fail.
     Short,
+    /// A write is reported done and reaches nothing; other calls work.
+    Lost,
+    /// A write is reported done and lands 16 KiB further on, or further back; other calls work.
+    Misdirected,
     /// The power fails during the call; sectors that were not synced survive at random.
     PowerCut,
 }
@@ -159,15 +165,24 @@ impl Simulated {
         let take = match fault {
             Some(Fault::Error(code)) => return Err(io::Error::from_raw_os_error(code)),
             Some(Fault::Short) => size / 2,
-            Some(Fault::PowerCut) | None => size,
+            Some(Fault::Lost) => 0,
+            Some(Fault::Misdirected | Fault::PowerCut) | None => size,
         };
         let medium = machine.segments.get_mut(&write.segment).ok_or(io::ErrorKind::NotFound)?;
-        assert!(write.offset + size as u64 <= medium.bytes, "segments do not grow");
-        medium.write(write.offset, &write.bytes[..take]);
+        let end = write.offset + size as u64;
+        assert!(end <= medium.bytes, "segments do not grow");
+        let offset = match fault {
+            Some(Fault::Misdirected) if end + MISDIRECTED_BYTES <= medium.bytes => {
+                write.offset + MISDIRECTED_BYTES
+            }
+            Some(Fault::Misdirected) => write.offset.saturating_sub(MISDIRECTED_BYTES),
+            _ => write.offset,
+        };
+        medium.write(offset, &write.bytes[..take]);
         match fault {
             Some(Fault::PowerCut) => Err(machine.cut()),
             Some(Fault::Short) => Err(short_write(take, size)),
-            Some(Fault::Error(_)) | None => Ok(()),
+            Some(Fault::Error(_) | Fault::Lost | Fault::Misdirected) | None => Ok(()),
         }
     }
 
@@ -179,7 +194,7 @@ impl Simulated {
         }
         let medium = machine.segments.get_mut(&segment).ok_or(io::ErrorKind::NotFound)?;
         match fault {
-            None => {
+            None | Some(Fault::Lost | Fault::Misdirected) => {
                 medium.sync();
                 Ok(())
             }
@@ -241,7 +256,7 @@ impl Disk for Simulated {
         match fault {
             Some(Fault::Error(code)) => return Err(io::Error::from_raw_os_error(code)),
             Some(Fault::Short) => return Err(io::ErrorKind::Interrupted.into()),
-            Some(Fault::PowerCut) | None => {}
+            Some(Fault::PowerCut | Fault::Lost | Fault::Misdirected) | None => {}
         }
         let exists = machine.segments.get(&segment).is_some_and(|medium| medium.bytes == bytes);
         let others = machine.segments.iter().filter(|(number, _)| **number != segment);
@@ -250,11 +265,12 @@ impl Disk for Simulated {
             return Err(io::ErrorKind::StorageFull.into());
         }
         // A power cut leaves the segment whole or absent, never between.
-        let reached = fault.is_none() || machine.draw().is_multiple_of(2);
+        let is_cut = fault == Some(Fault::PowerCut);
+        let reached = !is_cut || machine.draw().is_multiple_of(2);
         if !exists && reached {
             machine.segments.insert(segment, Medium { bytes, ..Medium::default() });
         }
-        if fault.is_some() { Err(machine.cut()) } else { Ok(()) }
+        if is_cut { Err(machine.cut()) } else { Ok(()) }
     }
 
     fn prepare(&mut self, _segment: u64, _bytes: u64) {}

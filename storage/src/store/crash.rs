@@ -1,4 +1,7 @@
-//! Power cuts at every call in turn, and in the recovery from them; kills of a real process.
+//! Power cuts, errors and lies of the disk at every call in turn, and cuts in the recovery from them;
+//! kills of a real process.
+//!
+//! `ALTHING_CUTS=10000` makes as many power cuts, `ALTHING_ROUNDS=200` as many kills.
 
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -33,6 +36,11 @@ fn work(store: &Store, model: &[crate::Record]) -> u64 {
     let acknowledged = *acknowledged.lock().unwrap();
     assert!(store.durable() >= acknowledged);
     acknowledged
+}
+
+/// A number from the environment.
+fn asked(name: &str, usual: u64) -> u64 {
+    std::env::var(name).map_or(usual, |text| text.parse().expect("a number"))
 }
 
 fn model() -> Vec<crate::Record> {
@@ -71,7 +79,8 @@ fn a_power_cut_at_every_call_loses_nothing_acknowledged() {
     let calls = whole.calls();
     assert!(calls > 60);
     let (mut points, mut cuts, mut kept) = (0, 0, 0);
-    for seed in 0..12 {
+    let seeds = asked("ALTHING_CUTS", 12 * calls).div_ceil(calls);
+    for seed in 0..seeds {
         for call in 0..calls {
             let disk = Simulated::new(seed * 1000 + call);
             disk.fail_at(call, Fault::PowerCut);
@@ -103,6 +112,79 @@ fn a_power_cut_at_every_call_loses_nothing_acknowledged() {
     }
     // Otherwise the workload or the simulation is too tame to show anything.
     assert!(points > 700 && cuts > points / 10 && kept > points / 20, "{points} {cuts} {kept}");
+}
+
+#[test]
+fn an_error_at_every_call_is_never_acknowledged() {
+    let model = model();
+    let whole = Simulated::new(0);
+    let (store, _) = Store::open_inline(Box::new(whole.clone()), &small()).unwrap();
+    work(&store, &model);
+    drop(store);
+    // EIO, ENOSPC, ECANCELED, EAGAIN, EINTR.
+    let errors = [5, 28, 125, 11, 4].map(Fault::Error);
+    let mut failed = 0;
+    for fault in errors.into_iter().chain([Fault::Short]) {
+        for call in 0..whole.calls() {
+            let disk = Simulated::new(call);
+            disk.fail_at(call, fault);
+            let acknowledged = match Store::open_inline(Box::new(disk.clone()), &small()) {
+                Ok((store, _)) => {
+                    let acknowledged = work(&store, &model);
+                    failed += u64::from(store.append(Vec::new(), None).is_err());
+                    acknowledged
+                }
+                Err(Error::Poisoned { .. }) => 0,
+                Err(other) => panic!("{call}: {other}"),
+            };
+            // The process ends and comes back; then the power fails too.
+            let disk = disk.restart();
+            let (store, recovery) = reopen(&disk, &model).expect("the fault has struck");
+            assert!(recovery.records >= acknowledged, "{fault:?} {call}");
+            drop(store);
+            let (_, after) = reopen(&disk.crash(), &model).unwrap();
+            assert_eq!(after.records, recovery.records, "{fault:?} {call}");
+        }
+    }
+    assert!(failed > 5 * whole.calls(), "{failed}");
+}
+
+#[test]
+fn a_disk_that_lies_is_found_out_and_no_wrong_record_is_shown() {
+    let model = model();
+    let whole = Simulated::new(0);
+    let (store, _) = Store::open_inline(Box::new(whole.clone()), &small()).unwrap();
+    work(&store, &model);
+    drop(store);
+    let (mut named, mut cut) = (0, 0);
+    for fault in [Fault::Lost, Fault::Misdirected] {
+        for call in 0..whole.calls() {
+            let disk = Simulated::new(call);
+            disk.fail_at(call, fault);
+            let opened = Store::open_inline(Box::new(disk.clone()), &small());
+            work(&opened.expect("nobody has noticed").0, &model);
+            match Store::open_inline(Box::new(disk.crash()), &small()) {
+                // Damage in the newest segment.
+                Err(Error::Corrupt { .. }) => named += 1,
+                Err(other) => panic!("{fault:?} {call}: {other}"),
+                Ok((store, recovery)) => {
+                    cut += u64::from(recovery.cut.is_some());
+                    // In a sealed segment it is found when the record is read.
+                    for (found, record) in store.records().zip(&model) {
+                        match found {
+                            Ok((_, header, body)) => {
+                                assert_eq!((header, body), plain(record), "{fault:?} {call}");
+                            }
+                            Err(Error::Corrupt { .. }) => named += 1,
+                            Err(other) => panic!("{fault:?} {call}: {other}"),
+                        }
+                    }
+                }
+            }
+        }
+    }
+    // What is left are calls that wrote nothing, and the very last writes.
+    assert!(named > whole.calls() * 3 / 4 && cut < 12, "{named} named, {cut} cut");
 }
 
 #[test]
@@ -171,14 +253,14 @@ fn kill_child() {
 fn a_killed_process_loses_nothing_acknowledged() {
     let directory = tempfile::tempdir().unwrap();
     let mut last = 0;
-    for round in 0..8 {
+    for round in 0..asked("ALTHING_ROUNDS", 8) {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "store::crash::kill_child", "--nocapture"])
             .env("STORAGE_KILL_CHILD", directory.path())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        std::thread::sleep(Duration::from_millis(60 + round * 25));
+        std::thread::sleep(Duration::from_millis(60 + round % 8 * 25));
         child.kill().unwrap();
         let output = child.wait_with_output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
