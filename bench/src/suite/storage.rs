@@ -12,6 +12,7 @@ mod append;
 mod bandwidth;
 mod naive;
 mod read;
+mod reopen;
 
 use std::path::Path;
 
@@ -20,9 +21,9 @@ use storage::Backend;
 use super::{Plan, Rounds, Settings, Suite};
 
 /// Most bytes that a full run writes, zeros included.
-const FULL_BYTES_MAX: u64 = 24 << 30;
+const FULL_BYTES_MAX: u64 = 44 << 30;
 /// Most bytes that a quick run writes, zeros included.
-const QUICK_BYTES_MAX: u64 = 8 << 30;
+const QUICK_BYTES_MAX: u64 = 12 << 30;
 /// More than that for file systems' own needs.
 const FREE_BYTES_MIN: u64 = 512 << 20;
 
@@ -48,7 +49,8 @@ impl Suite for Storage {
         let reads = read::size(settings.scale);
         let bytes = appends.iter().map(|size| size.bytes_written(rounds)).sum::<u64>()
             + reads.bytes_written()
-            + bandwidth::bytes_written(settings);
+            + bandwidth::bytes_written(settings)
+            + reopen::bytes_written(settings.scale);
         let bytes_max = settings.scale.pick(FULL_BYTES_MAX, QUICK_BYTES_MAX, QUICK_BYTES_MAX);
         if bytes > bytes_max && settings.rounds.is_none() {
             return Err(format!("would write {bytes} bytes, more than its limit of {bytes_max}"));
@@ -58,6 +60,7 @@ impl Suite for Storage {
             appends.into_iter().map(|size| append::plan(settings, size, rounds)).collect();
         plans.push(read::plan(settings, reads, rounds));
         plans.extend(bandwidth::plans(settings));
+        plans.push(reopen::plan(settings, rounds));
         Ok(plans)
     }
 }

@@ -17,12 +17,13 @@ fn settings(data: &Path, scale: Scale) -> Settings {
 fn every_contender_is_right_measures_and_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let plans = Storage.plan(&settings(folder.path(), Scale::Smoke)).unwrap();
-    assert_eq!(plans.len(), 6);
+    assert_eq!(plans.len(), 7);
     for plan in plans {
         let group = (plan.open)().unwrap();
         let skips_fio = group.skipped.iter().any(|(label, _)| label.operation == "fio::write");
         let baseline = group.contenders[0].label().operation;
-        assert!(skips_fio || baseline.starts_with("naive::") || baseline == "fio::write");
+        let named = ["naive::", "fio::write", "storage::open"];
+        assert!(skips_fio || named.iter().any(|name| baseline.starts_with(name)), "{baseline}");
         for mut contender in group.contenders {
             let name = contender.label().operation;
             contender.check().unwrap_or_else(|failure| panic!("{name}: {failure}"));
@@ -61,8 +62,10 @@ fn runs_stay_within_the_bytes_that_are_promised() {
         let settings = settings(folder.path(), scale);
         let rounds = rounds(&settings);
         let appends: u64 = append::sizes(scale).iter().map(|size| size.bytes_written(rounds)).sum();
-        let bytes =
-            appends + read::size(scale).bytes_written() + bandwidth::bytes_written(&settings);
+        let bytes = appends
+            + read::size(scale).bytes_written()
+            + bandwidth::bytes_written(&settings)
+            + reopen::bytes_written(scale);
         assert!(bytes <= bytes_max, "{scale:?}: {bytes} of {bytes_max}");
         assert!(bytes >= bytes_max / 2, "{scale:?}: the limit is used, {bytes} of {bytes_max}");
     }
