@@ -21,9 +21,9 @@ use storage::Backend;
 use super::{Plan, Rounds, Settings, Suite};
 
 /// Most bytes that a full run writes, zeros included.
-const FULL_BYTES_MAX: u64 = 44 << 30;
+const FULL_BYTES_MAX: u64 = 50 << 30;
 /// Most bytes that a quick run writes, zeros included.
-const QUICK_BYTES_MAX: u64 = 12 << 30;
+const QUICK_BYTES_MAX: u64 = 14 << 30;
 /// More than that for file systems' own needs.
 const FREE_BYTES_MIN: u64 = 512 << 20;
 
@@ -60,7 +60,7 @@ impl Suite for Storage {
             appends.into_iter().map(|size| append::plan(settings, size, rounds)).collect();
         plans.push(read::plan(settings, reads, rounds));
         plans.extend(bandwidth::plans(settings));
-        plans.push(reopen::plan(settings, rounds));
+        plans.extend(reopen::plans(settings, rounds));
         Ok(plans)
     }
 }

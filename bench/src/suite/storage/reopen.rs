@@ -3,6 +3,7 @@
 //! The store is written once, in batches as a validator's lanes carry them. What opening reads is in
 //! the page cache, as after a restart of the process alone.
 
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -22,34 +23,48 @@ const KIND: u8 = 1;
 const TIME: [Metric; 1] = [Metric { name: "time_ms", unit: "ms", better: Better::Lower }];
 const BANDWIDTH: [Metric; 1] = [Metric { name: "bandwidth", unit: "MB/s", better: Better::Higher }];
 
-fn store_bytes(scale: Scale) -> u64 {
-    scale.pick(10 << 30, 1 << 30, 4 << 20)
+/// What is done, and to a store of how many bytes.
+fn cases(scale: Scale) -> [(&'static [Way], u64); 2] {
+    [
+        (&[Way::Closed, Way::Killed], scale.pick(10 << 30, 1 << 30, 4 << 20)),
+        (&[Way::Verify], scale.pick(2 << 30, 512 << 20, 4 << 20)),
+    ]
 }
 
-/// Bytes of a run, zeros included.
+/// Bytes of a run, zeros and spare segments included.
 pub(super) fn bytes_written(scale: Scale) -> u64 {
-    2 * store_bytes(scale) + (1 << 30)
+    cases(scale).iter().map(|(_, bytes)| 2 * bytes + (1 << 30)).sum()
 }
 
 /// Plans the groups.
-pub(super) fn plan(settings: &Settings, rounds: Rounds) -> Plan {
-    let (data, seed, scale) = (settings.data.clone(), settings.seed, settings.scale);
-    let parameters = vec![("store", format!("{}MiB", store_bytes(scale) >> 20))];
-    Plan { parameters, open: Box::new(move || open(&data, seed, scale, rounds)) }
+pub(super) fn plans(settings: &Settings, rounds: Rounds) -> Vec<Plan> {
+    let plan = |(ways, bytes): (&'static [Way], u64)| {
+        let (data, seed, scale) = (settings.data.clone(), settings.seed, settings.scale);
+        let parameters = vec![("store", format!("{}MiB", bytes >> 20))];
+        let open = move || open(&data, seed, scale, rounds, (ways, bytes));
+        Plan { parameters, open: Box::new(open) }
+    };
+    cases(settings.scale).into_iter().map(plan).collect()
 }
 
-fn open(data: &std::path::Path, seed: u64, scale: Scale, rounds: Rounds) -> Result<Group, Failure> {
+fn open(
+    data: &Path,
+    seed: u64,
+    scale: Scale,
+    rounds: Rounds,
+    (ways, bytes): (&'static [Way], u64),
+) -> Result<Group, Failure> {
     let folder =
         tempfile::tempdir_in(data).map_err(|error| Failure::machine("make a folder", error))?;
     let segment_bytes = scale.pick(storage::SEGMENT_BYTES, storage::SEGMENT_BYTES, 2 << 20);
     let options = Options { segment_bytes, ..Options::new([0xbe; 32]) };
     let written = Rc::new(Written { folder, options, body: random_bytes(seed, 9, BODY_BYTES) });
-    let records = written.write(store_bytes(scale))?;
-    let contenders = [Way::Closed, Way::Killed, Way::Verify]
-        .into_iter()
+    let records = written.write(bytes)?;
+    let contenders = ways
+        .iter()
         .map(|way| {
             let written = Rc::clone(&written);
-            Box::new(Reopen { written, records, way }) as Box<dyn Contender>
+            Box::new(Reopen { written, records, way: *way }) as Box<dyn Contender>
         })
         .collect();
     Ok(Group { rounds, contenders, skipped: Vec::new() })
