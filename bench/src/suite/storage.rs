@@ -13,6 +13,8 @@ mod bandwidth;
 mod naive;
 mod read;
 mod reopen;
+#[cfg(feature = "rivals")]
+mod rivals;
 
 use std::path::Path;
 
@@ -21,9 +23,9 @@ use storage::Backend;
 use super::{Plan, Rounds, Settings, Suite};
 
 /// Most bytes that a full run writes, zeros included.
-const FULL_BYTES_MAX: u64 = 50 << 30;
+const FULL_BYTES_MAX: u64 = 64 << 30;
 /// Most bytes that a quick run writes, zeros included.
-const QUICK_BYTES_MAX: u64 = 14 << 30;
+const QUICK_BYTES_MAX: u64 = 20 << 30;
 /// More than that for file systems' own needs.
 const FREE_BYTES_MIN: u64 = 512 << 20;
 
@@ -47,15 +49,19 @@ impl Suite for Storage {
         let rounds = rounds(settings);
         let appends = append::sizes(settings.scale);
         let reads = read::size(settings.scale);
-        let bytes = appends.iter().map(|size| size.bytes_written(rounds)).sum::<u64>()
-            + reads.bytes_written()
-            + bandwidth::bytes_written(settings)
-            + reopen::bytes_written(settings.scale);
+        let parts = [
+            appends.iter().map(|size| size.bytes_written(rounds)).sum::<u64>(),
+            reads.bytes_written(),
+            bandwidth::bytes_written(settings),
+            reopen::bytes_written(settings.scale),
+        ];
+        let bytes: u64 = parts.iter().sum();
         let bytes_max = settings.scale.pick(FULL_BYTES_MAX, QUICK_BYTES_MAX, QUICK_BYTES_MAX);
         if bytes > bytes_max && settings.rounds.is_none() {
             return Err(format!("would write {bytes} bytes, more than its limit of {bytes_max}"));
         }
-        has_room(&settings.data, bytes)?;
+        // Each part's files go before the next one's come.
+        has_room(&settings.data, parts.into_iter().max().unwrap_or(0))?;
         let mut plans: Vec<_> =
             appends.into_iter().map(|size| append::plan(settings, size, rounds)).collect();
         plans.push(read::plan(settings, reads, rounds));

@@ -75,8 +75,8 @@ fn rounds(settings: &Settings) -> Rounds {
 pub(super) fn bytes_written(settings: &Settings) -> u64 {
     let (scale, rounds) = (settings.scale, rounds(settings));
     let rows = |case: &Case| {
-        // Ours are written as zeros first.
-        case.fio.len() as u64 + 3 * case.depths.len() as u64
+        // Ours are written as zeros first; of the rivals one writes everything several times.
+        6 + case.fio.len() as u64 + 3 * case.depths.len() as u64
     };
     let rows: u64 = CASES.iter().map(rows).sum();
     rows * round_bytes(scale) * (u64::from(rounds.max) + 2)
@@ -93,7 +93,44 @@ pub(super) fn plans(settings: &Settings) -> Vec<Plan> {
         ];
         Plan { parameters, open: Box::new(move || open(&data, seed, scale, case, rounds)) }
     };
-    CASES.iter().map(plan).collect()
+    let plans = CASES.iter().map(plan);
+    #[cfg(feature = "rivals")]
+    let plans = plans.chain(CASES.iter().map(|case| rivals_plan(settings, case, rounds)));
+    plans.collect()
+}
+
+/// Other stores, in a group of their own: what some of them do in the background would slow whoever
+/// comes next.
+#[cfg(feature = "rivals")]
+fn rivals_plan(settings: &Settings, case: &'static Case, rounds: Rounds) -> Plan {
+    let (data, seed, scale) = (settings.data.clone(), settings.seed, settings.scale);
+    let parameters = vec![("append", size_name(case.bytes)), ("stores", "all".to_owned())];
+    let open = move || {
+        let (size, body) = one_at_a_time(seed, scale, case);
+        let mut contenders = super::rivals::all(&data, size, &body)?;
+        let all = u64::from(size.groups) * (u64::from(rounds.max) + 1) + 1;
+        let ours = ("io_uring", Backend::IoUring);
+        let mut skipped = Vec::new();
+        match Stored::new(&data, size, all, 1, ours, &Body::from(body)) {
+            Ok(stored) => contenders.push(Box::new(stored)),
+            Err(Failure::Skipped(reason)) => {
+                skipped.push((super::append::label("io_uring", 1), reason));
+            }
+            Err(failure) => return Err(failure),
+        }
+        Ok(Group { rounds, contenders, skipped })
+    };
+    Plan { parameters, open: Box::new(open) }
+}
+
+/// A round of a quarter, since most of them are slow.
+#[cfg(feature = "rivals")]
+fn one_at_a_time(seed: u64, scale: Scale, case: &Case) -> (Size, Vec<u8>) {
+    let bytes = u64::try_from(case.bytes).expect("a usize has at most 64 bits");
+    let groups = (round_bytes(scale) / 4 / bytes).max(1);
+    let groups = u32::try_from(groups).expect("a round is small");
+    let size = Size { group_bytes: case.bytes, groups, depth: 1, portable_deep: false };
+    (size, random_bytes(seed, bytes, size.body_bytes()))
 }
 
 fn open(

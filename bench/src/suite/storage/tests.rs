@@ -17,12 +17,12 @@ fn settings(data: &Path, scale: Scale) -> Settings {
 fn every_contender_is_right_measures_and_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let plans = Storage.plan(&settings(folder.path(), Scale::Smoke)).unwrap();
-    assert_eq!(plans.len(), 8);
+    assert_eq!(plans.len(), if cfg!(feature = "rivals") { 10 } else { 8 });
     for plan in plans {
         let group = (plan.open)().unwrap();
         let skips_fio = group.skipped.iter().any(|(label, _)| label.operation == "fio::write");
         let baseline = group.contenders[0].label().operation;
-        let named = ["naive::", "fio::write", "storage::open", "storage::verify"];
+        let named = ["naive::", "fio::write", "storage::open", "storage::verify", "redb::"];
         assert!(skips_fio || named.iter().any(|name| baseline.starts_with(name)), "{baseline}");
         for mut contender in group.contenders {
             let name = contender.label().operation;
