@@ -121,7 +121,7 @@ fn a_wrong_value_is_named_with_what_it_must_be() {
         ),
         (
             "[storage]\nsegment_bytes = 100000000\n",
-            "line 2: storage.segment_bytes must be a multiple of 4096 from 8388608 to 4294963200, \
+            "line 2: storage.segment_bytes must be a multiple of 4096 from 2097152 to 4294963200, \
              found 100000000",
         ),
         ("data = 5\n", "line 1: data must be a path, found a number"),
