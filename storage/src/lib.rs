@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!  append ─▶ plan ─▶ group ─▶ hash, link ─▶ write ─▶ fdatasync ─▶ watermark ─▶ wait, callbacks
-//!  (any thread)  │   └───────────── the storage thread ─────────────────────────────┘
-//!                └▶ index ─▶ find, at_height ─▶ read: from memory until durable, by read from
-//!                   (memory)                         the newest segment, by map from sealed ones
+//!  (any thread)  │   └──── hash thread ──┘ └─────────── storage thread ────────────┘
+//!                └▶ index ─▶ find, at_height ─▶ read: from memory until durable, then a copy
+//!                   (memory)                    view: the same, or the map of a sealed segment
 //! ```
 //!
 //! # Promises

@@ -7,7 +7,7 @@ use crate::{
     held::{Held, SignedMessages},
     lane::Unverified,
 };
-use ledger::Digest;
+use ledger::{Digest, SignedItem};
 use sigverify::{Source, Verdict};
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
@@ -38,15 +38,14 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Judges the batches in `decoded`; the verdicts of each are at its range.
+    /// Judges the batches in `decoded`, each at its range of items; so are its verdicts.
     fn judge(
         &mut self,
         judge: &Judge,
-        messages: &SignedMessages,
+        items: &[SignedItem<'_>],
         decoded: &[Decoded],
         verdicts: &mut [Verdict],
     ) {
-        let items = messages.items();
         let sent: Vec<_> = decoded
             .iter()
             .filter_map(|batch| batch.held.as_ref().map(|(_, range)| (batch.from, range.clone())))
@@ -87,9 +86,10 @@ pub fn round(
     let clients = messages.len();
     let decoded: Vec<_> =
         unverified.into_iter().map(|batch| decode(batch, network, &mut messages)).collect();
-    let mut verdicts = judge.verify_from(&sources.clients, &messages.items()[..clients]);
-    verdicts.resize(messages.len(), Verdict::Invalid);
-    sources.judge(judge, &messages, &decoded, &mut verdicts);
+    let items = messages.items();
+    let mut verdicts = judge.verify_from(&sources.clients, &items[..clients]);
+    verdicts.resize(items.len(), Verdict::Invalid);
+    sources.judge(judge, &items, &decoded, &mut verdicts);
     let verdicts: Vec<bool> = verdicts.into_iter().map(Verdict::is_valid).collect();
     let valid = verdicts.iter().filter(|valid| **valid).count();
     let admitted = core.settle(now, candidates, &verdicts[..clients]);
