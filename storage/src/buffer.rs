@@ -38,6 +38,13 @@ impl Buffer {
         self.len = 0;
     }
 
+    /// So many bytes to be filled, whatever was there before.
+    pub(crate) fn filled(&mut self, bytes: usize) -> &mut [u8] {
+        self.len = 0;
+        self.pad(bytes);
+        &mut self.map.as_mut().expect("padded above")[..bytes]
+    }
+
     pub(crate) fn capacity(&self) -> usize {
         self.map.as_ref().map_or(0, |map| map.len())
     }

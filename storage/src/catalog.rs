@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::frame::Kind;
 use crate::index::Index;
-use crate::record::{Place, Record, RecordHeader};
+use crate::record::{Place, Record};
 use crate::segment::{Found, Segment};
 use crate::writer::Durable;
 
@@ -16,8 +16,9 @@ use crate::writer::Durable;
 #[derive(Default)]
 pub(crate) struct Catalog {
     pub(crate) index: Index,
-    /// Segment `n` at index `n`.
-    pub(crate) segments: Vec<Arc<Segment>>,
+    /// Without a gap; the first has this number where earlier ones were pruned.
+    pub(crate) segments: VecDeque<Arc<Segment>>,
+    pub(crate) first: u64,
     /// Records that are not durable yet, by (segment, offset): read from memory.
     pub(crate) pending: BTreeMap<(u64, u64), Arc<Record>>,
 }
@@ -36,15 +37,55 @@ pub(crate) enum Next {
 }
 
 impl Catalog {
+    /// Adds the next segment.
+    pub(crate) fn open(&mut self, segment: Arc<Segment>) {
+        let next = self.first + self.segments.len() as u64;
+        assert_eq!(segment.number(), next, "segments open in order");
+        self.segments.push_back(segment);
+    }
+
+    /// The segment of this number, if it is there.
+    pub(crate) fn segment(&self, number: u64) -> Option<&Arc<Segment>> {
+        let at = number.checked_sub(self.first)?;
+        self.segments.get(usize::try_from(at).ok()?)
+    }
+
+    /// The first durable group at or after a position, as segment, offset and bytes.
+    pub(crate) fn group_from(
+        &self,
+        (segment, offset): (u64, u64),
+    ) -> Option<(Arc<Segment>, u64, u64)> {
+        let (mut segment, mut offset) = (segment, offset);
+        if segment < self.first {
+            (segment, offset) = (self.first, 0);
+        }
+        while let Some(found) = self.segment(segment) {
+            if let Some((offset, bytes)) = found.group_from(offset) {
+                return Some((Arc::clone(found), offset, bytes));
+            }
+            (segment, offset) = (segment + 1, 0);
+        }
+        None
+    }
+
+    /// The number of the newest segment.
+    pub(crate) fn newest(&self) -> Option<u64> {
+        self.segments.back().map(|segment| segment.number())
+    }
+
+    /// The number of the first record that is still there.
+    pub(crate) fn first_record(&self) -> u64 {
+        self.segments.front().map_or(0, |segment| segment.opening().first_record)
+    }
+
     /// Turns a group that has become durable from memory to disk; `settled` takes its records.
     pub(crate) fn publish(&mut self, group: &Durable, settled: &mut Vec<Arc<Record>>) {
         if let Some(segment) = &group.opens {
-            assert_eq!(group.segment, self.segments.len() as u64, "segments open in order");
-            self.segments.push(Arc::clone(segment));
+            self.open(Arc::clone(segment));
         }
-        let segment = self.segments.last().expect("a segment opens before its groups");
+        let segment = self.segments.back().expect("a segment opens before its groups");
         assert_eq!(segment.number(), group.segment, "groups go to the newest segment");
-        segment.push(group.offset, group.bytes);
+        segment.push(group.offset, group.bytes, Some(group.line));
         if group.kind == Kind::Seal {
             segment.seal();
         }
@@ -62,25 +103,18 @@ impl Catalog {
             return Ok(Located::Memory(Arc::clone(record)));
         }
         let Place { segment, offset, bytes } = place;
-        let found = usize::try_from(segment).ok().and_then(|at| self.segments.get(at));
-        match found {
+        match self.segment(segment) {
             Some(found) => Ok(Located::Disk(Arc::clone(found))),
             None => Err(Error::NoRecord { segment, offset, bytes }),
         }
     }
 
     /// The first group of records, or else all pending records, from a position on.
-    fn next(&self, (mut segment, mut offset): (u64, u64)) -> Next {
-        while let Some(found) = usize::try_from(segment).ok().and_then(|at| self.segments.get(at)) {
-            if let Some((offset, bytes)) = found.group_from(offset) {
-                return Next::Disk(Arc::clone(found), offset, bytes);
-            }
-            if (segment + 1) >= self.segments.len() as u64 {
-                break;
-            }
-            (segment, offset) = (segment + 1, 0);
+    fn next(&self, at: (u64, u64)) -> Next {
+        if let Some((segment, offset, bytes)) = self.group_from(at) {
+            return Next::Disk(segment, offset, bytes);
         }
-        let pending = self.pending.range((segment, offset)..);
+        let pending = self.pending.range(at..);
         let records: Vec<_> = pending
             .map(|(&(segment, offset), record)| {
                 let bytes = u32::try_from(record.body.size()).expect("segments are below 4 GiB");
@@ -151,15 +185,18 @@ impl Located {
 
 /// Walks all records in order, a group at a time.
 pub(crate) struct Walk {
-    left: u64,
+    /// Records up to this number are walked.
+    end: u64,
+    /// The number of the next one.
+    next: u64,
     at: (u64, u64),
     ready: VecDeque<Found>,
 }
 
 impl Walk {
-    /// Begins at the first record and ends after so many.
-    pub(crate) fn new(records: u64) -> Self {
-        Self { left: records, at: (0, 0), ready: VecDeque::new() }
+    /// Begins at the first record that is there and ends before the record of this number.
+    pub(crate) fn new(end: u64) -> Self {
+        Self { end, next: 0, at: (0, 0), ready: VecDeque::new() }
     }
 
     /// The next record, with a look into the catalog where one is needed.
@@ -167,12 +204,13 @@ impl Walk {
         &mut self,
         mut look: impl FnMut(&mut dyn FnMut(&Catalog)),
     ) -> Option<Result<Found, Error>> {
-        if self.left == 0 {
-            return None;
-        }
-        while self.ready.is_empty() {
+        while self.ready.is_empty() && self.next < self.end {
             let mut next = Next::End;
-            look(&mut |catalog| next = catalog.next(self.at));
+            look(&mut |catalog| {
+                // What was pruned meanwhile is passed over.
+                self.next = self.next.max(catalog.first_record());
+                next = catalog.next(self.at);
+            });
             match next {
                 Next::Memory(records) => {
                     let (last, _) = records.last().expect("pending records are not empty");
@@ -186,16 +224,18 @@ impl Walk {
                     match segment.records(offset, bytes) {
                         Ok(found) => self.ready.extend(found),
                         Err(error) => {
-                            self.left = 0;
+                            self.end = 0;
                             return Some(Err(error));
                         }
                     }
                 }
-                Next::End => unreachable!("records that were counted are in a segment or pending"),
+                Next::End => break,
             }
         }
-        self.left -= 1;
-        let found: (Place, RecordHeader, Vec<u8>) = self.ready.pop_front().expect("not empty");
-        Some(Ok(found))
+        if self.next >= self.end {
+            return None;
+        }
+        self.next += 1;
+        self.ready.pop_front().map(Ok)
     }
 }

@@ -66,6 +66,42 @@ pub trait Disk: Send {
 
     /// What ends a waiting [`complete`](Disk::complete) early.
     fn waker(&self) -> Waker;
+
+    /// What any thread may do to segments beside the newest one's writes.
+    fn files(&self) -> Arc<dyn Files>;
+}
+
+/// What any thread may do to segments while one thread writes to the newest.
+pub trait Files: Send + Sync {
+    /// Writes a durable group again where it was, and returns when it is durable.
+    fn rewrite(&self, segment: u64, offset: u64, bytes: &Buffer) -> io::Result<()>;
+
+    /// Fills a buffer from the medium, past any cache where that can be.
+    ///
+    /// Shape: whole pages.
+    fn probe(&self, segment: u64, offset: u64, bytes: u64, into: &mut Buffer) -> io::Result<()>;
+
+    /// The bytes that say where a pruned store begins; none in one that was never pruned.
+    fn anchor(&self) -> io::Result<Option<Vec<u8>>>;
+
+    /// Replaces those bytes, all or nothing, durably.
+    fn set_anchor(&self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Removes a segment that the store has no more; `unused` says that no map of it is left, so
+    /// that its file may become another segment's.
+    fn retire(&self, segment: u64, unused: bool) -> io::Result<()>;
+
+    /// Makes the folder of a snapshot, on the same file system.
+    ///
+    /// Errors: the machine's, [`io::ErrorKind::AlreadyExists`] when it holds a store,
+    /// [`io::ErrorKind::Unsupported`] on a disk without names.
+    fn begin_links(&self, directory: &Path) -> io::Result<()>;
+
+    /// Gives a segment a second name there.
+    fn link(&self, segment: u64, directory: &Path) -> io::Result<()>;
+
+    /// Ends a snapshot: the anchor's copy, and the folder's own sync.
+    fn finish_links(&self, directory: &Path) -> io::Result<()>;
 }
 
 /// Read access to one segment.

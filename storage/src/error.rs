@@ -61,6 +61,9 @@ pub enum Error {
         /// What is wrong there.
         what: Damage,
     },
+    /// The file that says where a pruned store begins is not what was written.
+    #[error("file FIRST: the beginning of the pruned store does not match its hash")]
+    Anchor,
     /// Bytes of an unfinished write follow the last group; opening the store cuts them.
     #[error("segment {segment:016x} offset {offset}: {bytes} bytes of an unfinished write")]
     TornTail {

@@ -31,6 +31,24 @@ impl Index {
         }
     }
 
+    /// Takes a record out, where it is the newest of its key and of its height.
+    pub(crate) fn remove(&mut self, header: &RecordHeader, place: Place) {
+        let key = (header.kind, header.key);
+        if self.keys.get(&key) == Some(&place) {
+            self.keys.remove(&key);
+        }
+        let height = (header.kind, header.height);
+        if self.heights.get(&height) == Some(&place) {
+            self.heights.remove(&height);
+        }
+    }
+
+    /// Takes every record of a segment out.
+    pub(crate) fn forget(&mut self, segment: u64) {
+        self.keys.retain(|_, place| place.segment != segment);
+        self.heights.retain(|_, place| place.segment != segment);
+    }
+
     pub(crate) fn find(&self, kind: u8, key: &[u8; 32]) -> Option<Place> {
         self.keys.get(&(kind, *key)).copied()
     }
@@ -67,6 +85,25 @@ mod tests {
         assert_eq!(index.find(2, &[9; 32]), None);
         assert_eq!(index.last_height(0), None);
         assert_eq!(index.last_height(3), None);
+    }
+
+    #[test]
+    fn what_is_taken_out_is_gone_unless_something_newer_stands_there() {
+        for forget in [false, true] {
+            let mut index = Index::default();
+            let header = |height| RecordHeader { kind: 1, height, key: [9; 32] };
+            index.insert(&header(5), place(8));
+            let newer = Place { segment: 2, ..place(8) };
+            index.insert(&header(6), newer);
+            if forget {
+                index.forget(1);
+            } else {
+                index.remove(&header(5), place(8));
+            }
+            assert_eq!((index.find(1, &[9; 32]), index.at_height(1, 5)), (Some(newer), None));
+            index.remove(&header(6), newer);
+            assert_eq!((index.find(1, &[9; 32]), index.last_height(1)), (None, None));
+        }
     }
 
     #[test]

@@ -103,6 +103,7 @@
 //! a height; a group takes 24 to 48; the newest segment's index takes 56 to 128 for each of its
 //! records and groups; everything else is bounded by [`Options::queue_bytes_max`] and the groups in
 //! flight.
+mod anchor;
 mod buffer;
 mod catalog;
 mod disk;
@@ -116,6 +117,7 @@ mod plan;
 mod reader;
 mod record;
 mod recover;
+mod repair;
 mod ring;
 mod segment;
 mod store;
@@ -125,7 +127,7 @@ mod writer;
 
 pub use buffer::Buffer;
 pub use catalog::View;
-pub use disk::{Completion, Disk, Fault, Simulated, Source, Waker, Write};
+pub use disk::{Completion, Disk, Fault, Files, Simulated, Source, Waker, Write};
 pub use error::{Damage, Error};
 pub use log::{Done, Stats};
 pub use options::{
@@ -136,4 +138,5 @@ pub use reader::{Reader, Verified, verify, verify_unlocked};
 pub use record::{Body, NO_HEIGHT, Place, Record, RecordHeader, Ticket};
 pub use recover::{Cut, Recovery};
 pub use segment::map::Map;
-pub use store::Store;
+pub use repair::{Damaged, DamagedRecord};
+pub use store::{Scrub, Store};

@@ -4,7 +4,7 @@
 //!  append ─▶ plan ─▶ hash thread: encode ─▶ channel ─▶ storage thread: submit, complete ─▶ publish
 //! ```
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
@@ -13,10 +13,10 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::catalog::Catalog;
-use crate::disk::Waker;
+use crate::disk::{Files, Waker};
 use crate::encoder::{Encoded, Encoder};
 use crate::error::Error;
-use crate::frame::record_bytes;
+use crate::frame::{Entry, record_bytes};
 use crate::options::{Choice, Options};
 use crate::plan::{Group, Plan};
 use crate::record::{Record, Ticket};
@@ -44,6 +44,10 @@ pub struct Stats {
     pub segments: u64,
     /// Bytes that are accepted but not yet durable.
     pub queued_bytes: u64,
+    /// Groups that were found damaged.
+    pub damaged_groups: u64,
+    /// Of these, those that were repaired.
+    pub repaired_groups: u64,
     /// Microseconds that laying a group out and hashing it took; empty in a simulation.
     pub encode_us: Histogram<u64>,
     /// Microseconds from there to its durability; empty in a simulation.
@@ -62,9 +66,23 @@ pub(crate) struct Log {
     waker: Waker,
     /// Whether the storage thread waits for the disk and would rather submit another group.
     wakeable: AtomicBool,
+    /// What any thread may do to segments.
+    pub(crate) files: Arc<dyn Files>,
+    /// Held by whoever changes segments that are durable.
+    pub(crate) upkeep: Mutex<()>,
+    damage: Mutex<Damages>,
     queue_bytes_max: u64,
     /// Groups that may be encoded but not yet durable.
     flying_max: usize,
+}
+
+/// What was found damaged.
+#[derive(Default)]
+struct Damages {
+    /// Groups that are not repaired, by segment and offset.
+    groups: BTreeSet<(u64, u64)>,
+    found: u64,
+    repaired: u64,
 }
 
 struct State {
@@ -116,8 +134,8 @@ impl Log {
     pub(crate) fn new(
         plan: Plan,
         catalog: Catalog,
-        choice: Choice,
-        waker: Waker,
+        (choice, waker): (Choice, Waker),
+        files: Arc<dyn Files>,
         options: &Options,
     ) -> Self {
         let histogram =
@@ -128,6 +146,8 @@ impl Log {
             bytes: 0,
             segments: 0,
             queued_bytes: 0,
+            damaged_groups: 0,
+            repaired_groups: 0,
             encode_us: histogram(),
             durable_us: histogram(),
         };
@@ -150,6 +170,9 @@ impl Log {
             choice,
             waker,
             wakeable: AtomicBool::new(false),
+            files,
+            upkeep: Mutex::new(()),
+            damage: Mutex::default(),
             queue_bytes_max: options.queue_bytes_max as u64,
             // One is encoded while the others are written.
             flying_max: options.groups_in_flight + 1,
@@ -224,8 +247,77 @@ impl Log {
     }
 
     pub(crate) fn stats(&self) -> Stats {
+        let (damaged_groups, repaired_groups) = {
+            let damage = self.damages();
+            (damage.found, damage.repaired)
+        };
         let state = self.lock();
-        Stats { queued_bytes: state.queued_bytes, ..state.stats.clone() }
+        let queued_bytes = state.queued_bytes;
+        Stats { queued_bytes, damaged_groups, repaired_groups, ..state.stats.clone() }
+    }
+
+    /// The groups that were found damaged and are not repaired.
+    pub(crate) fn damaged(&self) -> BTreeSet<(u64, u64)> {
+        self.damages().groups.clone()
+    }
+
+    pub(crate) fn note_damage(&self, segment: u64, offset: u64) {
+        let mut damage = self.damages();
+        if damage.groups.insert((segment, offset)) {
+            damage.found += 1;
+        }
+    }
+
+    /// A group was put back.
+    pub(crate) fn mended(&self, segment: u64, offset: u64) {
+        let mut damage = self.damages();
+        if damage.groups.remove(&(segment, offset)) {
+            damage.repaired += 1;
+        }
+    }
+
+    /// A segment is gone, and its damage with it.
+    pub(crate) fn forget_damage(&self, segment: u64) {
+        self.damages().groups.retain(|(other, _)| *other != segment);
+    }
+
+    fn damages(&self) -> MutexGuard<'_, Damages> {
+        self.damage.lock().expect("no holder of the damages panics")
+    }
+
+    /// The records so far of the newest segment, if it is this one.
+    pub(crate) fn newest_entries(&self, segment: u64) -> Vec<Entry> {
+        self.lock().plan.entries(segment).to_vec()
+    }
+
+    /// Ends the newest segment, unless nothing is in it.
+    pub(crate) fn seal(&self) -> Result<(), Error> {
+        let mut state = self.lock();
+        state.refuse()?;
+        state.plan.seal_early();
+        drop(state);
+        self.work.notify_one();
+        Ok(())
+    }
+
+    /// Waits until the segment that is being filled is durable from its beginning: all before it are
+    /// sealed.
+    pub(crate) fn wait_sealed(&self) -> Result<(), Error> {
+        let mut state = self.lock();
+        let newest = state.plan.segment();
+        loop {
+            let durable = self.catalog.read().expect("no holder of the catalog panics").newest();
+            if durable.is_some_and(|durable| durable >= newest) {
+                return Ok(());
+            }
+            if let Some(poison) = &state.poison {
+                return Err(poison.error());
+            }
+            if state.phase == Phase::Ended {
+                return Err(Error::Closed { records: state.durable });
+            }
+            state = self.progress.wait(state).expect("no holder of the state panics");
+        }
     }
 
     /// The failure that stopped the writer, if there was one.

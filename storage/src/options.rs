@@ -13,6 +13,8 @@ pub const SEGMENT_BYTES_MIN: u64 = 8 * ALIGN;
 pub const GROUP_BYTES_MAX: usize = 1 << 20;
 /// Four to eight groups of 1 MiB in flight gave the device's best rate; fewer answer sooner.
 pub const GROUPS_IN_FLIGHT: usize = 8;
+/// More gave nothing on any device that was measured.
+pub(crate) const GROUPS_IN_FLIGHT_MAX: usize = 1024;
 /// 64 MiB: above what may be in flight, so that the disk never waits for a caller.
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;
 
@@ -61,7 +63,7 @@ impl Options {
         if self.group_bytes_max == 0 {
             return wrong("group_bytes_max", "must be at least 1");
         }
-        if self.groups_in_flight == 0 || self.groups_in_flight > 1024 {
+        if self.groups_in_flight == 0 || self.groups_in_flight > GROUPS_IN_FLIGHT_MAX {
             return wrong("groups_in_flight", "must be 1 to 1024");
         }
         if self.queue_bytes_max == 0 {

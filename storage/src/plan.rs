@@ -124,6 +124,24 @@ impl Plan {
         self.closed = true;
     }
 
+    /// The records so far of the segment that is being filled, if it is this one.
+    pub(crate) fn entries(&self, segment: u64) -> &[Entry] {
+        if segment == self.segment { &self.entries } else { &[] }
+    }
+
+    /// Ends the segment before it is full, unless nothing is in it.
+    pub(crate) fn seal_early(&mut self) {
+        self.finish();
+        if self.groups_count > 1 {
+            self.seal();
+        }
+    }
+
+    /// The number of the segment that is being filled.
+    pub(crate) fn segment(&self) -> u64 {
+        self.segment
+    }
+
     /// The next group to write: its kind and payload, and whether it still takes records.
     pub(crate) fn next(&self) -> Option<(Kind, u64, bool)> {
         let group = self.groups.front()?;

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::anchor::Anchor;
 use crate::catalog::{Catalog, View, Walk};
 use crate::disk::Source;
 use crate::disk::folder::{self, LOCK};
@@ -39,7 +40,13 @@ impl Reader {
             action: "list",
             source: Arc::new(source),
         })?;
-        let scanned = recover::scan(&segments, network, depth, |segment| {
+        let anchor = folder::anchor(directory).map_err(|source| Error::Folder {
+            path: directory.to_owned(),
+            action: "read the file FIRST of",
+            source: Arc::new(source),
+        })?;
+        let anchor = Anchor::decode(anchor.as_deref())?;
+        let scanned = recover::scan(&segments, &anchor, network, depth, |segment| {
             let source: Arc<dyn Source> = Arc::new(folder::open_source(directory, segment)?);
             Ok(source)
         })?;
@@ -102,7 +109,7 @@ pub struct Verified {
     pub segments: u64,
     /// Groups, those without records included.
     pub groups: u64,
-    /// Records.
+    /// Records that are there.
     pub records: u64,
     /// Bytes in groups; all others were found to be zero.
     pub bytes: u64,
@@ -141,12 +148,15 @@ pub fn verify(directory: &Path, network: Option<[u8; 32]>) -> Result<Verified, E
 /// Errors: those of [`verify`], less [`Error::Locked`].
 pub fn verify_unlocked(directory: &Path, network: Option<[u8; 32]>) -> Result<Verified, Error> {
     let reader = Reader::open_to(Depth::All, directory, network)?;
-    let Recovery { records, bytes, groups, segments, cut, clean } = reader.recovery;
+    let Recovery { records, bytes, groups, segments, cut, clean, .. } = reader.recovery;
     match cut {
         Some(cut) => {
             Err(Error::TornTail { segment: cut.segment, offset: cut.offset, bytes: cut.bytes })
         }
-        None => Ok(Verified { segments, groups, records, bytes, clean }),
+        None => {
+            let records = records - reader.catalog.first_record();
+            Ok(Verified { segments, groups, records, bytes, clean })
+        }
     }
 }
 

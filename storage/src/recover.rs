@@ -4,16 +4,18 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::anchor::Anchor;
+use crate::buffer::Buffer;
 use crate::catalog::Catalog;
 use crate::disk::{Disk, Source, Write};
 use crate::error::{Damage, Error};
 use crate::frame::{self, ALIGN, Entry, HEADER_BYTES, Header, Kind, Line, Records, index};
-use crate::segment::Segment;
+use crate::segment::{Opening, Segment};
 
 /// What opening a store found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
-    /// The records that are there.
+    /// The records since the store's beginning, those that were pruned counted.
     pub records: u64,
     /// The bytes of all groups that are there, padding included.
     pub bytes: u64,
@@ -26,6 +28,8 @@ pub struct Recovery {
     pub cut: Option<Cut>,
     /// Whether the store was closed in good order, or is new.
     pub clean: bool,
+    /// Damaged openings and seals that were put back from what lies around them.
+    pub mended: u64,
 }
 
 /// An unfinished write at the end of a store: bytes that were never acknowledged.
@@ -79,23 +83,30 @@ pub(crate) enum Depth {
 
 /// Reads and checks a store, and changes nothing.
 ///
-/// Shape: `segments` as (number, bytes), ascending.
+/// Shape: `segments` as (number, bytes), ascending; those below the anchor are passed over.
 /// Errors: damage with its place; another network; the machine's.
 pub(crate) fn scan(
     segments: &[(u64, u64)],
+    anchor: &Anchor,
     network: Option<[u8; 32]>,
     depth: Depth,
     mut open: impl FnMut(u64) -> io::Result<Arc<dyn Source>>,
 ) -> Result<Scanned, Error> {
     let mut scan = Scan {
         network,
-        catalog: Catalog::default(),
-        recovery: Recovery { clean: true, ..Recovery::default() },
-        end: End::default(),
+        catalog: Catalog { first: anchor.segment, ..Catalog::default() },
+        recovery: Recovery { clean: true, records: anchor.first_record, ..Recovery::default() },
+        end: End {
+            segment: anchor.segment,
+            previous: anchor.previous,
+            seal: anchor.link,
+            ..End::default()
+        },
         broken_off: None,
     };
     let mut sources = Vec::with_capacity(segments.len());
-    for (expected, (number, bytes)) in (0..).zip(segments) {
+    let left = segments.iter().filter(|(number, _)| *number >= anchor.segment);
+    for (expected, (number, bytes)) in (anchor.segment..).zip(left) {
         if *number != expected {
             return Err(corrupt(expected, 0, Damage::Missing));
         }
@@ -114,6 +125,10 @@ pub(crate) fn scan(
     }
     for opened in &sources[newest..] {
         scan.segment(opened)?;
+    }
+    if anchor.segment > 0 && scan.catalog.segments.is_empty() {
+        // Pruning leaves the newest segment.
+        return Err(corrupt(anchor.segment, 0, Damage::Missing));
     }
     let recovery = scan.recovery;
     Ok(Scanned { catalog: scan.catalog, recovery, end: scan.end, network: scan.network })
@@ -180,6 +195,9 @@ impl Scan {
         let link = frame::decode_link(&after, &buffer)
             .ok_or_else(|| corrupt(next.number, 0, Damage::Length))?;
         let opening = self.opening(&file, &mut buffer)?;
+        let opened_by = Opening::decode(&opening, &buffer)
+            .filter(|opened_by| opened_by.link == self.end.seal)
+            .ok_or_else(|| corrupt(number, 0, Damage::Link))?;
         if opening.previous != self.end.previous || opening.first_record != self.recovery.records {
             return Err(corrupt(number, 0, Damage::Link));
         }
@@ -203,12 +221,12 @@ impl Scan {
         let payload = &buffer[index(HEADER_BYTES)..index(HEADER_BYTES + seal.payload_bytes)];
         let (lines, entries) = frame::decode_index(payload).ok_or_else(|| fail(Damage::Index))?;
         let source = Arc::clone(&opened.source);
-        let segment = Arc::new(Segment::new(number, opening.epoch, opening.network, source));
+        let segment = Arc::new(Segment::new(opened_by, source));
         let mut offset = 0;
         let mut records = 0;
         for line in &lines {
             let bytes = frame::group_bytes(line.payload_bytes);
-            segment.push(offset, bytes);
+            segment.push(offset, bytes, None);
             offset += bytes;
             records += u64::from(line.count);
         }
@@ -216,12 +234,12 @@ impl Scan {
         if !ends || opening.first_record + records != after.first_record {
             return Err(fail(Damage::Index));
         }
-        segment.push(link, seal.group_bytes());
+        segment.push(link, seal.group_bytes(), None);
         segment.seal();
         for entry in &entries {
             self.catalog.index.insert(&entry.header, entry.place(number));
         }
-        self.catalog.segments.push(segment);
+        self.catalog.open(segment);
         self.recovery.segments += 1;
         self.recovery.groups += lines.len() as u64 + 1;
         self.recovery.bytes += link + seal.group_bytes();
@@ -276,7 +294,7 @@ impl Scan {
             unsettled: self.end.unsettled,
             ..End::default()
         };
-        let mut segment = None;
+        let mut segment: Option<Arc<Segment>> = None;
         let mut buffer = Vec::new();
         while !self.end.sealed && self.end.offset < bytes {
             let offset = self.end.offset;
@@ -285,14 +303,16 @@ impl Scan {
                 Err(what) => return self.tail(&file, what),
             };
             self.follows(&file, &header)?;
-            let segment = segment.get_or_insert_with(|| {
-                let source = Arc::clone(source);
-                Arc::new(Segment::new(number, header.epoch, header.network, source))
-            });
             if header.kind == Kind::Open {
-                self.catalog.segments.push(Arc::clone(segment));
+                let opening = Opening::decode(&header, &buffer)
+                    .ok_or_else(|| corrupt(number, offset, Damage::Length))?;
+                let opened = Arc::new(Segment::new(opening, Arc::clone(source)));
+                self.catalog.open(Arc::clone(&opened));
                 self.recovery.segments += 1;
+                segment = Some(opened);
             }
+            // A group of another kind in the first place was refused above.
+            let segment = segment.as_ref().expect("the first group opens");
             self.take(&header, &buffer, segment)?;
         }
         if !self.end.sealed {
@@ -371,7 +391,8 @@ impl Scan {
         } else if header.count != 0 || (header.kind == Kind::Close && header.payload_bytes != 0) {
             return Err(fail(Damage::Length));
         }
-        segment.push(offset, header.group_bytes());
+        let line = Line::new(header, frame::trailer(header, group));
+        segment.push(offset, header.group_bytes(), Some(line));
         if header.kind == Kind::Seal {
             segment.seal();
         }
@@ -379,8 +400,8 @@ impl Scan {
         self.recovery.bytes += header.group_bytes();
         self.recovery.groups += 1;
         self.recovery.clean = header.kind == Kind::Close;
-        self.end.previous = frame::trailer(header, group);
-        self.end.lines.push(Line::new(header, self.end.previous));
+        self.end.previous = line.hash;
+        self.end.lines.push(line);
         self.end.durable = header.durable;
         self.end.offset = offset + header.group_bytes();
         self.end.unsettled = Some((header.segment, header.durable, self.end.offset));
@@ -446,13 +467,35 @@ impl Scan {
 }
 
 /// One segment's file under the scan.
-struct File<'a> {
-    number: u64,
-    bytes: u64,
-    source: &'a dyn Source,
+pub(crate) struct File<'a> {
+    pub(crate) number: u64,
+    pub(crate) bytes: u64,
+    pub(crate) source: &'a dyn Source,
 }
 
 impl File<'_> {
+    /// The index of the groups before an offset, from the groups themselves.
+    ///
+    /// Errors: one of them is damaged.
+    pub(crate) fn index(&self, end: u64) -> Result<(Vec<Line>, Vec<Entry>), Error> {
+        let (mut lines, mut entries) = (Vec::new(), Vec::new());
+        let (mut offset, mut buffer) = (0, Vec::new());
+        while offset < end {
+            let fail = |what| corrupt(self.number, offset, what);
+            let header = self.group(offset, &mut buffer)?.map_err(fail)?;
+            if header.kind == Kind::Records {
+                for record in Records::new(&header, &buffer) {
+                    let (at, record, body) = record.map_err(fail)?;
+                    let bytes = u32::try_from(body.len()).expect("read from a field of 32 bits");
+                    entries.push(Entry { header: record, offset: offset + at, bytes });
+                }
+            }
+            lines.push(Line::new(&header, frame::trailer(&header, &buffer)));
+            offset += header.group_bytes();
+        }
+        Ok((lines, entries))
+    }
+
     /// The header at an offset, or why there is none.
     fn header(&self, at: u64, buffer: &mut Vec<u8>) -> Result<Result<Header, Damage>, Error> {
         buffer.resize(index(ALIGN), 0);
@@ -535,7 +578,7 @@ impl Repair<'_> {
             let bytes = piece.len() as u64;
             if wanted(&piece) {
                 change(&mut piece);
-                self.write(segment, at, piece)?;
+                self.write(segment, at, piece.into())?;
             }
             at += bytes;
         }
@@ -543,9 +586,9 @@ impl Repair<'_> {
     }
 
     /// Writes and waits until it is durable: tails are short.
-    fn write(&mut self, segment: u64, offset: u64, bytes: Vec<u8>) -> Result<(), Error> {
+    fn write(&mut self, segment: u64, offset: u64, bytes: Buffer) -> Result<(), Error> {
         self.ticket += 1;
-        self.disk.submit(Write { ticket: self.ticket, segment, offset, bytes: bytes.into() });
+        self.disk.submit(Write { ticket: self.ticket, segment, offset, bytes });
         let mut done = Vec::new();
         while done.is_empty() {
             self.disk.complete(&mut done);
@@ -562,6 +605,10 @@ fn corrupt(segment: u64, offset: u64, what: Damage) -> Error {
 fn failed(segment: u64, offset: u64, action: &'static str, source: io::Error) -> Error {
     Error::Disk { segment, offset, action, source: Arc::new(source) }
 }
+
+mod mend;
+
+pub(crate) use mend::mend;
 
 #[cfg(test)]
 mod tests;

@@ -15,7 +15,7 @@ use rustix::fd::OwnedFd;
 
 use crate::buffer::Buffer;
 use crate::disk::folder::Folder;
-use crate::disk::{Completion, Disk, Source, Waker, Write, copy, short_write};
+use crate::disk::{Completion, Disk, Files, Source, Waker, Write, copy, short_write};
 use crate::options::Choice;
 
 /// The registered files: the newest segment, and the eventfd of the waker.
@@ -334,6 +334,10 @@ impl Disk for Ring {
 
     fn waker(&self) -> Waker {
         Waker::event(Arc::clone(&self.events.event))
+    }
+
+    fn files(&self) -> Arc<dyn Files> {
+        Arc::new(self.folder.files())
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, RwLockReadGuard, mpsc};
 use std::thread::{self, JoinHandle, ThreadId};
 
+use crate::anchor::Anchor;
 use crate::catalog::{Catalog, View, Walk};
 use crate::disk::{self, Disk};
 use crate::encoder::Encoder;
@@ -13,7 +14,7 @@ use crate::log::{Done, Log, Stats};
 use crate::options::{Choice, Options};
 use crate::plan::{Begin, Plan};
 use crate::record::{Place, Record, RecordHeader, Ticket};
-use crate::recover::{self, Depth, Recovery};
+use crate::recover::{self, Depth, Recovery, Scanned};
 use crate::writer::{Settings, Writer};
 
 /// An open store; a cheap handle that any thread may clone and use.
@@ -163,13 +164,13 @@ impl Store {
 
     /// The body of the record at a place that this store gave.
     ///
-    /// Checked against its group's hash at the group's first reading in this process; before it is
-    /// durable it comes from memory.
+    /// Checked against its group's hash, whatever was read before; before it is durable it comes from
+    /// memory. A whole group is read for it: [`view`](Store::view) is for many small records.
     ///
     /// Errors: [`Error::Corrupt`], [`Error::NoRecord`], and the machine's.
     pub fn read(&self, place: Place) -> Result<Vec<u8>, Error> {
         let located = self.catalog().locate(place)?;
-        located.read(place)
+        self.noted(located.read(place))
     }
 
     /// The body of the record at a place that this store gave, without a copy where its segment is
@@ -178,7 +179,7 @@ impl Store {
     /// Errors: those of [`read`](Store::read).
     pub fn view(&self, place: Place) -> Result<View, Error> {
         let located = self.catalog().locate(place)?;
-        located.view(place)
+        self.noted(located.view(place))
     }
 
     /// Every record, from the first to the last at the time of this call, in order.
@@ -189,7 +190,10 @@ impl Store {
     ) -> impl Iterator<Item = Result<(Place, RecordHeader, Vec<u8>), Error>> + Send + use<> {
         let store = self.clone();
         let mut walk = Walk::new(store.inner.log.records());
-        std::iter::from_fn(move || walk.next(|with| with(&store.catalog())))
+        std::iter::from_fn(move || {
+            let next = walk.next(|with| with(&store.catalog()))?;
+            Some(store.noted(next))
+        })
     }
 
     /// The way to the disk that runs.
@@ -301,10 +305,16 @@ fn start(
         _ => failed("lock")(error),
     })?;
     let segments = disk.segments().map_err(failed("list"))?;
-    let scanned =
-        recover::scan(&segments, Some(options.network), Depth::Tail, |number| disk.open(number))?;
+    let files = disk.files();
+    let anchor = Anchor::decode(files.anchor().map_err(failed("read the beginning of"))?.as_deref())?;
+    let mut scanned = scan(&mut *disk, &segments, &anchor, options)?;
     recover::settle(&mut *disk, &scanned)?;
+    for (number, _) in segments.iter().filter(|(number, _)| *number < anchor.segment) {
+        // Pruning was cut short.
+        files.retire(*number, true).map_err(failed("remove pruned segments of"))?;
+    }
     let recovery = scanned.recovery.clone();
+    let catalog = std::mem::take(&mut scanned.catalog);
     let end = scanned.end;
     let settings = Settings {
         network: options.network,
@@ -327,12 +337,49 @@ fn start(
         seal: end.seal,
     };
     let plan = Plan::new(options, begin);
-    let log = Log::new(plan, scanned.catalog, choice, waker, options);
+    let log = Log::new(plan, catalog, (choice, waker), files, options);
     // Nobody has a handle yet, so there are no callbacks.
     log.drain(&mut writer, &mut encoder);
     log.poisoned()?;
     Ok((Arc::new(log), Pipe { encoder, writer }, recovery))
 }
+
+/// Reads what is there; openings and seals that are damaged are put back on the way.
+fn scan(
+    disk: &mut dyn Disk,
+    segments: &[(u64, u64)],
+    anchor: &Anchor,
+    options: &Options,
+) -> Result<Scanned, Error> {
+    let mut mended = 0;
+    loop {
+        let network = Some(options.network);
+        let scanned =
+            recover::scan(segments, anchor, network, Depth::Tail, |number| disk.open(number));
+        match scanned {
+            Ok(mut scanned) => {
+                scanned.recovery.mended = mended;
+                return Ok(scanned);
+            }
+            // Each segment has one opening and one seal.
+            Err(error @ Error::Corrupt { segment, offset, .. })
+                if mended <= 2 * segments.len() as u64 =>
+            {
+                // What it would be rebuilt from may be damaged as well: the first damage is told.
+                match recover::mend(disk, segments, anchor, segment, offset) {
+                    Ok(true) => mended += 1,
+                    Ok(false) | Err(Error::Corrupt { .. }) => return Err(error),
+                    Err(other) => return Err(other),
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+mod upkeep;
+
+pub use upkeep::Scrub;
 
 #[cfg(test)]
 mod crash;

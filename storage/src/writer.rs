@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use crate::disk::{Completion, Disk, Source, Write};
 use crate::encoder::{Encoded, Encoder, Shared};
 use crate::error::Error;
-use crate::frame::Kind;
+use crate::frame::{self, Kind, Line};
 use crate::recover::End;
-use crate::segment::Segment;
+use crate::segment::{Opening, Segment};
 
 /// The call that failed first; nothing is acknowledged after it.
 #[derive(Clone, Debug)]
@@ -38,6 +38,8 @@ pub(crate) struct Durable {
     pub(crate) segment: u64,
     pub(crate) offset: u64,
     pub(crate) bytes: u64,
+    /// What the index says of it.
+    pub(crate) line: Line,
     /// The records in the store up to and with this group.
     pub(crate) records: u64,
     /// The bytes of its records.
@@ -143,7 +145,8 @@ impl Writer {
                 let opened = self.open(segment, header.segment_bytes);
                 let source =
                     opened.map_err(|(action, error)| Poison::new(segment, 0, action, &error))?;
-                Some(Arc::new(Segment::new(segment, header.epoch, header.network, source)))
+                let opening = Opening::decode(&header, &bytes).expect("encoded as one");
+                Some(Arc::new(Segment::new(opening, source)))
             }
             Kind::Records | Kind::Seal | Kind::Close => None,
         };
@@ -154,6 +157,7 @@ impl Writer {
             segment,
             offset,
             bytes: header.group_bytes(),
+            line: Line::new(&header, frame::trailer(&header, &bytes)),
             records: header.first_record + u64::from(header.count),
             payload_bytes: if is_records { header.payload_bytes } else { 0 },
             times: None,

@@ -2,8 +2,8 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -12,12 +12,18 @@ use rustix::fs::{FallocateFlags, OFlags};
 use rustix::rand::GetRandomFlags;
 
 use crate::buffer::{Buffer, Sink};
-use crate::disk::Source;
+use crate::disk::{Files, Source};
 use crate::frame::index;
 use crate::segment::map::Map;
 
 /// The file whose lock says that a process has the store open.
 pub(crate) const LOCK: &str = "LOCK";
+/// The file that says where a pruned store begins.
+const FIRST: &str = "FIRST";
+/// What a pruned segment's file is called until it becomes another segment.
+const FREE: &str = "free";
+/// Pruned files that are kept for that.
+const FREE_MAX: usize = 2;
 /// Zeros are written in calls of this size.
 const ZERO_BYTES: u64 = 1 << 20;
 /// Zeros are pushed to the medium this often, so that a sync of the log next door does not wait
@@ -108,6 +114,10 @@ impl Folder {
         self.preparing = thread.ok().map(|thread| (segment, thread));
     }
 
+    pub(crate) fn files(&self) -> Named {
+        Named { path: self.path.clone() }
+    }
+
     pub(crate) fn open(&self, segment: u64) -> io::Result<Arc<dyn Source>> {
         Ok(Arc::new(open_source(&self.path, segment)?))
     }
@@ -130,6 +140,96 @@ impl Folder {
         }
         Ok(u64::from_le_bytes(bytes))
     }
+}
+
+/// The segments of a folder by name, for any thread.
+#[derive(Debug)]
+pub(crate) struct Named {
+    path: PathBuf,
+}
+
+impl Files for Named {
+    fn rewrite(&self, segment: u64, offset: u64, bytes: &Buffer) -> io::Result<()> {
+        let path = file_path(&self.path, segment);
+        let file = open_direct(OpenOptions::new().write(true), &path)?;
+        file.write_all_at(bytes, offset)?;
+        file.sync_data()
+    }
+
+    fn probe(&self, segment: u64, offset: u64, bytes: u64, into: &mut Buffer) -> io::Result<()> {
+        let path = file_path(&self.path, segment);
+        let file = open_direct(OpenOptions::new().read(true), &path)?;
+        file.read_exact_at(into.filled(index(bytes)), offset)
+    }
+
+    fn anchor(&self) -> io::Result<Option<Vec<u8>>> {
+        anchor(&self.path)
+    }
+
+    fn set_anchor(&self, bytes: &[u8]) -> io::Result<()> {
+        let temporary = self.path.join("FIRST.tmp");
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, self.path.join(FIRST))?;
+        sync_folder(&self.path)
+    }
+
+    fn retire(&self, segment: u64, unused: bool) -> io::Result<()> {
+        let path = file_path(&self.path, segment);
+        // A snapshot's name for it is another use.
+        let unused = unused && fs::metadata(&path)?.nlink() == 1;
+        if unused && free(&self.path)?.len() < FREE_MAX {
+            fs::rename(&path, path.with_extension(FREE))?;
+        } else {
+            fs::remove_file(&path)?;
+        }
+        sync_folder(&self.path)
+    }
+
+    fn link(&self, segment: u64, directory: &Path) -> io::Result<()> {
+        fs::hard_link(file_path(&self.path, segment), file_path(directory, segment))
+    }
+
+    fn begin_links(&self, directory: &Path) -> io::Result<()> {
+        fs::create_dir_all(directory)?;
+        if !segments(directory)?.is_empty() || anchor(directory)?.is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        Ok(())
+    }
+
+    fn finish_links(&self, directory: &Path) -> io::Result<()> {
+        if let Some(bytes) = anchor(&self.path)? {
+            Self { path: directory.to_owned() }.set_anchor(&bytes)?;
+        }
+        sync_folder(directory)?;
+        match directory.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent),
+            _ => sync_folder(Path::new(".")),
+        }
+    }
+}
+
+/// The bytes that say where a pruned store begins.
+pub(crate) fn anchor(directory: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(directory.join(FIRST)) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Pruned files that wait to become segments.
+fn free(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension() == Some(OsStr::new(FREE)) {
+            found.push(path);
+        }
+    }
+    Ok(found)
 }
 
 impl Drop for Folder {
@@ -202,6 +302,12 @@ fn segment_number(name: &str) -> Option<u64> {
 /// Makes a zeroed file under another name, then gives it its own: it is never seen half made.
 fn make(directory: &Path, segment: u64, bytes: u64) -> io::Result<()> {
     let temporary = directory.join(format!("{segment:016x}.seg.tmp"));
+    // A pruned file has its blocks already. Without one, or with another size, there is a new file.
+    for old in free(directory)? {
+        if fs::metadata(&old)?.len() == bytes && !temporary.exists() {
+            fs::rename(&old, &temporary)?;
+        }
+    }
     let made = fill(&temporary, bytes)
         .and_then(|()| fs::rename(&temporary, file_path(directory, segment)))
         .and_then(|()| sync_folder(directory));
@@ -226,7 +332,8 @@ fn open_direct(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
 
 /// Writes zeros rather than reserve blocks alone: unwritten extents cost 3.7 times at each sync.
 fn fill(path: &Path, bytes: u64) -> io::Result<()> {
-    let file = open_direct(OpenOptions::new().write(true).create(true).truncate(true), path)?;
+    let file = open_direct(OpenOptions::new().write(true).create(true).truncate(false), path)?;
+    file.set_len(bytes)?;
     match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
         // Where it is not supported, the writes below find out whether there is room.
         Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}

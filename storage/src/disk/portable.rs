@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::disk::folder::Folder;
-use crate::disk::{Completion, Disk, Source, Waker, Write, short_write, sync_written};
+use crate::disk::{Completion, Disk, Files, Source, Waker, Write, short_write, sync_written};
 use crate::options::Choice;
 
 /// Writes at once, syncs when completions are asked for.
@@ -90,5 +90,9 @@ impl Disk for Portable {
 
     fn waker(&self) -> Waker {
         Waker::none()
+    }
+
+    fn files(&self) -> Arc<dyn Files> {
+        Arc::new(self.folder.files())
     }
 }

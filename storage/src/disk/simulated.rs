@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::disk::{Completion, Disk, Source, Waker, Write, short_write, sync_written};
+use crate::disk::{Completion, Disk, Files, Source, Waker, Write, short_write, sync_written};
+use crate::buffer::Buffer;
 use crate::frame::index;
 use crate::options::Choice;
 use crate::segment::map::Map;
@@ -55,6 +56,7 @@ struct Machine {
     capacity_bytes: u64,
     reads_fail: bool,
     segments: BTreeMap<u64, Medium>,
+    anchor: Option<Vec<u8>>,
 }
 
 /// One segment: absent sectors are zero.
@@ -79,6 +81,7 @@ impl Simulated {
             capacity_bytes: u64::MAX,
             reads_fail: false,
             segments: BTreeMap::new(),
+            anchor: None,
         };
         Self::handle(Arc::new(Mutex::new(machine)), 0)
     }
@@ -158,9 +161,26 @@ impl Simulated {
         Ok(machine)
     }
 
-    fn write(&self, write: &Write) -> io::Result<()> {
+    /// A change of names: a power cut leaves it whole or undone, never between.
+    fn whole(&self, change: impl FnOnce(&mut Machine)) -> io::Result<()> {
         let mut machine = self.alive()?;
-        let size = write.bytes.len();
+        match machine.call() {
+            Some(Fault::Error(code)) => return Err(io::Error::from_raw_os_error(code)),
+            Some(Fault::Short) => return Err(io::ErrorKind::Interrupted.into()),
+            Some(Fault::PowerCut) => {
+                if machine.draw().is_multiple_of(2) {
+                    change(&mut machine);
+                }
+                return Err(machine.cut());
+            }
+            Some(Fault::Lost | Fault::Misdirected) | None => change(&mut machine),
+        }
+        Ok(())
+    }
+
+    fn write(&self, segment: u64, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut machine = self.alive()?;
+        let size = bytes.len();
         let fault = machine.call();
         let take = match fault {
             Some(Fault::Error(code)) => return Err(io::Error::from_raw_os_error(code)),
@@ -168,17 +188,17 @@ impl Simulated {
             Some(Fault::Lost) => 0,
             Some(Fault::Misdirected | Fault::PowerCut) | None => size,
         };
-        let medium = machine.segments.get_mut(&write.segment).ok_or(io::ErrorKind::NotFound)?;
-        let end = write.offset + size as u64;
+        let medium = machine.segments.get_mut(&segment).ok_or(io::ErrorKind::NotFound)?;
+        let end = offset + size as u64;
         assert!(end <= medium.bytes, "segments do not grow");
-        let offset = match fault {
+        let at = match fault {
             Some(Fault::Misdirected) if end + MISDIRECTED_BYTES <= medium.bytes => {
-                write.offset + MISDIRECTED_BYTES
+                offset + MISDIRECTED_BYTES
             }
-            Some(Fault::Misdirected) => write.offset.saturating_sub(MISDIRECTED_BYTES),
-            _ => write.offset,
+            Some(Fault::Misdirected) => offset.saturating_sub(MISDIRECTED_BYTES),
+            _ => offset,
         };
-        medium.write(offset, &write.bytes[..take]);
+        medium.write(at, &bytes[..take]);
         match fault {
             Some(Fault::PowerCut) => Err(machine.cut()),
             Some(Fault::Short) => Err(short_write(take, size)),
@@ -289,7 +309,7 @@ impl Disk for Simulated {
     }
 
     fn submit(&mut self, write: Write) {
-        let result = self.write(&write);
+        let result = self.write(write.segment, write.offset, &write.bytes);
         self.segment = write.segment;
         self.written.push(Completion { ticket: write.ticket, bytes: write.bytes, result });
     }
@@ -302,6 +322,45 @@ impl Disk for Simulated {
 
     fn waker(&self) -> Waker {
         Waker::none()
+    }
+
+    fn files(&self) -> Arc<dyn Files> {
+        Arc::new(self.clone())
+    }
+}
+
+impl Files for Simulated {
+    fn rewrite(&self, segment: u64, offset: u64, bytes: &Buffer) -> io::Result<()> {
+        self.write(segment, offset, bytes)?;
+        self.sync(segment)
+    }
+
+    fn probe(&self, segment: u64, offset: u64, bytes: u64, into: &mut Buffer) -> io::Result<()> {
+        self.open(segment)?.read(offset, into.filled(index(bytes)))
+    }
+
+    fn anchor(&self) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.alive()?.anchor.clone())
+    }
+
+    fn set_anchor(&self, bytes: &[u8]) -> io::Result<()> {
+        self.whole(|machine| machine.anchor = Some(bytes.to_vec()))
+    }
+
+    fn retire(&self, segment: u64, _unused: bool) -> io::Result<()> {
+        self.whole(|machine| drop(machine.segments.remove(&segment)))
+    }
+
+    fn link(&self, _segment: u64, _directory: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn begin_links(&self, _directory: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn finish_links(&self, _directory: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

@@ -97,7 +97,7 @@ fn every_byte_of_a_small_store_is_covered_used_or_not() {
     assert!(images.len() >= 2 && images[1].iter().any(|byte| *byte != 0));
     let source = Arc::new(Images(std::sync::Mutex::new(images.clone())));
     let scan = || {
-        recover::scan(&sizes, Some(NETWORK), Depth::All, |number| {
+        recover::scan(&sizes, &Anchor::default(), Some(NETWORK), Depth::All, |number| {
             Ok(Arc::new(Image(Arc::clone(&source), usize::try_from(number).unwrap())) as Arc<_>)
         })
     };

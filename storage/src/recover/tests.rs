@@ -112,7 +112,7 @@ impl Forge {
 
     fn scan_to(&mut self, depth: Depth) -> Result<Scanned, Error> {
         let segments = self.disk.segments().unwrap();
-        scan(&segments, Some(NETWORK), depth, |number| self.disk.open(number))
+        scan(&segments, &Anchor::default(), Some(NETWORK), depth, |number| self.disk.open(number))
     }
 
     /// The damage that a scan names.
@@ -147,7 +147,7 @@ fn what_is_forged_well_is_taken() {
     forge.next();
     forge.group(Kind::Close, &[], |_| {});
     let recovery =
-        Recovery { records: 2, bytes: 7 * 4096, groups: 7, segments: 2, cut: None, clean: true };
+        Recovery { records: 2, bytes: 7 * 4096, groups: 7, segments: 2, clean: true, ..Recovery::default() };
     for depth in [Depth::All, Depth::Tail] {
         let scanned = forge.scan_to(depth).unwrap();
         assert_eq!(scanned.recovery, recovery);
@@ -399,8 +399,8 @@ fn the_machine_s_errors_come_with_their_place() {
     let error = forge.scan().err();
     assert!(matches!(error, Some(Error::Disk { segment: 0, offset: 0, .. })), "{error:?}");
     let missing =
-        scan(&[(0, SEGMENT_BYTES)], None, Depth::All, |_| Err(io::ErrorKind::NotFound.into()));
+        scan(&[(0, SEGMENT_BYTES)], &Anchor::default(), None, Depth::All, |_| Err(io::ErrorKind::NotFound.into()));
     assert!(matches!(missing.err(), Some(Error::Disk { action: "open", .. })));
-    let empty = scan(&[], None, Depth::All, |_| unreachable!("there is no segment")).unwrap();
+    let empty = scan(&[], &Anchor::default(), None, Depth::All, |_| unreachable!("there is no segment")).unwrap();
     assert!(empty.recovery.clean && empty.network.is_none());
 }

@@ -11,7 +11,7 @@ use crate::ring::{Events, Ring};
 use crate::testing::{NETWORK, Random, body, compare, plain, record, small};
 use crate::{Backend, Body, NO_HEIGHT, verify, verify_unlocked};
 
-fn check(store: &Store, model: &[crate::testing::Plain]) {
+pub(super) fn check(store: &Store, model: &[crate::testing::Plain]) {
     compare(
         store.records(),
         model,

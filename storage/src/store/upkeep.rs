@@ -1,0 +1,224 @@
+//! What a store needs beside appends and reads: scrubbing, repair, pruning, snapshots.
+
+use std::path::Path;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use super::{Mode, Store, drain};
+use crate::anchor::Anchor;
+use crate::buffer::Buffer;
+use crate::error::{Damage, Error};
+use crate::frame::Header;
+use crate::reader::Verified;
+use crate::repair::Damaged;
+use crate::segment::Segment;
+
+/// How far a scrub has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scrub {
+    at: (u64, u64),
+    /// How often it has reached the end and begun again.
+    pub passes: u64,
+}
+
+impl Store {
+    /// Checks durable groups on the medium itself, past any cache, from where the last call ended.
+    ///
+    /// Shape: so many bytes, and the group that reaches them; begins again at the end, and returns
+    /// there. What is found damaged is in [`damaged`](Store::damaged).
+    pub fn scrub(&self, scrub: &mut Scrub, bytes: u64) -> u64 {
+        let mut done = 0;
+        let mut group = Buffer::default();
+        while done < bytes {
+            let next = self.catalog().group_from(scrub.at);
+            let Some((segment, offset, group_bytes)) = next else {
+                *scrub = Scrub { at: (0, 0), passes: scrub.passes + 1 };
+                break;
+            };
+            scrub.at = (segment.number(), offset + group_bytes);
+            done += group_bytes;
+            let files = &self.inner.log.files;
+            let checked = files
+                .probe(segment.number(), offset, group_bytes, &mut group)
+                .map_err(|error| segment.failed(offset, error))
+                .and_then(|()| segment.check(offset, &group));
+            // Noted there.
+            let _ = self.noted(checked);
+        }
+        done
+    }
+
+    /// Checks every durable group of some segments, and that each follows the one before.
+    ///
+    /// Shape: the numbers of the first segment and of the one after the last; what is not there is
+    /// passed over, and an open store is never `clean`.
+    /// Errors: [`Error::Corrupt`] with the first place that is wrong, and the machine's.
+    pub fn verify(&self, segments: std::ops::Range<u64>) -> Result<Verified, Error> {
+        let mut verified =
+            Verified { segments: 0, groups: 0, records: 0, bytes: 0, clean: false };
+        for number in segments {
+            let Some(segment) = self.catalog().segment(number).cloned() else { continue };
+            self.noted(verify_segment(&segment, &mut verified))?;
+        }
+        Ok(verified)
+    }
+
+    /// The groups that were found damaged and are not repaired, as (segment, offset).
+    pub fn damaged(&self) -> Vec<(u64, u64)> {
+        self.inner.log.damaged().iter().copied().collect()
+    }
+
+    /// What a damaged group was, as far as the store knows.
+    ///
+    /// Shape: none where no durable group begins, or while the index of its segment is on its way to
+    /// the disk: then it is asked for again later.
+    /// Errors: [`Error::Corrupt`] where what would tell is damaged too, and the machine's.
+    pub fn examine(&self, place: (u64, u64)) -> Result<Option<Damaged>, Error> {
+        let entries = self.inner.log.newest_entries(place.0);
+        let (segment, next) = {
+            let catalog = self.catalog();
+            (catalog.segment(place.0).cloned(), catalog.segment(place.0 + 1).cloned())
+        };
+        let Some(segment) = segment else { return Ok(None) };
+        self.noted(Damaged::examine(&segment, next.as_deref(), &entries, place.1))
+    }
+
+    /// Writes a damaged group again as it was, and reads it back from the medium.
+    ///
+    /// Shape: one body for each of its records, in order; false, and nothing is written, when they are
+    /// not the bodies that it had.
+    /// Errors: the machine's; [`Error::Corrupt`] when the medium does not keep it.
+    pub fn repair(&self, damaged: &Damaged, bodies: &[&[u8]]) -> Result<bool, Error> {
+        let Some(rebuilt) = damaged.rebuild(bodies) else { return Ok(false) };
+        let Damaged { segment, offset, bytes, .. } = *damaged;
+        let log = &self.inner.log;
+        let _alone = self.alone();
+        let Some(kept) = self.catalog().segment(segment).cloned() else { return Ok(false) };
+        let failed = |error| kept.failed(offset, error);
+        log.files.rewrite(segment, offset, &rebuilt).map_err(failed)?;
+        let mut found = Buffer::default();
+        log.files.probe(segment, offset, bytes, &mut found).map_err(failed)?;
+        if *found != *rebuilt {
+            return Err(kept.corrupt(offset, Damage::Hash));
+        }
+        log.mended(segment, offset);
+        Ok(true)
+    }
+
+    /// Gives up every sealed segment below a number, and answers how many went.
+    ///
+    /// Shape: the newest segment stays. Readers that still have a view of one keep it; its file is
+    /// only used again when there is none.
+    /// Errors: the machine's; what could not be removed is removed when the store is next opened.
+    pub fn prune_below(&self, segment: u64) -> Result<u64, Error> {
+        let log = &self.inner.log;
+        let _alone = self.alone();
+        let (first, stays) = {
+            let catalog = self.catalog();
+            let newest = catalog.newest().unwrap_or(0);
+            (catalog.first, catalog.segment(segment.min(newest)).cloned())
+        };
+        let Some(stays) = stays.filter(|stays| stays.number() > first) else { return Ok(0) };
+        let failed = |number, action| {
+            move |error| Error::Disk { segment: number, offset: 0, action, source: Arc::new(error) }
+        };
+        let anchor = Anchor::new(stays.opening()).encode();
+        log.files.set_anchor(&anchor).map_err(failed(first, "prune"))?;
+        for number in first..stays.number() {
+            let going = self.catalog().segment(number).cloned().expect("below the one that stays");
+            let entries = going.index().map(|(_, entries)| entries);
+            let mut catalog = log.catalog.write().expect("no holder of the catalog panics");
+            match entries {
+                Ok(entries) => {
+                    for entry in &entries {
+                        catalog.index.remove(&entry.header, entry.place(number));
+                    }
+                }
+                // Without its index, all that points there is looked for.
+                Err(_) => catalog.index.forget(number),
+            }
+            catalog.segments.pop_front();
+            catalog.first = number + 1;
+            drop(catalog);
+            log.forget_damage(number);
+            let unused = Arc::try_unwrap(going).is_ok();
+            log.files.retire(number, unused).map_err(failed(number, "remove"))?;
+        }
+        Ok(stays.number() - first)
+    }
+
+    /// Seals the newest segment and gives every sealed one a second name in another folder of the
+    /// same file system, which then is a store of its own; answers how many.
+    ///
+    /// Shape: everything that was appended before the call is in it.
+    /// Errors: [`Error::Poisoned`], [`Error::Closed`], and the machine's, such as for a folder that
+    /// has segments already.
+    pub fn snapshot(&self, directory: &Path) -> Result<u64, Error> {
+        let log = &self.inner.log;
+        let failed = |error| Error::Folder {
+            path: directory.to_owned(),
+            action: "make a snapshot in",
+            source: Arc::new(error),
+        };
+        let _alone = self.alone();
+        log.files.begin_links(directory).map_err(failed)?;
+        log.seal()?;
+        match &self.inner.mode {
+            Mode::Thread(..) => log.wait_sealed()?,
+            Mode::Inline(pipe) => {
+                drain(log, pipe);
+                log.poisoned()?;
+            }
+        }
+        let (first, newest) = {
+            let catalog = self.catalog();
+            (catalog.first, catalog.newest().unwrap_or(0))
+        };
+        for number in first..newest {
+            log.files.link(number, directory).map_err(failed)?;
+        }
+        log.files.finish_links(directory).map_err(failed)?;
+        Ok(newest - first)
+    }
+
+    /// Remembers damage that a call has found.
+    pub(super) fn noted<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        if let Err(Error::Corrupt { segment, offset, .. } | Error::Disk { segment, offset, .. }) =
+            &result
+        {
+            self.inner.log.note_damage(*segment, *offset);
+        }
+        result
+    }
+
+    /// Only one of repair, pruning and snapshot at a time.
+    fn alone(&self) -> MutexGuard<'_, ()> {
+        self.inner.log.upkeep.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn verify_segment(segment: &Segment, verified: &mut Verified) -> Result<(), Error> {
+    let opening = segment.opening();
+    let (mut previous, mut records) = (opening.previous, opening.first_record);
+    let mut at = 0;
+    while let Some((offset, bytes)) = segment.group_from(at) {
+        let group = segment.copy(offset, bytes)?;
+        let header: Header = segment.check(offset, &group)?;
+        if header.previous != previous {
+            return Err(segment.corrupt(offset, Damage::Link));
+        }
+        if header.first_record != records {
+            return Err(segment.corrupt(offset, Damage::Numbers));
+        }
+        previous = crate::frame::trailer(&header, &group);
+        records += u64::from(header.count);
+        at = offset + bytes;
+        verified.groups += 1;
+        verified.bytes += bytes;
+    }
+    verified.segments += 1;
+    verified.records += records - opening.first_record;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,348 @@
+//! Damage is found, repaired byte for byte, and never by wrong bodies; pruned and copied stores are whole.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::*;
+use crate::disk::{Fault, Simulated};
+use crate::store::tests::check;
+use crate::testing::{NETWORK, Plain, Random, body, plain, record, small};
+use crate::{Options, Reader, Record, verify};
+
+/// Some segments and a newest one that is not sealed.
+fn model() -> Vec<Record> {
+    let mut random = Random(9);
+    (0..70).map(|number| record(number, usize::try_from(random.below(3000)).unwrap())).collect()
+}
+
+fn written(disk: &Simulated, model: &[Record]) -> Store {
+    let (store, _) = Store::open_inline(Box::new(disk.clone()), &small()).unwrap();
+    for records in model.chunks(3) {
+        store.append(records.to_vec(), None).unwrap();
+    }
+    store
+}
+
+fn images(disk: &Simulated) -> Vec<Vec<u8>> {
+    (0..).map_while(|number| disk.image(number)).collect()
+}
+
+/// Every durable group, as segment, offset and bytes.
+fn groups(store: &Store) -> Vec<(u64, u64, u64)> {
+    let mut found = Vec::new();
+    let mut at = (0, 0);
+    while let Some((segment, offset, bytes)) = store.catalog().group_from(at) {
+        found.push((segment.number(), offset, bytes));
+        at = (segment.number(), offset + bytes);
+    }
+    found
+}
+
+fn scrub(store: &Store) -> Vec<(u64, u64)> {
+    let mut at = Scrub::default();
+    while at.passes == 0 {
+        store.scrub(&mut at, 5000);
+    }
+    store.damaged()
+}
+
+/// The bodies of a damaged group's records as the model has them.
+fn bodies<'a>(damaged: &Damaged, model: &'a [Record]) -> Vec<&'a [u8]> {
+    let same = |it: &crate::DamagedRecord| {
+        let found = model.iter().find(|record| {
+            let plain_body = it.header.key == [0; 32] && it.header.height == crate::NO_HEIGHT;
+            record.header() == it.header
+                && (!plain_body || it.found.as_deref() == Some(record.body.bytes()))
+        });
+        found.map_or(&[][..], |record| record.body.bytes())
+    };
+    damaged.records.iter().map(same).collect()
+}
+
+#[test]
+fn damage_in_any_group_is_found_by_a_scrub_and_repaired_byte_for_byte() {
+    let model = model();
+    let disk = Simulated::new(1);
+    let store = written(&disk, &model);
+    let before = images(&disk);
+    assert!(before.len() > 3 && scrub(&store).is_empty());
+    let mut random = Random(4);
+    let groups = groups(&store);
+    for (number, (segment, offset, bytes)) in groups.iter().copied().enumerate() {
+        // Within the header, and anywhere; where two rot at once, the body's record is asked for.
+        let at = [offset + random.below(136), offset + random.below(bytes)];
+        let bits = 1 << random.below(8);
+        disk.rot(segment, at[number % 2], bits);
+        assert_eq!(scrub(&store), [(segment, offset)], "{segment} {at:?}");
+        let damaged = store.examine((segment, offset)).unwrap().expect("it is durable");
+        assert_eq!((damaged.segment, damaged.offset, damaged.bytes), (segment, offset, bytes));
+        let mut right: Vec<Vec<u8>> =
+            bodies(&damaged, &model).into_iter().map(<[u8]>::to_vec).collect();
+        for (right, it) in right.iter_mut().zip(&damaged.records) {
+            if right.len() != it.bytes as usize {
+                // Without key and height, and hit itself: the damage is undone by hand.
+                *right = it.found.clone().unwrap();
+                let place = offset..offset + bytes;
+                assert!(place.contains(&at[number % 2]));
+                let image = &before[usize::try_from(segment).unwrap()];
+                let whole = &image[usize::try_from(offset).unwrap()..];
+                let like = |window: &&[u8]| {
+                    window.iter().zip(right.iter()).filter(|(a, b)| a != b).count() <= 1
+                };
+                *right = whole.windows(right.len()).find(like).unwrap().to_vec();
+            }
+        }
+        let right: Vec<&[u8]> = right.iter().map(Vec::as_slice).collect();
+        // Not by what is not the same: a byte more, a byte less, a byte that differs.
+        if let Some(first) = right.first() {
+            let mut other = first.to_vec();
+            other[0] ^= 1;
+            for wrong in [&other[..], &first[1..], &[&first[..], &[0]].concat()] {
+                let mut wrongs = right.clone();
+                wrongs[0] = wrong;
+                assert!(!store.repair(&damaged, &wrongs).unwrap());
+            }
+            assert!(!store.repair(&damaged, &right[1..]).unwrap());
+        } else {
+            assert!(!store.repair(&damaged, &[&[]]).unwrap());
+        }
+        assert_eq!(store.damaged(), [(segment, offset)]);
+        assert!(store.repair(&damaged, &right).unwrap(), "{segment} {offset}");
+        assert_eq!(images(&disk), before, "{segment} {offset}");
+        assert!(scrub(&store).is_empty());
+    }
+    let stats = store.stats();
+    let all = groups.len() as u64;
+    assert_eq!((stats.damaged_groups, stats.repaired_groups), (all, all));
+    let plain: Vec<Plain> = model.iter().map(plain).collect();
+    check(&store, &plain);
+    assert_eq!(store.verify(0..u64::MAX.min(99)).unwrap().records, model.len() as u64);
+}
+
+#[test]
+fn every_reading_is_checked_and_damage_is_noted_wherever_it_is_met() {
+    let model = model();
+    let disk = Simulated::new(1);
+    let store = written(&disk, &model);
+    let place = store.find(1, &model[1].key).unwrap();
+    let (segment, offset, _) = *groups(&store)
+        .iter()
+        .rfind(|(segment, offset, _)| (*segment, *offset) <= (place.segment, place.offset))
+        .unwrap();
+    assert_eq!(store.read(place).unwrap(), model[1].body.bytes());
+    disk.rot(place.segment, place.offset + 60, 2);
+    for _ in 0..2 {
+        assert!(matches!(store.read(place), Err(Error::Corrupt { .. })));
+    }
+    assert_eq!((store.damaged(), store.stats().damaged_groups), (vec![(segment, offset)], 1));
+    assert!(store.records().any(|found| found.is_err()));
+    let error = store.verify(0..9).unwrap_err();
+    assert!(matches!(error, Error::Corrupt { segment: 0, .. }), "{error}");
+    // A medium that does not answer is damage too; then nothing is known of the bodies.
+    disk.fail_reads(true);
+    let other = store.find(2, &model[2].key).unwrap();
+    assert!(matches!(store.read(other), Err(Error::Disk { .. })));
+    disk.fail_reads(false);
+    assert!(store.damaged().len() <= 2);
+}
+
+#[test]
+fn openings_and_seals_are_put_back_when_the_store_opens() {
+    let model = model();
+    let disk = Simulated::new(1);
+    drop(written(&disk, &model));
+    let disk = disk.restart();
+    let (store, _) = Store::open_inline(Box::new(disk.clone()), &small()).unwrap();
+    let (groups, last) = (groups(&store), store.catalog().newest().unwrap());
+    drop(store);
+    let mut frames = Vec::new();
+    for pair in groups.windows(2) {
+        if pair[0].1 == 0 {
+            frames.push(pair[0]);
+        }
+        if pair[1].1 == 0 {
+            frames.push(pair[0]);
+        }
+    }
+    assert!(frames.len() as u64 == 2 * last + 1);
+    let before = images(&disk);
+    let mut random = Random(8);
+    for (segment, offset, bytes) in frames {
+        for _ in 0..20 {
+            disk.rot(segment, offset + random.below(bytes), 1 << random.below(8));
+            let disk = disk.restart();
+            let opened = Store::open_inline(Box::new(disk.clone()), &small());
+            let (store, recovery) = opened.unwrap_or_else(|error| panic!("{segment} {offset}: {error}"));
+            assert_eq!((recovery.mended, recovery.records), (1, model.len() as u64));
+            drop(store);
+            assert_eq!(images(&disk.crash()), before, "{segment} {offset}");
+        }
+    }
+}
+
+#[test]
+fn a_repair_that_fails_leaves_the_store_as_it_was() {
+    let model = model();
+    for fault in [Fault::Error(5), Fault::Short, Fault::PowerCut, Fault::Lost, Fault::Misdirected] {
+        for ahead in 0..2 {
+            let disk = Simulated::new(3);
+            let store = written(&disk, &model);
+            let place = store.find(1, &model[1].key).unwrap();
+            disk.rot(place.segment, place.offset + 60, 2);
+            let found = scrub(&store)[0];
+            let damaged = store.examine(found).unwrap().unwrap();
+            let right = bodies(&damaged, &model);
+            disk.fail_at(disk.calls() + ahead, fault);
+            let outcome = store.repair(&damaged, &right);
+            // A sync that lies is not seen; everything else is an error.
+            let lies = matches!(fault, Fault::Lost | Fault::Misdirected) && ahead == 1;
+            assert_eq!(outcome.is_ok(), lies, "{fault:?} {ahead}: {outcome:?}");
+            if fault == Fault::Misdirected && ahead == 0 {
+                continue;
+            }
+            let disk = disk.crash();
+            let (store, recovery) = Store::open_inline(Box::new(disk), &small()).unwrap();
+            assert_eq!(recovery.records, model.len() as u64);
+            if let Some(found) = scrub(&store).first() {
+                let damaged = store.examine(*found).unwrap().unwrap();
+                assert!(store.repair(&damaged, &right).unwrap());
+            }
+            check(&store, &model.iter().map(plain).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn what_is_pruned_is_gone_and_the_rest_stays_through_a_power_cut_at_every_call() {
+    let model = model();
+    let mut cuts = 0;
+    for ahead in 0..12 {
+        for below in 1..5 {
+            let disk = Simulated::new(ahead * 7 + below);
+            let store = written(&disk, &model);
+            let newest = store.catalog().newest().unwrap();
+            assert!(newest >= 3);
+            disk.fail_at(disk.calls() + ahead, Fault::PowerCut);
+            let pruned = store.prune_below(below);
+            let stays = below.min(newest);
+            cuts += u64::from(pruned.is_err());
+            if let Ok(pruned) = pruned {
+                assert_eq!((pruned, store.prune_below(below).unwrap()), (stays, 0));
+                pruned_store(&store, &model);
+                store.append(vec![record(500, 900)], None).ok();
+            }
+            let disk = disk.crash();
+            let (store, recovery) = Store::open_inline(Box::new(disk), &small()).unwrap();
+            assert!(recovery.records >= model.len() as u64);
+            let first = store.catalog().first;
+            assert!(first == 0 || first == stays, "all or nothing: {first} of {stays}");
+            pruned_store(&store, &model);
+            store.append(vec![record(501, 900)], None).unwrap();
+            assert!(scrub(&store).is_empty());
+        }
+    }
+    assert!(cuts > 8, "{cuts}");
+}
+
+/// Compares a store that was pruned with the end of a model, records after it aside.
+fn pruned_store(store: &Store, model: &[Record]) {
+    let first = usize::try_from(store.catalog().first_record()).unwrap();
+    let left: Vec<Plain> = model[first..].iter().map(plain).collect();
+    let found: Vec<_> = store.records().map(Result::unwrap).take(left.len()).collect();
+    let found: Vec<Plain> = found.into_iter().map(|(_, header, body)| (header, body)).collect();
+    assert_eq!(found, left);
+    for record in &model[..first] {
+        assert_eq!(store.find(record.kind, &record.key), None);
+        assert_eq!(store.at_height(record.kind, record.height), None);
+    }
+    for record in model[first..].iter().filter(|record| record.key != [0; 32]) {
+        let place = store.find(record.kind, &record.key).unwrap();
+        assert_eq!(store.read(place).unwrap(), record.body.bytes());
+    }
+}
+
+fn segment_names(directory: &Path) -> Vec<PathBuf> {
+    let mut names: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "seg" || end == "free"))
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_pruned_file_becomes_another_segment_unless_somebody_still_looks_at_it() {
+    use std::os::unix::fs::MetadataExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(directory.path(), &small()).unwrap();
+    let fill = |from: u64| {
+        for number in from..from + 60 {
+            let ticket = store.append(vec![record(number, 3000)], None).unwrap();
+            store.wait(ticket).unwrap();
+        }
+    };
+    fill(0);
+    let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+    let names = segment_names(directory.path());
+    let viewed = store.find(1, &record(1, 0).key).unwrap();
+    assert_eq!(viewed.segment, 0);
+    let view = store.view(viewed).unwrap();
+    let inodes: Vec<u64> = names.iter().map(|path| inode(path)).collect();
+    assert_eq!(store.prune_below(2).unwrap(), 2);
+    let free: Vec<_> = segment_names(directory.path())
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|end| end == "free"))
+        .collect();
+    assert_eq!(free.iter().map(|path| inode(path)).collect::<Vec<_>>(), inodes[1..2]);
+    fill(100);
+    assert_eq!(&*view, body(1, 3000), "what is looked at stays");
+    let names = segment_names(directory.path());
+    assert!(names.iter().any(|path| inode(path) == inodes[1]), "the file is used again");
+    assert!(names.iter().all(|path| path.extension().is_some_and(|end| end == "seg")));
+    store.close().unwrap();
+    let verified = verify(directory.path(), Some(NETWORK)).unwrap();
+    assert!(verified.clean);
+    let reader = Reader::open(directory.path(), None).unwrap();
+    assert_eq!(reader.records().count() as u64, verified.records);
+    // Without the file that says where it begins, or with another, it is no store.
+    let first = directory.path().join("FIRST");
+    let bytes = fs::read(&first).unwrap();
+    fs::write(&first, &bytes[1..]).unwrap();
+    assert!(matches!(Store::open(directory.path(), &small()), Err(Error::Anchor)));
+    fs::remove_file(&first).unwrap();
+    let error = Store::open(directory.path(), &small()).err().unwrap();
+    assert!(matches!(error, Error::Corrupt { segment: 0, what: Damage::Missing, .. }), "{error}");
+}
+
+#[test]
+fn a_snapshot_is_a_store_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(&directory.path().join("store"), &small()).unwrap();
+    let model: Vec<Record> = (0..50).map(|number| record(number, 3000)).collect();
+    let copy = directory.path().join("copies/one");
+    assert_eq!(store.snapshot(&copy).unwrap(), 0, "there is nothing to be in it");
+    store.append(model.clone(), None).unwrap();
+    let linked = store.snapshot(&copy).unwrap();
+    assert!(linked > 2);
+    assert!(matches!(store.snapshot(&copy), Err(Error::Folder { .. })), "never over another one");
+    store.append(vec![record(700, 3000)], None).unwrap();
+    // What was linked is not zeroed for another segment.
+    assert_eq!(store.prune_below(2).unwrap(), 2);
+    let plain: Vec<Plain> = model.iter().map(plain).collect();
+    for options in [small(), Options { segment_bytes: 128 << 10, ..small() }] {
+        let (other, recovery) = Store::open(&copy, &options).unwrap();
+        assert_eq!((recovery.records, recovery.cut), (model.len() as u64, None));
+        check(&other, &plain);
+        other.close().unwrap();
+    }
+    assert!(verify(&copy, Some(NETWORK)).unwrap().clean);
+    // Of a pruned store too.
+    let copy = directory.path().join("copies/two");
+    store.snapshot(&copy).unwrap();
+    store.close().unwrap();
+    let reader = Reader::open(&copy, Some(NETWORK)).unwrap();
+    assert_eq!(reader.recovery().records, 51);
+    assert!(verify(&copy, Some(NETWORK)).is_ok());
+    verify(&directory.path().join("store"), Some(NETWORK)).unwrap();
+}
