@@ -5,4 +5,5 @@ pub mod inline;
 pub mod load;
 pub mod namespace;
 pub mod process;
+pub mod segments;
 pub mod simulation;

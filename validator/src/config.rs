@@ -102,6 +102,8 @@ pub struct Storage {
     pub segment_bytes: u64,
     /// Writes under way at once.
     pub groups_in_flight: usize,
+    /// Bytes that are checked for rot each second; 0 for none.
+    pub scrub_bytes: u64,
 }
 
 /// The ways to write the disk.
@@ -224,6 +226,7 @@ impl Config {
                 },
                 segment_bytes: layers.number("storage.segment_bytes"),
                 groups_in_flight: size("storage.groups_in_flight")?,
+                scrub_bytes: layers.number("storage.scrub_mib_per_second") << 20,
             },
             consensus: Consensus {
                 view_timeout_ms: layers.number("consensus.view_timeout_ms"),

@@ -92,6 +92,8 @@ pub struct Core {
     backlog: Vec<VecDeque<Arc<Held>>>,
     /// Executed heights whose certificate has not come.
     uncovered: Vec<(Vec<Record>, Done)>,
+    /// The newest certificate that stands in the store once.
+    once: Option<Record>,
     /// Appended heights that are not durable yet.
     appended: VecDeque<Done>,
     index: HashMap<Digest, Location>,
@@ -111,6 +113,7 @@ impl Core {
             chain,
             backlog,
             uncovered: Vec::new(),
+            once: None,
             appended: VecDeque::new(),
             index: HashMap::new(),
             index_order: VecDeque::new(),
@@ -192,13 +195,27 @@ impl Core {
         let covered = certificate.is_some() || self.uncovered.len() >= UNCOVERED_MAX;
         if let Some(bytes) = certificate {
             let (kind, height) = (record::CERTIFICATE, height.get());
-            records.push(Record { kind, height, key, body: bytes.into() });
+            let certificate = Record { kind, height, key, body: bytes.into() };
+            records.push(certificate.clone());
+            self.repeat(certificate, &mut records);
         }
         self.uncovered.push((records, done));
         if covered {
             self.append(height);
         }
         Ok(())
+    }
+
+    /// Writes the certificate before this one a second time.
+    fn repeat(&mut self, certificate: Record, records: &mut Vec<Record>) {
+        if let Some(before) = self.once.replace(certificate) {
+            records.push(Record { kind: record::CERTIFICATE_AGAIN, ..before });
+        }
+    }
+
+    /// Says while starting which stored certificate was not written a second time.
+    pub fn written_once(&mut self, certificate: Record) {
+        self.once = Some(certificate);
     }
 
     /// Appends every height that waits, in one piece.

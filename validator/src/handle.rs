@@ -121,6 +121,11 @@ pub enum Request {
     },
 }
 
+/// The store has it, but its bytes are damaged or cannot be read: they are fetched from other
+/// validators, and it can be asked for again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable;
+
 /// What the edge asks of execution, by the queue `api_execute`.
 #[derive(Debug)]
 pub enum Query {
@@ -136,14 +141,14 @@ pub enum Query {
         /// Its id.
         id: Digest,
         /// None: it is not final here.
-        reply: oneshot::Sender<Option<TransactionView>>,
+        reply: oneshot::Sender<Result<Option<TransactionView>, Unreadable>>,
     },
     /// A finalized and executed block.
     Block {
         /// Its height.
         height: Height,
         /// None: there is none yet, or it is kept no more.
-        reply: oneshot::Sender<Option<BlockView>>,
+        reply: oneshot::Sender<Result<Option<BlockView>, Unreadable>>,
     },
 }
 

@@ -421,7 +421,7 @@ fn ack_record(ack: &Ack) -> Record {
     Record {
         kind: record::ACK,
         height: NO_HEIGHT,
-        key: [0; 32],
+        key: *ack.digest.as_bytes(),
         body: ack.encode().to_vec().into(),
     }
 }

@@ -29,6 +29,7 @@ pub mod network;
 pub mod node;
 pub mod record;
 pub mod refusal;
+pub mod repair;
 pub mod stage;
 pub mod verify;
 pub mod votes;

@@ -122,6 +122,12 @@ pub struct Metrics {
     pub storage_sync: Histogram,
     /// Bytes free on the store's disk.
     pub storage_free: Number,
+    /// Bytes of the store that were checked for rot.
+    pub storage_scrubbed_bytes: Counter,
+    /// Groups found damaged.
+    pub storage_damaged: Counter,
+    /// Of these, those that were repaired.
+    pub storage_repaired: Counter,
     stage_taken: Family<StageLabel, Counter>,
     stage_passed: Family<StageLabel, Counter>,
     stage_busy: Family<StageLabel, Seconds>,
@@ -252,6 +258,18 @@ impl Metrics {
             storage_free: table.gauge(
                 "althing_storage_free_bytes",
                 "Bytes that are free on the disk of the store.",
+            ),
+            storage_scrubbed_bytes: table.counter(
+                "althing_storage_scrubbed_bytes_total",
+                "Bytes of the store that were read from the disk and checked for rot.",
+            ),
+            storage_damaged: table.counter(
+                "althing_storage_damaged_groups_total",
+                "Groups of records in the store that were found damaged.",
+            ),
+            storage_repaired: table.counter(
+                "althing_storage_repaired_groups_total",
+                "Damaged groups that were repaired with what other validators hold.",
             ),
             stage_taken: table.counters(
                 "althing_stage_in_total",

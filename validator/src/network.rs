@@ -35,6 +35,8 @@ const BLOCKS_PER_SECOND: Quota = Quota::per_second(NZU32!(512));
 /// Batches a peer may send, a second: its own small ones, and those that we fetch from it. What is
 /// received is taken at once and counted against a budget in bytes, so that a mailbox stays short.
 const BATCHES_PER_SECOND: Quota = Quota::per_second(NZU32!(1_024));
+/// Pieces of stored records a peer may send or ask for, a second: 16 MiB of them.
+const RECORDS_PER_SECOND: Quota = Quota::per_second(NZU32!(256));
 /// Messages between the actors of a network.
 const MAILBOX: NonZeroUsize = NZUsize!(1_024);
 
@@ -54,14 +56,22 @@ pub type SocketSender = Sender<PublicKey, Context>;
 /// Receiving half of a channel over sockets.
 pub type SocketReceiver = Receiver<PublicKey>;
 
+/// The lane network's channels.
+pub struct Lanes {
+    /// For batches and for small messages about them.
+    pub lanes: lanes::Channels<SocketSender, SocketReceiver>,
+    /// For stored records.
+    pub records: (SocketSender, SocketReceiver),
+}
+
 /// Both networks, running.
 pub struct Networks {
     /// Channels for the engine.
     pub consensus: Channels<SocketSender, SocketReceiver>,
     /// Who is a peer of the consensus network, and who is blocked.
     pub oracle: Oracle<PublicKey>,
-    /// Channels for batches and for small messages about them.
-    pub lanes: lanes::Channels<SocketSender, SocketReceiver>,
+    /// Channels of the lane network.
+    pub lanes: Lanes,
     /// End when a network does.
     pub handles: Vec<Handle<()>>,
 }
@@ -87,16 +97,33 @@ pub fn start(
         backfill: consensus.register(3, BLOCKS_PER_SECOND),
         blocks: consensus.register(4, BLOCKS_PER_SECOND),
     };
+    let (lanes, lanes_handle) = start_lanes(context, network, key, me, peers);
+    let handles = vec![consensus.start(), lanes_handle];
+    Networks { consensus: channels, oracle, lanes, handles }
+}
+
+const _: () = assert!(crate::repair::message::MESSAGE_BYTES_MAX <= BATCH_BYTES_MAX);
+
+/// Starts the lane network alone.
+pub fn start_lanes(
+    context: &Context,
+    network: &Digest,
+    key: &PrivateKey,
+    me: &Peer,
+    peers: &[Peer],
+) -> (Lanes, Handle<()>) {
     let batch = u32::try_from(BATCH_BYTES_MAX).expect("half a MiB");
     let lanes = config(network, b"lanes", key, me.lanes, peers.len(), batch);
-    let (mut lanes, mut lane_oracle) = Network::new(context.child("lane_network"), lanes);
-    lane_oracle.track(0, addresses(peers, |peer| peer.lanes));
-    let lane_channels = lanes::Channels {
-        batches: lanes.register(0, BATCHES_PER_SECOND),
-        control: lanes.register(1, SMALL_PER_SECOND),
+    let (mut lanes, mut oracle) = Network::new(context.child("lane_network"), lanes);
+    oracle.track(0, addresses(peers, |peer| peer.lanes));
+    let channels = Lanes {
+        lanes: lanes::Channels {
+            batches: lanes.register(0, BATCHES_PER_SECOND),
+            control: lanes.register(1, SMALL_PER_SECOND),
+        },
+        records: lanes.register(2, RECORDS_PER_SECOND),
     };
-    let handles = vec![consensus.start(), lanes.start()];
-    Networks { consensus: channels, oracle, lanes: lane_channels, handles }
+    (channels, lanes.start())
 }
 
 fn addresses(peers: &[Peer], address: impl Fn(&Peer) -> SocketAddr) -> Map<PublicKey, Address> {

@@ -5,6 +5,7 @@
 
 mod delivered;
 mod guard;
+mod mend;
 pub mod recover;
 mod status;
 mod threads;
@@ -24,11 +25,7 @@ use crate::{
     stage::{self, Clock},
     votes::Judge,
 };
-use commonware_codec::{Copying, DecodeExt as _};
-use commonware_cryptography::{
-    Signer as _,
-    ed25519::{PrivateKey, PublicKey},
-};
+use commonware_cryptography::{Signer as _, ed25519::PublicKey};
 use commonware_runtime::{Runner as _, Spawner as _, Supervisor as _, tokio};
 use crossbeam::channel::bounded;
 use ledger::{Cut, Genesis};
@@ -57,11 +54,30 @@ pub fn start(config: &Config) -> Result<(), Exit> {
     let backends = status::backends(&doors.gate, &verifier, &store);
     tracing::info!(backends = %status::line(&backends), "accelerators");
     threads::drop_capabilities()?;
-    let recovered = recover::recover(&store, &identity.genesis).map_err(threads::corrupt)?;
+    let recovered = recovered(config, &identity, &store)?;
     let height = recovered.execute.chain().height();
     tracing::info!(height = height.get(), view = recovered.view, "recovered");
     Node { config, identity, store, backends, signatures: Arc::new(Judge::new(verifier)) }
         .run(recovered, doors)
+}
+
+/// Recovers; what is damaged on the way is fetched from the other validators first.
+fn recovered(
+    config: &Config,
+    identity: &crate::config::Identity,
+    store: &storage::Store,
+) -> Result<recover::State, Exit> {
+    loop {
+        let error = match recover::recover(store, &identity.genesis) {
+            Ok(state) => return Ok(state),
+            Err(error) => error,
+        };
+        if store.damaged().is_empty() {
+            return Err(threads::corrupt(error));
+        }
+        tracing::warn!(%error, "the ledger is damaged: it is repaired from the other validators");
+        mend::from_peers(config, identity, store)?;
+    }
 }
 
 fn open_store(config: &Config, genesis: &Genesis) -> Result<storage::Store, Exit> {
@@ -77,6 +93,7 @@ fn open_store(config: &Config, genesis: &Genesis) -> Result<storage::Store, Exit
         bytes = recovery.bytes,
         clean = recovery.clean,
         cut = recovery.cut.is_some(),
+        mended = recovery.mended,
         "store opened"
     );
     Ok(store)
@@ -112,8 +129,11 @@ impl Node<'_> {
         let (lane_execute, ready) = bounded(stage::LANE_EXECUTE);
         let (api_execute, queries) = bounded(stage::API_EXECUTE);
         let (lane_peers, outgoing) = ::tokio::sync::mpsc::channel(stage::LANE_PEERS);
+        let (peers_repair, records) = bounded(stage::PEERS_REPAIR);
+        let (repair_peers, records_out) = ::tokio::sync::mpsc::channel(stage::REPAIR_PEERS);
         let requests_budget = Arc::new(Budget::new(ingest::BYTES_MAX));
         let peers_budget = Arc::new(Budget::new(stage::PEERS_LANE_BYTES));
+        let records_budget = Arc::new(Budget::new(stage::PEERS_REPAIR_BYTES));
 
         let admission = admit::Core::new(
             network,
@@ -175,6 +195,17 @@ impl Node<'_> {
             report: execute_report.clone(),
         };
 
+        let repair = stage::repair::Stage {
+            core: mend::core(&self.identity, &self.store),
+            store: self.store.clone(),
+            clock,
+            incoming: records,
+            outgoing: repair_peers,
+            scrub_bytes: self.config.storage.scrub_bytes,
+            pace: stage::repair::Pace::default(),
+            metrics: metrics.clone(),
+        };
+
         let observer = engine::Observer::default();
         let mut reporter = status::Reporter {
             name: self.identity.genesis.name().to_owned(),
@@ -185,6 +216,7 @@ impl Node<'_> {
             budgets: vec![
                 ("ingest_verify", requests_budget.clone()),
                 ("peers_lane", peers_budget.clone()),
+                ("peers_repair", records_budget.clone()),
             ],
             waiting_bytes,
             lanes: lane_report,
@@ -195,7 +227,6 @@ impl Node<'_> {
             data: self.config.data.clone(),
             metrics: metrics.clone(),
             clock,
-            stored: 0,
         };
         let status = Arc::new(StatusBoard::new(reporter.status()));
         let handle = NodeHandle {
@@ -215,6 +246,8 @@ impl Node<'_> {
         threads.start("verify", move || verify.run());
         threads.start("lane", move || lane.run());
         threads.start("execute", move || execute.run());
+        let repair_stop = stop.clone();
+        threads.start("repair", move || repair.run(&repair_stop));
         doors.serve(&mut threads, handle, &stop)?;
         let (board_stop, publish) = (stop.clone(), status.clone());
         threads.start("status", move || reporter.run(&publish, &board_stop));
@@ -229,9 +262,15 @@ impl Node<'_> {
             "running"
         );
 
+        let records = mend::Records {
+            queue: peers_repair,
+            budget: records_budget,
+            metrics: metrics.clone(),
+            outgoing: records_out,
+        };
         let incoming = threads::Incoming { queue: peers_lane, budget: peers_budget, metrics };
         let hand = threads::hand_over(engine_lane);
-        let setup = EngineSetup { board, observer, delivered, outgoing, incoming, hand };
+        let setup = EngineSetup { board, observer, delivered, outgoing, incoming, records, hand };
         self.run_engine(setup, &stop);
 
         status.set_admission(Admission::Stopping);
@@ -273,7 +312,7 @@ impl Node<'_> {
             tokio::Config::new().with_storage_directory(folder).with_worker_threads(ENGINE_THREADS);
         let genesis = &self.identity.genesis;
         let network = genesis.digest();
-        let (key, peers) = (self.private_key(), self.peers());
+        let (key, peers) = (mend::private_key(&self.identity), mend::peers(self.config, &self.identity));
         let set = Arc::new(genesis.set().clone());
         let application = Application::new(
             network,
@@ -292,7 +331,9 @@ impl Node<'_> {
             let networks = network::start(&context, &network, &key, &me, &peers);
             let keys: Arc<[PublicKey]> = peers.iter().map(|peer| peer.key.clone()).collect();
             let validators = keys.iter().cloned().collect::<Vec<_>>().try_into();
-            network::lanes::start(&context, keys, networks.lanes, setup.outgoing, setup.incoming);
+            let network::Lanes { lanes, records } = networks.lanes;
+            setup.records.start(&context, keys.clone(), records);
+            network::lanes::start(&context, keys, lanes, setup.outgoing, setup.incoming);
             let engine = engine::start(
                 context.child("engine"),
                 engine::Setup {
@@ -319,24 +360,6 @@ impl Node<'_> {
             drop(context.stop(0, Some(STOP)).await);
         });
     }
-
-    fn private_key(&self) -> PrivateKey {
-        PrivateKey::decode(Copying(&*self.identity.secret.seed())).expect("any 32 bytes are a seed")
-    }
-
-    /// All validators in the order of the set, this one included.
-    fn peers(&self) -> Vec<network::Peer> {
-        let peer = |key: &ledger::PublicKey| {
-            let listed = self.config.peers.iter().find(|peer| peer.key == *key);
-            let here = (self.config.listen.consensus, self.config.listen.lanes);
-            // Its own entry names where others reach it; it listens where its configuration says.
-            let listed = listed.filter(|_| *key != self.identity.secret.public());
-            let (consensus, lanes) = listed.map_or(here, |peer| (peer.consensus, peer.lanes));
-            let key = PublicKey::decode(Copying(key.as_bytes())).expect("genesis checked the key");
-            network::Peer { key, consensus, lanes }
-        };
-        self.identity.genesis.set().keys().iter().map(peer).collect()
-    }
 }
 
 /// What the engine is connected to.
@@ -346,5 +369,6 @@ struct EngineSetup<H> {
     delivered: Delivered,
     outgoing: ::tokio::sync::mpsc::Receiver<network::lanes::Outgoing>,
     incoming: threads::Incoming,
+    records: mend::Records,
     hand: H,
 }

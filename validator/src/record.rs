@@ -11,8 +11,14 @@ pub const CUT: u8 = 2;
 pub const CERTIFICATE: u8 = 3;
 /// The outcomes of one height: key is the cut's digest, body is a `ledger::OutcomeList`.
 pub const OUTCOMES: u8 = 4;
-/// An acknowledgement that this validator signed: no key, no height.
+/// An acknowledgement that this validator signed: key is the batch's digest, no height.
 ///
+/// With the batch it is signed again to the same bytes, should they be damaged.
 /// It is durable before it leaves, so that this validator never acknowledges two digests for one
 /// place in a lane, whatever happens to its memory.
 pub const ACK: u8 = 5;
+/// A finality certificate once more, in the append after its own.
+///
+/// Which of the validators' signatures one holds differs from validator to validator: this is the one
+/// kind of bytes that no other may have.
+pub const CERTIFICATE_AGAIN: u8 = 6;

@@ -6,6 +6,7 @@
 //!                                  ▲──────lane_verify─────┘ │ engine_lane      │ │
 //!                                  ▲──────execute_verify──────── engine ◀──────┘ │
 //!                                  storage_lane, storage_execute ◀── storage ◀───┘
+//! peers ──peers_repair──▶ repair ──repair_peers──▶ peers        (beside them, on the store alone)
 //! ```
 //!
 //! Queues inside the node wait when full; those that face the network drop and count. No two
@@ -14,6 +15,7 @@
 
 pub mod execute;
 pub mod lane;
+pub mod repair;
 pub mod verify;
 
 use crate::handle::Hold;
@@ -42,6 +44,13 @@ pub const API_EXECUTE: usize = 1_024;
 pub const STORAGE_STAGE: usize = 64 * 1_024;
 /// Messages to peers that wait for the network; full: drop and count, the lane stage repeats.
 pub const LANE_PEERS: usize = 4 * 1_024;
+
+/// Messages of peers about stored records; full: drop and count, peers repeat.
+pub const PEERS_REPAIR: usize = 256;
+/// Bytes of such messages.
+pub const PEERS_REPAIR_BYTES: usize = 16 * 1_024 * 1_024;
+/// Questions and answers about stored records that wait for the network.
+pub const REPAIR_PEERS: usize = 256;
 
 /// A message of a peer, with its share of the budget.
 pub enum FromPeer {

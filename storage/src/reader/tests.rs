@@ -89,6 +89,9 @@ fn a_thousand_flips_in_used_bytes_are_named_with_their_place() {
 
 #[test]
 fn every_byte_of_a_small_store_is_covered_used_or_not() {
+    // `ALTHING_BITS=8` flips every bit; usually one in each byte.
+    let bits: u32 = std::env::var("ALTHING_BITS").map_or(1, |bits| bits.parse().unwrap());
+    let mut flips = 0;
     let options = Options { segment_bytes: 32 << 10, ..small() };
     let (directory, _) = written(&options, 7);
     let files = files(directory.path());
@@ -104,8 +107,10 @@ fn every_byte_of_a_small_store_is_covered_used_or_not() {
     let clean = scan().unwrap();
     let end = (clean.end.segment, clean.end.offset);
     for (number, image) in images.iter().enumerate() {
-        for at in 0..image.len() {
-            source.0.lock().unwrap()[number][at] ^= 1 << (at % 8);
+        for (at, bit) in (0..image.len()).flat_map(|at| (0..bits).map(move |bit| (at, bit))) {
+            let flip = 1 << ((at as u64 + u64::from(bit)) % 8);
+            source.0.lock().unwrap()[number][at] ^= flip;
+            flips += 1;
             let place = (number as u64, at as u64);
             match scan() {
                 Err(Error::Corrupt { segment, offset, .. }) => {
@@ -121,9 +126,10 @@ fn every_byte_of_a_small_store_is_covered_used_or_not() {
                 }
                 Err(other) => panic!("{place:?}: {other}"),
             }
-            source.0.lock().unwrap()[number][at] ^= 1 << (at % 8);
+            source.0.lock().unwrap()[number][at] ^= flip;
         }
     }
+    println!("{flips} flips, each of one bit, all seen");
 }
 
 /// Segments in memory, changed under the reader.

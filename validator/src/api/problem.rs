@@ -99,6 +99,15 @@ impl Problem {
         Self::new(StatusCode::GONE, "pruned", detail)
     }
 
+    /// What was asked for is here, but its bytes were found damaged.
+    pub(super) fn unreadable() -> Box<Self> {
+        let detail =
+            "Its bytes were found damaged here and are being repaired; try again, or another.";
+        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unreadable", detail);
+        problem.retry_ms = Some(RETRY_MS);
+        problem
+    }
+
     /// The path exists, with another method.
     pub(super) fn method_not_allowed() -> Box<Self> {
         let detail = "The path takes another method; GET / lists what there is.";

@@ -1,7 +1,7 @@
 //! Reading the ledger over HTTP: accounts, transactions and blocks as executed and durable here.
 
 use super::{Answered, Problem, Shared, document, fresh_json};
-use crate::handle::{BlockView, Query, TransactionView};
+use crate::handle::{BlockView, Query, Unreadable};
 use axum::{
     Json,
     extract::{Path, Query as Parameters, State, rejection::QueryRejection},
@@ -52,7 +52,8 @@ pub(super) async fn transaction(
     Path(id): Path<String>,
 ) -> Answered<Response> {
     let id: Digest = parse("id", &id)?;
-    let Some(view) = shared.ask(|reply| Query::Transaction { id, reply }).await? else {
+    let view = shared.ask(|reply| Query::Transaction { id, reply }).await?;
+    let Some(view) = view.map_err(|Unreadable| Problem::unreadable())? else {
         let status = document::UNKNOWN.to_owned();
         return Ok(fresh_json(&document::Transaction { id, status, place: None, content: None }));
     };
@@ -74,8 +75,8 @@ pub(super) async fn body(
     Path(id): Path<String>,
 ) -> Answered<Response> {
     let id: Digest = parse("id", &id)?;
-    let view: Option<TransactionView> =
-        shared.ask(|reply| Query::Transaction { id, reply }).await?;
+    let view = shared.ask(|reply| Query::Transaction { id, reply }).await?;
+    let view = view.map_err(|Unreadable| Problem::unreadable())?;
     let view = view.ok_or_else(|| Problem::not_found("The transaction is not final here."))?;
     let bytes = view.bytes.ok_or_else(Problem::pruned)?;
     let body = decode(id, &bytes)?.body().to_vec();
@@ -102,6 +103,7 @@ pub(super) async fn block(
         number => Height(parse("height", number)?),
     };
     let view = shared.ask(|reply| Query::Block { height, reply }).await?;
+    let view = view.map_err(|Unreadable| Problem::unreadable())?;
     let detail = "There is no executed block of this height here, or it is kept no more.";
     let view = view.ok_or_else(|| Problem::not_found(detail))?;
     Ok(fresh_json(&describe(&view, &page)?))

@@ -110,6 +110,12 @@ fn render(url: &Url, status: &Status, paint: Paint) -> String {
         let text = format!("{} ({})", printable(&backend.backend), printable(&backend.reason));
         table.row([printable(&backend.stage), text]);
     }
+    if status.damaged_groups > 0 {
+        let (damaged, repaired) = (status.damaged_groups, status.repaired_groups);
+        let text = format!("{} damaged groups, {} repaired", thousands(damaged), thousands(repaired));
+        let text = if repaired < damaged { paint.bad(&text) } else { text };
+        table.row(["ledger".to_string(), text]);
+    }
     format!("{}\n{}\n{}", table.render(), lanes(status, paint), queues(status))
 }
 
@@ -190,6 +196,8 @@ pub(super) mod tests {
                 reason: "no other".into(),
             }],
             queues: vec![QueueStatus { name: "a_b".into(), bytes: 0, limit_bytes: 1 << 20 }],
+            damaged_groups: 2,
+            repaired_groups: 1,
             ready: false,
             reasons: vec!["12 heights behind".into()],
             uptime_ms: 61_500,

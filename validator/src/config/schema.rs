@@ -38,7 +38,7 @@ const fn key(dotted: &'static str, default: &'static str, shape: Shape, help: &'
 const SEGMENT_BYTES: Shape = Shape::Pages(2 * storage::GROUP_BYTES_MAX as u64, (4 << 30) - 4_096);
 
 /// All keys but those of `[[peers]]`, in the order of the file.
-pub const KEYS: [Key; 21] = [
+pub const KEYS: [Key; 22] = [
     key(
         "genesis",
         "\"genesis.json\"",
@@ -129,6 +129,12 @@ pub const KEYS: [Key; 21] = [
         "8",
         Shape::Number(1, 64),
         "Writes under way at once: more for throughput, fewer for latency.",
+    ),
+    key(
+        "storage.scrub_mib_per_second",
+        "16",
+        Shape::Number(0, 100_000),
+        "How much of the ledger is checked for rot each second; 0 for none.",
     ),
     key(
         "consensus.view_timeout_ms",

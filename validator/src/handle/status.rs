@@ -43,6 +43,10 @@ pub struct Status {
     pub backends: Vec<BackendStatus>,
     /// Every queue.
     pub queues: Vec<QueueStatus>,
+    /// Groups of records in the store that were found damaged since the start.
+    pub damaged_groups: u64,
+    /// Of these, those that were repaired.
+    pub repaired_groups: u64,
     /// Whether this validator keeps up and takes part.
     pub ready: bool,
     /// Why not; empty when it does.

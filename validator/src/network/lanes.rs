@@ -52,10 +52,6 @@ pub fn start<E, S, R>(
 {
     let (mut batch_sender, mut batch_receiver) = channels.batches;
     let (mut control_sender, mut control_receiver) = channels.control;
-    let index = |keys: &[PublicKey], from: &PublicKey| {
-        keys.binary_search(from).ok().and_then(|index| u32::try_from(index).ok())
-    };
-
     let peers = keys.clone();
     context.child("lane_send").spawn(move |_| async move {
         let recipients = |to: To| match to {
@@ -95,4 +91,38 @@ pub fn start<E, S, R>(
             }
         }
     });
+}
+
+/// Moves messages about stored records both ways until either side ends.
+pub fn start_records<E, S, R>(
+    context: &E,
+    keys: Arc<[PublicKey]>,
+    (mut sender, mut receiver): (S, R),
+    mut outgoing: mpsc::Receiver<(u32, Vec<u8>)>,
+    incoming: impl Fn(u32, Vec<u8>) + Send + 'static,
+) where
+    E: Spawner,
+    S: Sender<PublicKey = PublicKey>,
+    R: Receiver<PublicKey = PublicKey>,
+{
+    let peers = keys.clone();
+    context.child("records_send").spawn(move |_| async move {
+        while let Some((to, bytes)) = outgoing.recv().await {
+            let Some(to) = peers.get(to as usize).cloned() else { continue };
+            // What cannot be sent is asked for again.
+            let _ = sender.send(Recipients::One(to), Bytes::from(bytes), false);
+        }
+    });
+    context.child("records").spawn(move |_| async move {
+        while let Ok((from, message)) = receiver.recv().await {
+            if let Some(from) = index(&keys, &from) {
+                incoming(from, message.as_ref().to_vec());
+            }
+        }
+    });
+}
+
+/// The place of a validator in the set.
+fn index(keys: &[PublicKey], from: &PublicKey) -> Option<u32> {
+    keys.binary_search(from).ok().and_then(|index| u32::try_from(index).ok())
 }

@@ -61,6 +61,22 @@ pub fn recover(store: &Store, genesis: &Genesis) -> Result<State, Error> {
         view = view.max(replay.height(&mut core)?);
         remember(&mut recent, core.progress());
     }
+    if let Some(height) = store.last_height(record::CERTIFICATE)
+        && store.at_height(record::CERTIFICATE_AGAIN, height).is_none()
+        && let (Some(place), Some(cut)) =
+            (store.at_height(record::CERTIFICATE, height), store.at_height(record::CUT, height))
+    {
+        let cut = Cut::decode(&store.read(cut)?).map_err(|reject| Error::Record {
+            height: Height(height),
+            what: format!("its cut: {reject}"),
+        })?;
+        core.written_once(storage::Record {
+            kind: record::CERTIFICATE,
+            height,
+            key: *cut.digest().as_bytes(),
+            body: store.read(place)?.into(),
+        });
+    }
     let tips = core.chain().tips();
     let mut recovered = Recovered::default();
     for entry in store.records() {

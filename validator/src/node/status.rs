@@ -12,6 +12,7 @@ use crate::{
 };
 use ledger::{Digest, PublicKey};
 use net_ebpf::filter;
+use prometheus_client::metrics::counter::Counter;
 use sigverify::Verifier;
 use std::{
     path::PathBuf,
@@ -93,8 +94,6 @@ pub(super) struct Reporter {
     pub(super) metrics: Arc<Metrics>,
     /// The node's clock.
     pub(super) clock: Clock,
-    /// Bytes written when last counted.
-    pub(super) stored: u64,
 }
 
 impl Reporter {
@@ -111,16 +110,20 @@ impl Reporter {
 
     /// Brings counters up to date that others keep.
     fn count(&mut self) {
-        let written = self.store.stats().bytes;
-        self.metrics.storage_write_bytes.inc_by(written.saturating_sub(self.stored));
-        self.stored = written;
+        let stored = self.store.stats();
+        let catch_up = |counter: &Counter, count: u64| {
+            counter.inc_by(count.saturating_sub(counter.get()));
+        };
+        catch_up(&self.metrics.storage_write_bytes, stored.bytes);
+        catch_up(&self.metrics.storage_damaged, stored.damaged_groups);
+        catch_up(&self.metrics.storage_repaired, stored.repaired_groups);
         if let Ok(disk) = rustix::fs::statvfs(&self.data) {
             self.metrics.storage_free.set(disk.f_bavail.saturating_mul(disk.f_frsize));
         }
         for ((validator, kind), count) in self.observer.observed().equivocations {
             let label = EquivocationLabel { validator, kind };
             let counter = self.metrics.equivocation.get_or_create_owned(&label);
-            counter.inc_by(count.saturating_sub(counter.get()));
+            catch_up(&counter, count);
         }
     }
 
@@ -155,6 +158,7 @@ impl Reporter {
             self.lanes.lock().expect("no holder panics").clone(),
         );
         let observed = self.observer.observed();
+        let stored = self.store.stats();
         let handed = self.delivered.handed().get();
         let now = self.clock.now();
         let mut reasons = Vec::new();
@@ -197,6 +201,8 @@ impl Reporter {
             peers: self.keys.iter().enumerate().filter(|(i, _)| *i != me).map(peer).collect(),
             backends: self.backends.clone(),
             queues: self.queues(),
+            damaged_groups: stored.damaged_groups,
+            repaired_groups: stored.repaired_groups,
             ready: reasons.is_empty(),
             reasons,
             uptime_ms: now / 1_000_000,

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     consensus::Board,
     execute::{Action, Core, Done},
-    handle::{BlockView, Query, TransactionView},
+    handle::{BlockView, Query, TransactionView, Unreadable},
     lane::Ready,
     metrics::{Metrics, OutcomeLabel},
     node::{Delivered, fatal},
@@ -185,29 +185,52 @@ impl Stage {
         }
     }
 
-    fn transaction(&self, id: &Digest) -> Option<TransactionView> {
-        let location = self.core.locate(id)?;
-        let bytes = self.core.batch_of(&location).and_then(|(digest, index)| {
-            let batch = self.store.read(self.store.find(record::BATCH, digest.as_bytes())?).ok()?;
-            let batch = Batch::decode(&batch, &self.network).ok()?;
-            batch.transactions().nth(index).map(|transaction| transaction.bytes().to_vec())
-        });
+    fn transaction(&self, id: &Digest) -> Result<Option<TransactionView>, Unreadable> {
+        let Some(location) = self.core.locate(id) else { return Ok(None) };
+        let bytes = match self.core.batch_of(&location) {
+            Some((digest, index)) => self.stored_transaction(&digest, index)?,
+            None => None,
+        };
         let crate::execute::Location { height, index, outcome } = location;
-        Some(TransactionView { id: *id, height, index, outcome, bytes })
+        Ok(Some(TransactionView { id: *id, height, index, outcome, bytes }))
     }
 
-    fn block(&self, height: Height) -> Option<BlockView> {
-        let read = |kind| {
-            let place = self.store.at_height(kind, height.get())?;
-            self.store.read(place).ok()
+    fn stored_transaction(
+        &self,
+        digest: &Digest,
+        index: usize,
+    ) -> Result<Option<Vec<u8>>, Unreadable> {
+        let Some(place) = self.store.find(record::BATCH, digest.as_bytes()) else {
+            return Ok(None);
         };
-        let outcomes = OutcomeList::decode(&read(record::OUTCOMES)?).ok()?;
-        Some(BlockView {
+        let batch = self.read(place)?;
+        let Ok(batch) = Batch::decode(&batch, &self.network) else { return Err(Unreadable) };
+        Ok(batch.transactions().nth(index).map(|transaction| transaction.bytes().to_vec()))
+    }
+
+    fn block(&self, height: Height) -> Result<Option<BlockView>, Unreadable> {
+        let read = |kind| {
+            let place = self.store.at_height(kind, height.get());
+            place.map(|place| self.read(place)).transpose()
+        };
+        let (Some(outcomes), Some(cut)) = (read(record::OUTCOMES)?, read(record::CUT)?) else {
+            return Ok(None);
+        };
+        let Ok(outcomes) = OutcomeList::decode(&outcomes) else { return Err(Unreadable) };
+        Ok(Some(BlockView {
             height,
             digest: outcomes.cut,
-            cut: read(record::CUT)?,
-            certificate: read(record::CERTIFICATE),
+            cut,
+            certificate: read(record::CERTIFICATE)?,
             outcomes: outcomes.outcomes,
+        }))
+    }
+
+    /// A record, or word that its bytes are damaged; the repair has been told by then.
+    fn read(&self, place: storage::Place) -> Result<Vec<u8>, Unreadable> {
+        self.store.read(place).map_err(|error| {
+            tracing::warn!(%error, "a stored record cannot be read");
+            Unreadable
         })
     }
 }

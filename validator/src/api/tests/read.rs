@@ -1,6 +1,7 @@
 //! Checks of what is read: accounts, transactions, blocks.
 
 use super::*;
+use crate::handle::tests::BLOCK_UNREADABLE;
 
 #[test]
 fn accounts_are_told_with_the_link_that_comes_next() {
@@ -102,6 +103,8 @@ fn a_block_that_is_not_there_or_not_asked_for_rightly_is_a_problem() {
     let server = Server::start(&node.handle);
     server.get("/block/99").problem(404, "not_found");
     server.get(&format!("/block/{BLOCK_DAMAGED}")).problem(500, "internal");
+    let problem = server.get(&format!("/block/{BLOCK_UNREADABLE}")).problem(503, "unreadable");
+    assert!(problem.retry_ms.is_some(), "{problem:?}");
     for path in ["/block/x", "/block/-1", "/block/18446744073709551616", "/block/3?count=0"] {
         server.get(path).problem(400, "bad_request");
     }

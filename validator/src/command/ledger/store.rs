@@ -59,7 +59,7 @@ pub fn exit_of(segments: &Path, error: &storage::Error) -> Exit {
     use storage::Error;
     let line = format!("{}: {error}", segments.display());
     match error {
-        Error::Corrupt { .. } => Exit::data_corrupt(line),
+        Error::Corrupt { .. } | Error::Anchor => Exit::data_corrupt(line),
         Error::TornTail { .. } => Exit::data_corrupt(format!(
             "{line}: the end is damaged, or the validator was killed: starting it cuts this off"
         )),

@@ -47,6 +47,8 @@ pub(crate) fn status() -> Status {
         ],
         backends: vec![backend],
         queues: vec![queue],
+        damaged_groups: 1,
+        repaired_groups: 1,
         ready: true,
         reasons: Vec::new(),
         uptime_ms: 1_500,
@@ -147,6 +149,8 @@ pub(crate) const BLOCK_TRANSACTIONS: usize = 2_500;
 /// Its height, and that of a block whose bytes are damaged.
 pub(crate) const BLOCK_HEIGHT: Height = Height(3);
 pub(crate) const BLOCK_DAMAGED: Height = Height(4);
+/// The height of a block that waits for its repair.
+pub(crate) const BLOCK_UNREADABLE: Height = Height(5);
 
 pub(super) fn applied(id: Digest) -> Answer {
     Answer::Final { id, height: Height(9), outcome: Outcome::Applied }
@@ -156,8 +160,11 @@ fn answer_query(query: Query) {
     // A client that has gone needs no answer.
     match query {
         Query::Account { key, reply } => drop(reply.send((key == KNOWN_KEY).then_some(ACCOUNT))),
-        Query::Transaction { id, reply } => drop(reply.send(known_transaction(id))),
-        Query::Block { height, reply } => drop(reply.send(known_block(height))),
+        Query::Transaction { id, reply } => drop(reply.send(Ok(known_transaction(id)))),
+        Query::Block { height, reply } => drop(reply.send(match height {
+            BLOCK_UNREADABLE => Err(Unreadable),
+            height => Ok(known_block(height)),
+        })),
     }
 }
 
