@@ -54,7 +54,7 @@ fn flip(segments: &[Segment], lots: &mut Lots, flips: usize) -> usize {
         let offset = lots.below(segment.used);
         // One flip in a group: two could undo each other.
         if !hit.insert((segment.number, segment.group_of(offset))) {
-            if hit.len() == segments.iter().map(|segment| segment.groups.len()).sum() {
+            if hit.len() == segments.iter().map(|segment| segment.groups.len()).sum::<usize>() {
                 break;
             }
             continue;
