@@ -377,26 +377,35 @@ pub(crate) fn decode_index(bytes: &[u8]) -> Option<(Vec<Line>, Vec<Entry>)> {
     let (counts, rest) = bytes.split_at_checked(16)?;
     let (groups, records) = (u64_at(counts, 0), u64_at(counts, 8));
     let all = groups.checked_add(records)?.checked_mul(LINE_BYTES)?;
-    if all != rest.len() as u64 {
+    if all != rest.len() as u64 || rest.chunks_exact(index(LINE_BYTES)).any(|it| it[5..8] != [0; 3])
+    {
         return None;
     }
-    let (groups, records) = rest.split_at(index(groups * LINE_BYTES));
-    let lines = groups.chunks_exact(index(LINE_BYTES)).map(|line| {
-        Some(Line {
-            kind: Kind::decode(line[4]).filter(|_| line[5..8] == [0; 3])?,
-            count: u32::try_from(u64_at(line, 8)).ok()?,
-            payload_bytes: u64::from(u32_at(line, 0)),
-            durable: u64_at(line, 16),
-            hash: digest_at(line, 24),
-        })
-    });
-    let entries = records.chunks_exact(index(LINE_BYTES)).map(|line| {
+    let is_kind = |line: &[u8]| {
+        Kind::decode(line[4]).is_some() && u64_at(line, 8) <= u64::from(u32::MAX)
+    };
+    let well_formed =
+        rest.chunks_exact(index(LINE_BYTES)).take(index(groups)).all(is_kind);
+    well_formed.then(|| decode_lines(rest, groups))
+}
+
+/// Reads the lines of an index, right or wrong, of which so many are groups'.
+pub(crate) fn decode_lines(lines: &[u8], groups: u64) -> (Vec<Line>, Vec<Entry>) {
+    let (groups, records) = lines.split_at(index(groups * LINE_BYTES));
+    let line = |line: &[u8]| Line {
+        kind: Kind::decode(line[4]).unwrap_or(Kind::Records),
+        count: u32::try_from(u64_at(line, 8)).unwrap_or(u32::MAX),
+        payload_bytes: u64::from(u32_at(line, 0)),
+        durable: u64_at(line, 16),
+        hash: digest_at(line, 24),
+    };
+    let entry = |line: &[u8]| {
         let header =
             RecordHeader { kind: line[4], height: u64_at(line, 16), key: digest_at(line, 24) };
-        let entry = Entry { header, offset: u64_at(line, 8), bytes: u32_at(line, 0) };
-        (line[5..8] == [0; 3]).then_some(entry)
-    });
-    Some((lines.collect::<Option<_>>()?, entries.collect::<Option<_>>()?))
+        Entry { header, offset: u64_at(line, 8), bytes: u32_at(line, 0) }
+    };
+    let groups = groups.chunks_exact(index(LINE_BYTES)).map(line).collect();
+    (groups, records.chunks_exact(index(LINE_BYTES)).map(entry).collect())
 }
 
 /// Reads the content of an opening group whose hash was checked.

@@ -20,7 +20,7 @@ use crate::frame::{Entry, record_bytes};
 use crate::options::{Choice, Options};
 use crate::plan::{Group, Plan};
 use crate::record::{Record, Ticket};
-use crate::writer::{Durable, Poison, Writer};
+use crate::writer::{Durable, Poison, Refused, Writer};
 
 /// Called on the storage thread once the records of its call are durable, or never will be.
 pub type Done = Box<dyn FnOnce(Result<(), Error>) + Send>;
@@ -28,6 +28,8 @@ pub type Done = Box<dyn FnOnce(Result<(), Error>) + Send>;
 /// A group that still takes records is written beside others in flight only from this size on: a
 /// smaller one gains nothing, since it could not be durable before the sync that is under way.
 const EAGER_BYTES: u64 = 256 << 10;
+/// How often a segment is tried to be made on a full disk.
+const ROOM_AGAIN: Duration = Duration::from_millis(100);
 /// Latencies are counted in microseconds up to ten minutes, to three digits.
 const LATENCY_US_MAX: u64 = 600_000_000;
 
@@ -66,6 +68,8 @@ pub(crate) struct Log {
     waker: Waker,
     /// Whether the storage thread waits for the disk and would rather submit another group.
     wakeable: AtomicBool,
+    /// Whether the storage thread waits for room for the next segment.
+    full: AtomicBool,
     /// What any thread may do to segments.
     pub(crate) files: Arc<dyn Files>,
     /// Held by whoever changes segments that are durable.
@@ -170,6 +174,7 @@ impl Log {
             choice,
             waker,
             wakeable: AtomicBool::new(false),
+            full: AtomicBool::new(false),
             files,
             upkeep: Mutex::new(()),
             damage: Mutex::default(),
@@ -375,7 +380,14 @@ impl Log {
             let calls = match next.take() {
                 Some(Message::Call) => self.publish(Vec::new()),
                 Some(Message::Write(group)) if writer.accepts(group.header.kind) => {
-                    self.submit(writer, group)
+                    match self.submit(writer, group) {
+                        Ok(()) => Vec::new(),
+                        Err(Refused { poison, encoded: Some(group) }) => {
+                            next = Some(Message::Write(group));
+                            if self.wait_for_room() { Vec::new() } else { self.poison(poison) }
+                        }
+                        Err(Refused { poison, encoded: None }) => self.poison(poison),
+                    }
                 }
                 waiting => {
                     next = waiting;
@@ -430,8 +442,11 @@ impl Log {
                     while !writer.accepts(group.header.kind) && self.poisoned().is_ok() {
                         calls.append(&mut self.complete(writer));
                     }
-                    if self.poisoned().is_ok() {
-                        calls.append(&mut self.submit(writer, group));
+                    // Nobody would make room meanwhile.
+                    if self.poisoned().is_ok()
+                        && let Err(refused) = self.submit(writer, group)
+                    {
+                        calls.append(&mut self.poison(refused.poison));
                     }
                 }
                 Some(Task::Call) => calls.append(&mut self.publish(Vec::new())),
@@ -463,11 +478,29 @@ impl Log {
         }
     }
 
-    fn submit(&self, writer: &mut Writer, group: Encoded) -> Vec<Call> {
-        match writer.submit(group) {
-            Ok(()) => Vec::new(),
-            Err(poison) => self.poison(poison),
+    fn submit(&self, writer: &mut Writer, group: Encoded) -> Result<(), Refused> {
+        let submitted = writer.submit(group);
+        if submitted.is_ok() {
+            self.full.store(false, Ordering::Relaxed);
         }
+        submitted
+    }
+
+    /// Whether nothing more becomes durable before the disk has room.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    /// Waits a while for room; false when the store is to end meanwhile.
+    fn wait_for_room(&self) -> bool {
+        self.full.store(true, Ordering::Relaxed);
+        let state = self.lock();
+        let ends = |state: &mut State| state.phase == Phase::Running;
+        let (state, _) = self
+            .progress
+            .wait_timeout_while(state, ROOM_AGAIN, ends)
+            .expect("no holder of the state panics");
+        state.phase == Phase::Running
     }
 
     fn complete(&self, writer: &mut Writer) -> Vec<Call> {

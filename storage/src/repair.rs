@@ -70,10 +70,14 @@ impl Damaged {
             let seal = seal(opening, offset, next.opening(), lines, entries);
             return Ok(seal);
         }
-        let (lines, entries) = if segment.is_sealed() {
-            segment.index()?
-        } else {
-            (segment.lines(), newest.to_vec())
+        let (lines, entries) = match (segment.is_sealed(), next) {
+            (false, _) => (segment.lines(), newest.to_vec()),
+            (true, None) => segment.index()?,
+            // In a damaged index most lines are right, and a hash shows which.
+            (true, Some(next)) => segment.index().or_else(|damage| match damage {
+                Error::Corrupt { .. } => segment.index_unchecked(next.opening()),
+                other => Err(other),
+            })?,
         };
         let mut previous = opening.previous;
         let (mut at, mut records) = (0, opening.first_record);

@@ -196,6 +196,12 @@ impl Store {
         })
     }
 
+    /// Whether what was appended waits because the disk has no room for the next segment: it goes on
+    /// by itself when there is room, and until then appends wait or only fill the queue.
+    pub fn is_full(&self) -> bool {
+        self.inner.log.is_full()
+    }
+
     /// The way to the disk that runs.
     pub fn backend(&self) -> Choice {
         self.inner.log.choice.clone()
@@ -210,7 +216,8 @@ impl Store {
     ///
     /// Other handles get [`Error::Closed`] from then on, but may still read.
     ///
-    /// Errors: [`Error::Poisoned`]; [`Error::Closed`] when it was closed before.
+    /// Errors: [`Error::Poisoned`], also when the disk is full and something waits for room;
+    /// [`Error::Closed`] when it was closed before.
     pub fn close(self) -> Result<(), Error> {
         self.inner.log.end(true)?;
         self.inner.finish();

@@ -72,6 +72,20 @@ struct Flight {
     durable: Durable,
 }
 
+/// A group that was not taken.
+pub(crate) struct Refused {
+    pub(crate) poison: Poison,
+    /// The group itself, where only room is missing.
+    pub(crate) encoded: Option<Encoded>,
+}
+
+const CREATE: &str = "create";
+
+/// Whether room is all that is missing.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// What a writer needs beside its disk.
 pub(crate) struct Settings {
     pub(crate) network: [u8; 32],
@@ -136,15 +150,25 @@ impl Writer {
     }
 
     /// Begins to write a group.
-    pub(crate) fn submit(&mut self, encoded: Encoded) -> Result<(), Poison> {
+    ///
+    /// Errors: the disk has no room for the segment that the group opens: nothing has happened, and it
+    /// may be tried again; any other failure.
+    pub(crate) fn submit(&mut self, encoded: Encoded) -> Result<(), Refused> {
         let Encoded { header, bytes, times } = encoded;
         assert!(self.accepts(header.kind), "the caller asks first");
         let (segment, offset) = (header.segment, header.offset);
         let opens = match header.kind {
             Kind::Open => {
-                let opened = self.open(segment, header.segment_bytes);
-                let source =
-                    opened.map_err(|(action, error)| Poison::new(segment, 0, action, &error))?;
+                let source = match self.open(segment, header.segment_bytes) {
+                    Ok(source) => source,
+                    Err((action, error)) => {
+                        let poison = Poison::new(segment, 0, action, &error);
+                        // A segment is made whole or not at all.
+                        let again = action == CREATE && is_full(&error);
+                        let encoded = again.then_some(Encoded { header, bytes, times });
+                        return Err(Refused { poison, encoded });
+                    }
+                };
                 let opening = Opening::decode(&header, &bytes).expect("encoded as one");
                 Some(Arc::new(Segment::new(opening, source)))
             }
@@ -216,7 +240,7 @@ impl Writer {
         segment: u64,
         bytes: u64,
     ) -> Result<Arc<dyn Source>, (&'static str, io::Error)> {
-        self.disk.create(segment, bytes).map_err(|error| ("create", error))?;
+        self.disk.create(segment, bytes).map_err(|error| (CREATE, error))?;
         let epoch = self.disk.epoch().map_err(|error| ("draw an epoch after", error))?;
         if let Some(epochs) = &self.epochs {
             // An encoder that is gone needs none.

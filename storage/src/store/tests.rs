@@ -451,6 +451,48 @@ fn a_full_disk_is_an_error_and_leaves_the_store_whole() {
 }
 
 #[test]
+fn a_store_waits_for_room_and_goes_on_by_itself_and_can_be_closed_meanwhile() {
+    let disk = Simulated::new(2);
+    for ends in [false, true] {
+        let disk = if ends { disk.restart() } else { disk.clone() };
+        disk.limit(u64::MAX);
+        let (log, pipe, recovery) = start(Box::new(disk.clone()), &small(), true).unwrap();
+        let running = Arc::clone(&log);
+        let thread = thread::spawn(move || run(&running, pipe, || {}).unwrap());
+        let id = thread.thread().id();
+        let mode = Mode::Thread(Mutex::new(Some(thread)), id);
+        let store = Store { inner: Arc::new(Inner { log, mode }) };
+        disk.limit(0);
+        let mut next = recovery.records;
+        let mut last = None;
+        while !store.is_full() {
+            // Less than the queue takes: nobody waits here.
+            last = Some(store.append(vec![record(next, 4000)], None).unwrap());
+            next += 1;
+            thread::yield_now();
+        }
+        let last = last.unwrap();
+        assert!(store.durable() < last.records());
+        let place = store.find(1, &record(1, 0).key).unwrap();
+        assert_eq!(store.read(place).unwrap(), body(1, 4000), "what is there can be read");
+        if ends {
+            let error = store.close().unwrap_err();
+            assert!(matches!(&error, Error::Poisoned { .. }), "{error}");
+        } else {
+            disk.limit(u64::MAX);
+            store.wait(last).unwrap();
+            assert!(!store.is_full());
+            store.close().unwrap();
+        }
+    }
+    disk.restart().limit(u64::MAX);
+    let (store, _) = Store::open_inline(Box::new(disk.restart()), &small()).unwrap();
+    for (found, number) in store.records().zip(0..) {
+        assert_eq!(found.unwrap().2, body(number, 4000));
+    }
+}
+
+#[test]
 fn a_failing_medium_is_an_error_of_the_read() {
     let disk = Simulated::new(2);
     let (store, _) = Store::open_inline(Box::new(disk.clone()), &small()).unwrap();
