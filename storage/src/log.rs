@@ -547,6 +547,7 @@ impl Log {
         let mut state = self.lock();
         let error = poison.error();
         state.poison.get_or_insert(poison);
+        self.full.store(false, Ordering::Relaxed);
         let callbacks = std::mem::take(&mut state.callbacks);
         drop(state);
         self.progress.notify_all();

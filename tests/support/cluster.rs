@@ -43,6 +43,8 @@ pub struct Cluster {
     program: String,
     network: Network,
     members: Vec<Option<Process>>,
+    /// Settings of single validators: index, environment variable, value.
+    settings: Vec<(usize, &'static str, &'static str)>,
     /// Goes last: processes write into it.
     _folder: TempDir,
 }
@@ -68,7 +70,7 @@ impl Cluster {
         };
         let network = Network::create(folder.path(), &plan).expect("an empty folder");
         let members = plan.listen.iter().map(|_| None).collect();
-        Self { program: program.to_owned(), network, members, _folder: folder }
+        Self { program: program.to_owned(), network, members, settings: Vec::new(), _folder: folder }
     }
 
     /// Its files and addresses.
@@ -92,7 +94,15 @@ impl Cluster {
         let mut command = command(first);
         command.args(rest).arg("start").arg("--config").arg(self.network.config(index));
         command.args(["--exit-with-parent", &std::process::id().to_string()]);
+        for (_, variable, value) in self.settings.iter().filter(|(whose, ..)| *whose == index) {
+            command.env(variable, value);
+        }
         command
+    }
+
+    /// Gives one validator a setting of its own from its next start on, by environment variable.
+    pub fn set(&mut self, index: usize, variable: &'static str, value: &'static str) {
+        self.settings.push((index, variable, value));
     }
 
     /// Starts a validator.

@@ -1,6 +1,7 @@
 //! What whole-system tests share: a simulated cluster, real processes, data folders to damage.
 
 pub mod cluster;
+pub mod disk;
 pub mod inline;
 pub mod load;
 pub mod namespace;

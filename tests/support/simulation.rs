@@ -334,6 +334,7 @@ impl Node {
                 observer: engine::Observer::default(),
                 partition: format!("validator-{}", self.index),
                 view_timeout: Duration::from_secs(1),
+                room: Arc::new(()),
             },
             consensus,
         )

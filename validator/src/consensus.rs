@@ -8,6 +8,7 @@
 pub mod application;
 pub mod block;
 pub mod engine;
+pub mod patient;
 
 use crate::execute::Progress;
 use ledger::{AvailabilityCertificate, Height, Tips, limits::EXECUTION_LAG_MAX};

@@ -7,6 +7,7 @@ mod delivered;
 mod guard;
 mod mend;
 pub mod recover;
+mod room;
 mod status;
 mod threads;
 
@@ -206,6 +207,7 @@ impl Node<'_> {
             metrics: metrics.clone(),
         };
 
+        let room = Arc::new(room::Disk::new(self.config.data.clone()));
         let observer = engine::Observer::default();
         let mut reporter = status::Reporter {
             name: self.identity.genesis.name().to_owned(),
@@ -224,7 +226,8 @@ impl Node<'_> {
             observer: observer.clone(),
             delivered: delivered.clone(),
             store: self.store.clone(),
-            data: self.config.data.clone(),
+            room: room.clone(),
+            reserve_bytes: self.config.storage.segment_bytes + room::RESERVE_BYTES,
             metrics: metrics.clone(),
             clock,
         };
@@ -270,7 +273,7 @@ impl Node<'_> {
         };
         let incoming = threads::Incoming { queue: peers_lane, budget: peers_budget, metrics };
         let hand = threads::hand_over(engine_lane);
-        let setup = EngineSetup { board, observer, delivered, outgoing, incoming, records, hand };
+        let setup = EngineSetup { board, observer, delivered, outgoing, incoming, records, room, hand };
         self.run_engine(setup, &stop);
 
         status.set_admission(Admission::Stopping);
@@ -348,6 +351,7 @@ impl Node<'_> {
                     observer: setup.observer,
                     partition: "althing".to_owned(),
                     view_timeout,
+                    room: setup.room,
                 },
                 networks.consensus,
             )
@@ -370,5 +374,6 @@ struct EngineSetup<H> {
     outgoing: ::tokio::sync::mpsc::Receiver<network::lanes::Outgoing>,
     incoming: threads::Incoming,
     records: mend::Records,
+    room: Arc<room::Disk>,
     hand: H,
 }

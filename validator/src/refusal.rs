@@ -41,11 +41,13 @@ pub enum Refusal {
     NotReady = 15,
     /// This validator is stopping.
     Stopping = 16,
+    /// This validator's disk is almost full.
+    StorageFull = 17,
 }
 
 impl Refusal {
     /// Every reason by rising code; codes start at 1.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Malformed,
         Self::WrongNetwork,
         Self::TooLarge,
@@ -62,6 +64,7 @@ impl Refusal {
         Self::RateLimited,
         Self::NotReady,
         Self::Stopping,
+        Self::StorageFull,
     ];
 
     /// Returns the code on the wire, never zero.
@@ -98,6 +101,7 @@ impl Refusal {
             Self::RateLimited => "rate_limited",
             Self::NotReady => "not_ready",
             Self::Stopping => "stopping",
+            Self::StorageFull => "storage_full",
         }
     }
 
@@ -135,12 +139,15 @@ impl Refusal {
                 "The validator is catching up; send it again later or to another validator."
             }
             Self::Stopping => "The validator is stopping; send it to another validator.",
+            Self::StorageFull => {
+                "The validator's disk is full; send it later or to another validator."
+            }
         }
     }
 
     /// Returns the HTTP status.
     ///
-    /// Source: RFC 9110, section 15; RFC 6585, section 4 (429).
+    /// Source: RFC 9110, section 15; RFC 6585, section 4 (429); RFC 4918, section 11.5 (507).
     pub const fn http_status(self) -> u16 {
         match self {
             Self::Malformed => 400,
@@ -150,6 +157,7 @@ impl Refusal {
             Self::WrongNetwork | Self::Expired | Self::InvalidSignature => 422,
             Self::RateLimited => 429,
             Self::Busy | Self::LaneFull | Self::NotReady | Self::Stopping => 503,
+            Self::StorageFull => 507,
         }
     }
 
@@ -161,7 +169,8 @@ impl Refusal {
             | Self::LaneFull
             | Self::RateLimited
             | Self::NotReady
-            | Self::Stopping => true,
+            | Self::Stopping
+            | Self::StorageFull => true,
             Self::Malformed
             | Self::WrongNetwork
             | Self::TooLarge

@@ -1,6 +1,10 @@
 //! Wires simplex, marshal, block broadcast and backfill over one runtime and one network.
 
-use super::{Application, Block, block::Digest};
+use super::{
+    Application, Block,
+    block::Digest,
+    patient::{Patient, Room},
+};
 use commonware_broadcast::buffered;
 use commonware_consensus::{
     Reporter, Reporters,
@@ -25,7 +29,9 @@ use commonware_cryptography::{
 };
 use commonware_p2p::{Blocker, Provider, Receiver, Sender};
 use commonware_parallel::Sequential;
-use commonware_runtime::{Clock, Handle, Metrics, Spawner, Storage, buffer::paged::CacheRef};
+use commonware_runtime::{
+    Clock, Handle, Metrics, Spawner, Storage, Supervisor as _, buffer::paged::CacheRef,
+};
 use commonware_storage::{archive::prunable, translator::EightCap};
 use commonware_utils::{NZDuration, NZU16, NZU64, NZUsize, acknowledgement::Exact, ordered::Set};
 use rand_core::CryptoRng;
@@ -86,6 +92,8 @@ pub struct Setup<P, B, D> {
     pub partition: String,
     /// How long a view waits for its leader.
     pub view_timeout: Duration,
+    /// Says whether the disk is full, and is told when the engine waits for it.
+    pub room: Arc<dyn Room>,
 }
 
 /// A finalized block on its way to the stages.
@@ -209,6 +217,7 @@ where
     B: Blocker<PublicKey = PublicKey>,
     D: Deliver,
 {
+    let context = Patient::new(context, setup.room);
     let public_key = setup.signer.public_key();
     let scheme = Scheme::signer(&setup.namespace, setup.validators.clone(), setup.signer)
         .expect("the key was found in the set");

@@ -112,6 +112,8 @@ pub enum Admission {
     NotReady = 1,
     /// Not any more.
     Stopping = 2,
+    /// Not before the disk has room.
+    Full = 3,
 }
 
 impl Admission {
@@ -121,6 +123,7 @@ impl Admission {
             Self::Open => None,
             Self::NotReady => Some(Refusal::NotReady),
             Self::Stopping => Some(Refusal::Stopping),
+            Self::Full => Some(Refusal::StorageFull),
         }
     }
 }
@@ -159,11 +162,23 @@ impl StatusBoard {
         self.admission.store(admission as u8, Ordering::Relaxed);
     }
 
+    /// Shuts an open door because the disk is full, or opens it again; answers whether it moved.
+    pub fn set_full(&self, full: bool) -> bool {
+        let (from, to) = if full {
+            (Admission::Open, Admission::Full)
+        } else {
+            (Admission::Full, Admission::Open)
+        };
+        let relaxed = Ordering::Relaxed;
+        self.admission.compare_exchange(from as u8, to as u8, relaxed, relaxed).is_ok()
+    }
+
     /// Returns the state of the door.
     pub fn admission(&self) -> Admission {
         match self.admission.load(Ordering::Relaxed) {
             0 => Admission::Open,
             1 => Admission::NotReady,
+            3 => Admission::Full,
             _ => Admission::Stopping,
         }
     }

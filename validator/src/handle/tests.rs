@@ -71,7 +71,11 @@ fn length_alone_refuses_what_is_too_short_or_too_long() {
 fn a_shut_door_refuses_everything_and_opens_again() {
     let (handle, requests, _queries) = handle(4, 1 << 20);
     let (bytes, id) = transaction(0, TAKEN, b"x");
-    let shut = [(Admission::NotReady, Refusal::NotReady), (Admission::Stopping, Refusal::Stopping)];
+    let shut = [
+        (Admission::NotReady, Refusal::NotReady),
+        (Admission::Stopping, Refusal::Stopping),
+        (Admission::Full, Refusal::StorageFull),
+    ];
     for (admission, expected) in shut {
         handle.status.set_admission(admission);
         assert_eq!(handle.status.admission(), admission);

@@ -10,7 +10,10 @@ use std::{
 };
 
 /// Less than this counts as full: a blob's header is one page, its folder grows by another.
-const ROOM_BYTES_MIN: u64 = 1 << 20;
+const FULL_BYTES: u64 = 1 << 20;
+/// With less than this and one segment free no transactions are taken: what is under way, the engine's
+/// journals and the empty blocks that follow go on for minutes.
+pub(super) const RESERVE_BYTES: u64 = 4 << 20;
 
 /// The disk that a folder is on.
 pub(super) struct Disk {
@@ -23,9 +26,15 @@ impl Disk {
         Self { folder, waiting: AtomicUsize::new(0) }
     }
 
-    /// Operations of the engine that wait for room.
-    pub(super) fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+    /// Whether the engine waits for room.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// Bytes that are free; none where the system does not say.
+    pub(super) fn free_bytes(&self) -> Option<u64> {
+        let disk = rustix::fs::statvfs(&self.folder).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 }
 
@@ -33,7 +42,7 @@ impl Room for Disk {
     fn is_full(&self) -> bool {
         // Some file systems do not count inodes: they have none, and none free.
         rustix::fs::statvfs(&self.folder).is_ok_and(|disk| {
-            disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM_BYTES_MIN
+            disk.f_bavail.saturating_mul(disk.f_frsize) < FULL_BYTES
                 || (disk.f_files != 0 && disk.f_favail == 0)
         })
     }

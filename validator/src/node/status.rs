@@ -1,6 +1,6 @@
 //! What the node publishes about itself, a few times a second.
 
-use super::Delivered;
+use super::{Delivered, room::Disk};
 use crate::{
     consensus::engine::Observer,
     handle::{
@@ -15,7 +15,6 @@ use net_ebpf::filter;
 use prometheus_client::metrics::counter::Counter;
 use sigverify::Verifier;
 use std::{
-    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -88,8 +87,10 @@ pub(super) struct Reporter {
     pub(super) delivered: Delivered,
     /// The block store.
     pub(super) store: Store,
-    /// Its folder.
-    pub(super) data: PathBuf,
+    /// The disk that it is on.
+    pub(super) room: Arc<Disk>,
+    /// With less than this free, no transactions are taken.
+    pub(super) reserve_bytes: u64,
     /// Counters of the process.
     pub(super) metrics: Arc<Metrics>,
     /// The node's clock.
@@ -100,11 +101,29 @@ impl Reporter {
     /// Publishes until told to stop.
     pub(super) fn run(&mut self, board: &StatusBoard, stop: &Stop) {
         while !stop.is_stopped() {
+            self.look_at_disk(board);
             let status = self.status();
             self.metrics.observe(&status);
             board.publish(status);
             self.count();
             std::thread::sleep(PERIOD);
+        }
+    }
+
+    /// Shuts the door before the disk is full, and opens it again.
+    fn look_at_disk(&mut self, board: &StatusBoard) {
+        let free = self.room.free_bytes();
+        if let Some(free) = free {
+            self.metrics.storage_free.set(free);
+        }
+        let short = free.is_some_and(|free| free < self.reserve_bytes) || self.store.is_full();
+        if board.set_full(short) {
+            let (free, reserve) = (free.unwrap_or(0), self.reserve_bytes);
+            if short {
+                tracing::warn!(free, reserve, "the disk is almost full: no transactions are taken");
+            } else {
+                tracing::info!(free, reserve, "the disk has room: transactions are taken");
+            }
         }
     }
 
@@ -117,9 +136,6 @@ impl Reporter {
         catch_up(&self.metrics.storage_write_bytes, stored.bytes);
         catch_up(&self.metrics.storage_damaged, stored.damaged_groups);
         catch_up(&self.metrics.storage_repaired, stored.repaired_groups);
-        if let Ok(disk) = rustix::fs::statvfs(&self.data) {
-            self.metrics.storage_free.set(disk.f_bavail.saturating_mul(disk.f_frsize));
-        }
         for ((validator, kind), count) in self.observer.observed().equivocations {
             let label = EquivocationLabel { validator, kind };
             let counter = self.metrics.equivocation.get_or_create_owned(&label);
@@ -169,6 +185,11 @@ impl Reporter {
         }
         if handed > execute.height.get() + BEHIND_MAX {
             reasons.push("finalized blocks wait for their batches or their execution".to_owned());
+        }
+        if self.store.is_full() || self.room.is_waited_for() {
+            reasons.push("the disk is full: it goes on when there is room".to_owned());
+        } else if self.room.free_bytes().is_some_and(|free| free < self.reserve_bytes) {
+            reasons.push("the disk is almost full: no transactions are taken".to_owned());
         }
         let lane =
             |(index, (sequence, certified, finalized)): (usize, &(u64, u64, u64))| LaneStatus {

@@ -13,12 +13,16 @@ use crate::{
     node::{Delivered, fatal},
     record,
 };
-use crossbeam::channel::{Receiver, Sender, select};
+use crossbeam::channel::{Receiver, Sender, never, select};
 use ledger::{Batch, Digest, Height, Outcome, OutcomeList};
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
+
+/// How often a full disk is looked at again, and one that is not.
+const FULL: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The stage and its queues.
 pub struct Stage {
@@ -67,6 +71,7 @@ impl Stage {
     /// Runs until the lane stage is gone.
     pub fn run(mut self) {
         let counters = self.metrics.stage("execute");
+        let nothing = never();
         loop {
             let idle = self.clock.now();
             let mut start = idle;
@@ -74,12 +79,15 @@ impl Stage {
                 start = clock.now();
                 counters.waited.inc_by(seconds(start - idle));
             };
+            // What is executed ends in the store: on a full disk only questions are answered.
+            let full = self.store.is_full();
+            let ready = if full { &nothing } else { &self.ready };
             select! {
                 recv(self.durable.1) -> height => {
                     waited(&self.clock);
                     self.core.durable(height.expect("this stage holds a sender"));
                 }
-                recv(self.ready) -> ready => {
+                recv(ready) -> ready => {
                     waited(&self.clock);
                     let Ok(ready) = ready else { return };
                     counters.taken.inc();
@@ -92,7 +100,7 @@ impl Stage {
                     match query {
                         Ok(query) => self.answer(query),
                         // The edge ends before this stage does.
-                        Err(_) => self.queries = crossbeam::channel::never(),
+                        Err(_) => self.queries = never(),
                     }
                 }
                 recv(self.lookups) -> lookup => {
@@ -103,6 +111,7 @@ impl Stage {
                         return;
                     }
                 }
+                default(if full { FULL } else { LOOK }) => waited(&self.clock),
             }
             if !self.act() {
                 return;

@@ -27,6 +27,9 @@ pub enum FromVerify {
 /// Messages taken from one queue before the others are looked at.
 const TURN: usize = 256;
 
+/// How often a full disk is looked at again.
+const FULL: Duration = Duration::from_millis(50);
+
 /// The stage and its queues.
 pub struct Stage {
     /// The state machine.
@@ -72,6 +75,12 @@ impl Stage {
         let counters = self.metrics.stage("lane");
         let mut reported = 0;
         loop {
+            while self.store.is_full() {
+                // Everything else here ends in the store: only what it has done is taken.
+                if let Ok(durable) = self.durable.1.recv_timeout(FULL) {
+                    self.core.durable(self.clock.now(), durable);
+                }
+            }
             let now = self.clock.now();
             let wait = Duration::from_nanos(self.core.deadline(now).saturating_sub(now));
             select! {

@@ -42,7 +42,7 @@ impl Core {
                     None => self.reject(id, refusal, link, true),
                 }
             }
-            Refusal::NotReady | Refusal::Stopping => {
+            Refusal::NotReady | Refusal::Stopping | Refusal::StorageFull => {
                 let tried_all = place(flight.attempts) >= self.targets.len();
                 match (tried_all, is_open && flight.is_accepted) {
                     (false, _) => self.resubmit(id, now),
