@@ -18,12 +18,12 @@ const FULL: usize = 2;
 /// Times that it fills; `ALTHING_ROUNDS=20` makes more.
 const ROUNDS: usize = 2;
 /// Rounds with one network: its ledger grows, and the disk does not.
-const ROUNDS_EACH: usize = 4;
+const ROUNDS_EACH: usize = 3;
 const DISK_MIB: u64 = 32;
 /// Room that is left at most; the least is none.
 const LEFT_MAX: usize = 7 << 20;
 /// How long the disk stays full.
-const STAYS: Duration = Duration::from_secs(4);
+const STAYS: Duration = Duration::from_secs(7);
 /// From when there is room to when it takes part again.
 const RESUME: Duration = Duration::from_secs(10);
 /// Time for everything else.
@@ -48,11 +48,12 @@ fn a_full_disk_stops_one_validator_and_room_lets_it_go_on() {
         cluster.set(FULL, "ALTHING_STORAGE_SEGMENT_BYTES", "2097152");
         cluster.start_all();
         cluster.wait_ready();
-        let offer = Offer { rate: 40, size: 400, drain: Duration::from_secs(20) };
+        let offer = Offer { rate: 40, size: 8_000, drain: Duration::from_secs(20) };
         let load = Load::start(&cluster, offer);
         load.wait_for(40, PATIENCE);
         for _ in 0..ROUNDS_EACH.min(rounds - done) {
-            let left = lots.below(LEFT_MAX) as u64;
+            // Every other time nothing that anything could be written to.
+            let left = lots.below(if done % 2 == 0 { 1 << 14 } else { LEFT_MAX }) as u64;
             waited += usize::from(fill(&mut cluster, &disk, left));
             done += 1;
         }
