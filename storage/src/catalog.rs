@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
+use crate::checked::Checked;
 use crate::error::Error;
 use crate::frame::Kind;
 use crate::index::Index;
@@ -19,6 +20,8 @@ pub(crate) struct Catalog {
     /// Without a gap; the first has this number where earlier ones were pruned.
     pub(crate) segments: VecDeque<Arc<Segment>>,
     pub(crate) first: u64,
+    /// The groups that were read last.
+    pub(crate) checked: Arc<Checked>,
     /// Records that are not durable yet, by (segment, offset): read from memory.
     pub(crate) pending: BTreeMap<(u64, u64), Arc<Record>>,
 }
@@ -26,7 +29,7 @@ pub(crate) struct Catalog {
 /// Where the bytes of a place are.
 pub(crate) enum Located {
     Memory(Arc<Record>),
-    Disk(Arc<Segment>),
+    Disk(Arc<Segment>, Arc<Checked>),
 }
 
 /// The next records of an iteration.
@@ -104,7 +107,7 @@ impl Catalog {
         }
         let Place { segment, offset, bytes } = place;
         match self.segment(segment) {
-            Some(found) => Ok(Located::Disk(Arc::clone(found))),
+            Some(found) => Ok(Located::Disk(Arc::clone(found), Arc::clone(&self.checked))),
             None => Err(Error::NoRecord { segment, offset, bytes }),
         }
     }
@@ -136,7 +139,7 @@ impl Located {
                 let Place { segment, offset, bytes } = place;
                 Err(Error::NoRecord { segment, offset, bytes })
             }
-            Self::Disk(segment) => segment.read(place),
+            Self::Disk(segment, checked) => segment.read(place, checked),
         }
     }
 }
@@ -173,9 +176,9 @@ impl Located {
             Self::Memory(record) if record.body.size() as u64 == u64::from(place.bytes) => {
                 Shown::Memory(record)
             }
-            Self::Disk(segment) => match segment.locate(place)? {
+            Self::Disk(segment, checked) => match segment.locate(place)? {
                 Some(range) => Shown::Map(segment, range),
-                None => Shown::Copy(segment.read(place)?),
+                None => Shown::Copy(segment.read(place, &checked)?),
             },
             Self::Memory(_) => Shown::Copy(self.read(place)?),
         };

@@ -101,11 +101,12 @@
 //!
 //! The index takes 74 to 149 bytes for a record with a key and 40 to 80 more for one with
 //! a height; a group takes 24 to 48; the newest segment's index takes 56 to 128 for each of its
-//! records and groups; everything else is bounded by [`Options::queue_bytes_max`] and the groups in
-//! flight.
+//! records and groups; the groups that were read last take 8 MiB; everything else is bounded by
+//! [`Options::queue_bytes_max`] and the groups in flight.
 mod anchor;
 mod buffer;
 mod catalog;
+mod checked;
 mod disk;
 mod encoder;
 mod error;

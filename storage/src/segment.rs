@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
+use crate::checked::Checked;
 use crate::disk::Source;
 use crate::error::{Damage, Error};
 use crate::frame::{
@@ -157,10 +158,12 @@ impl Segment {
     }
 
     /// A copy of the body of the record at a place, from a group that was checked after it was read.
-    pub(crate) fn read(&self, place: Place) -> Result<Vec<u8>, Error> {
+    pub(crate) fn read(&self, place: Place, checked: &Checked) -> Result<Vec<u8>, Error> {
         let (offset, bytes) = self.group_of(place)?;
-        let group = self.copy(offset, bytes)?;
-        self.check(offset, &group)?;
+        let group = checked.group((self.number(), offset), || {
+            let group = self.copy(offset, bytes)?;
+            self.check(offset, &group).map(|_| group)
+        })?;
         let begin = index(place.offset - offset);
         let body = begin + index(RECORD_HEADER_BYTES);
         self.is_record(place, &group[begin..body])?;

@@ -164,8 +164,9 @@ impl Store {
 
     /// The body of the record at a place that this store gave.
     ///
-    /// Checked against its group's hash, whatever was read before; before it is durable it comes from
-    /// memory. A whole group is read for it: [`view`](Store::view) is for many small records.
+    /// Its group was checked against its hash when it was copied from the medium, now or, for the few
+    /// groups that were read last, before; what is not durable yet comes from memory. A whole group is
+    /// read for it: [`view`](Store::view) is for small records far apart.
     ///
     /// Errors: [`Error::Corrupt`], [`Error::NoRecord`], and the machine's.
     pub fn read(&self, place: Place) -> Result<Vec<u8>, Error> {

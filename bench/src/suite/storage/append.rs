@@ -1,7 +1,11 @@
 //! Durable appends: bandwidth and the time to an acknowledgement, by group size and depth.
 
 use std::path::Path;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -62,7 +66,7 @@ impl Size {
 
     /// What the whole group writes, zeros included.
     pub(super) fn bytes_written(self, rounds: Rounds) -> u64 {
-        let stores = if self.portable_deep { 4 } else { 3 };
+        let stores = if self.portable_deep { 6 } else { 5 };
         let times = WRITTEN_TIMES_NAIVE + stores * WRITTEN_TIMES_STORE;
         self.groups_all(rounds) * self.group_bytes_u64() * times
     }
@@ -103,10 +107,17 @@ fn open(data: &Path, seed: u64, size: Size, rounds: Rounds) -> Result<Group, Fai
                 continue;
             }
             let label = label(name, depth);
-            match Stored::new(data, size, groups, depth, (name, backend), &body) {
+            let open = || Stored::new(data, size, groups, depth, (name, backend), &body);
+            match open() {
                 Ok(stored) => group.contenders.push(Box::new(stored)),
-                Err(Failure::Skipped(reason)) => group.skipped.push((label, reason)),
+                Err(Failure::Skipped(reason)) => {
+                    group.skipped.push((label, reason));
+                    continue;
+                }
                 Err(failure) => return Err(failure),
+            }
+            if backend == Backend::IoUring {
+                group.contenders.push(Box::new(open()?.busy()));
             }
         }
     }
@@ -122,6 +133,8 @@ pub(super) struct Stored {
     size: Size,
     depth: u32,
     backend: &'static str,
+    /// Whether every core has something else to do meanwhile.
+    busy: bool,
     body: Body,
     store: Store,
     acknowledge: SyncSender<Acknowledgement>,
@@ -164,12 +177,18 @@ impl Stored {
             size,
             depth,
             backend,
+            busy: false,
             body: body.clone(),
             store,
             acknowledge,
             acknowledged,
             _folder: folder,
         })
+    }
+
+    /// The same while every core has something else to do.
+    fn busy(self) -> Self {
+        Self { busy: true, ..self }
     }
 
     fn append(&self) -> Result<(), Failure> {
@@ -196,7 +215,8 @@ impl Stored {
 
 impl Contender for Stored {
     fn label(&self) -> Label {
-        label(self.backend, self.depth)
+        let label = label(self.backend, self.depth);
+        if self.busy { label.with("cores", "busy") } else { label }
     }
 
     fn metrics(&self) -> &'static [Metric] {
@@ -223,6 +243,7 @@ impl Contender for Stored {
 
     fn round(&mut self) -> Result<Round, Failure> {
         let durable_before = self.store.durable();
+        let _load = self.busy.then(Load::start);
         let mut meter = Meter::start(self.size);
         let mut outstanding = 0;
         for _ in 0..self.size.groups {
@@ -242,6 +263,41 @@ impl Contender for Stored {
             return Err(Failure::Wrong(format!("{durable} records are durable after a round")));
         }
         Ok(round)
+    }
+}
+
+/// A thread for each core that never rests, until it is dropped.
+struct Load {
+    ends: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<u64>>,
+}
+
+impl Load {
+    fn start() -> Self {
+        let ends = Arc::new(AtomicBool::new(false));
+        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let spin = |_| {
+            let ends = Arc::clone(&ends);
+            thread::spawn(move || {
+                let mut turns = 0_u64;
+                while !ends.load(Ordering::Relaxed) {
+                    turns = std::hint::black_box(turns.wrapping_mul(3).wrapping_add(1));
+                }
+                turns
+            })
+        };
+        let threads = (0..cores).map(spin).collect();
+        Self { ends, threads }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // It only counts.
+            let _ = thread.join();
+        }
     }
 }
 
