@@ -18,11 +18,15 @@
 //! * **All or nothing per group.** The records of one [`Store::append`] share a group when they fit
 //!   into one, and a crash keeps a group whole or not at all. What a crash keeps is a prefix of
 //!   what was appended, and all of what was acknowledged.
-//! * **Damage is named, never cut.** See *Recovery*.
+//! * **Damage is named, never cut**, and put back byte for byte by whoever has the records' bodies. See
+//!   *Recovery* and *Repair*.
+//! * **Every copy is checked.** What [`Store::read`] returns is what was appended, or an error.
+//! * **A full disk is waited for.** Segments are made before they are needed; where there is no room for
+//!   the next one, what was appended waits ([`Store::is_full`]) and goes on by itself. Nothing that is
+//!   written to a segment needs room.
 //! * **One writer.** An exclusive lock on the file `LOCK` keeps a second process out.
 //!
-//! What it does not do: it knows no block, repairs nothing from peers, deletes nothing, and
-//! compresses nothing. It trusts the folder's owner not to change files under it: hashes show
+//! What it does not do: it knows no block and no peer, and compresses nothing. It trusts the folder's owner not to change files under it: hashes show
 //! rot, misdirected and torn writes, not an adversary who can compute them anew.
 //!
 //! # Files
@@ -74,6 +78,21 @@
 //!          16+56*g  56*c  for each record: length 4, kind 1, zero 3, offset 8, height 8, key 32
 //! ```
 //!
+//! Where earlier segments were pruned, the file `FIRST` says which one is the first, and what it links to:
+//!
+//! ```text
+//!  FIRST          0     8  magic "althfst\n"
+//!                 8     8  number of the first segment; files below it are leftovers
+//!                16     8  number of its first record
+//!                24     8  offset of the seal in the segment before
+//!                32    32  hash of that seal
+//!                64    32  BLAKE3 (derive_key, "althing storage first v1") of bytes 0 to 64
+//! ```
+//!
+//! It is replaced before a file goes. A pruned file is called `*.free` until it is zeroed again and becomes
+//! the next segment, in the background; one of which a view is left, or that a snapshot has too, is only
+//! unlinked. A snapshot seals the newest segment and links all sealed ones into another folder.
+//!
 //! The hash covers epoch, offset and link, so neither stale bytes nor a group written to a wrong
 //! place can pass. Room for the index is always kept, so every segment but the newest ends in
 //! a seal. A segment opens alone: not before everything in the last one is durable, and nothing
@@ -96,6 +115,18 @@
 //! a failed sync it may be in the page cache alone. A rotten group at the very end that was
 //! acknowledged but has no group after it looks like an unfinished write; a store that was closed
 //! ends in a closing group, so that [`verify`] can insist.
+//!
+//! # Repair
+//!
+//! The index of a segment says all that a group's header says, and its hash. So a damaged group follows from
+//! its index and its records' bodies, an index from the groups before it, an opening group from its
+//! neighbours; and a hash that is stored elsewhere says whether the result is right before a byte is written.
+//! Openings and indexes are put back while a store opens ([`Recovery::mended`]). [`Store::scrub`] reads the
+//! medium itself in the background; what it or any reading finds is in [`Store::damaged`],
+//! [`Store::examine`] tells which records are needed, and [`Store::repair`] takes their bodies.
+//!
+//! Not repaired: a group whose line in a damaged index is hit as well; and, while a store opens, damage
+//! in the newest segment, which has no index yet: it is an error.
 //!
 //! # Memory
 //!
