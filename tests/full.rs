@@ -91,9 +91,9 @@ fn fill(cluster: &mut Cluster, disk: &Disk, left: u64) -> bool {
     let others = views.iter().map(executed).max().expect("four");
     let own = executed(&views[FULL]);
     assert!(others > before, "the others go on");
-    let waits = views[FULL].as_ref().is_some_and(|status| {
-        status.reasons.iter().any(|reason| reason.contains("is full"))
-    });
+    let waits = views[FULL]
+        .as_ref()
+        .is_some_and(|status| status.reasons.iter().any(|reason| reason.contains("is full")));
     disk.release();
     let start = Instant::now();
     cluster.wait("it takes part again", RESUME, |views| {

@@ -71,7 +71,8 @@ fn ask(cluster: &Cluster, told: &[Acknowledged], lots: &mut Lots) -> (usize, usi
     let (mut right, mut none) = (0, 0);
     for _ in 0..60 {
         let known = told[lots.below(told.len())];
-        for path in [format!("/transaction/{}/body", known.id), format!("/block/{}", known.height)] {
+        for path in [format!("/transaction/{}/body", known.id), format!("/block/{}", known.height)]
+        {
             let found = rotten.get(&path).expect("an answer");
             if found.status == 503 {
                 assert!(found.body.windows(10).any(|part| part == b"unreadable"), "{path}");
@@ -116,7 +117,8 @@ fn rotten_bits_are_found_counted_and_repaired_and_nobody_is_told_a_wrong_thing()
     let mut cluster = Cluster::create(PROGRAM, 400);
     cluster.start_all();
     cluster.wait_ready();
-    let load = Load::start(&cluster, Offer { rate: 200, size: SIZE, drain: Duration::from_secs(20) });
+    let load =
+        Load::start(&cluster, Offer { rate: 200, size: SIZE, drain: Duration::from_secs(20) });
     load.wait_for(TRANSACTIONS, Duration::from_secs(60));
     let (_, told) = load.stop();
     let newest = told.iter().map(|known| known.height.get()).max().expect("some are final");
@@ -125,7 +127,9 @@ fn rotten_bits_are_found_counted_and_repaired_and_nobody_is_told_a_wrong_thing()
     let hit = flip(&sealed(&cluster, ROTTEN), &mut lots, flips);
     let (right, none) = ask(&cluster, &told, &mut lots);
     let time = wait_repaired(&mut cluster, hit);
-    println!("{hit} groups hit while it ran, repaired in {time:.1?}; {right} right answers, {none} none");
+    println!(
+        "{hit} groups hit while it ran, repaired in {time:.1?}; {right} right answers, {none} none"
+    );
     let (right, none) = ask(&cluster, &told, &mut lots);
     assert_eq!((right, none), (120, 0), "all is readable again");
     let page = Http::new(cluster.url(ROTTEN), ANSWER).get("/metrics").expect("metrics").body;

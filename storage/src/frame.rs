@@ -381,11 +381,9 @@ pub(crate) fn decode_index(bytes: &[u8]) -> Option<(Vec<Line>, Vec<Entry>)> {
     {
         return None;
     }
-    let is_kind = |line: &[u8]| {
-        Kind::decode(line[4]).is_some() && u64_at(line, 8) <= u64::from(u32::MAX)
-    };
-    let well_formed =
-        rest.chunks_exact(index(LINE_BYTES)).take(index(groups)).all(is_kind);
+    let is_kind =
+        |line: &[u8]| Kind::decode(line[4]).is_some() && u64_at(line, 8) <= u64::from(u32::MAX);
+    let well_formed = rest.chunks_exact(index(LINE_BYTES)).take(index(groups)).all(is_kind);
     well_formed.then(|| decode_lines(rest, groups))
 }
 

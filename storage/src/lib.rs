@@ -169,6 +169,6 @@ pub use options::{
 pub use reader::{Reader, Verified, verify, verify_unlocked};
 pub use record::{Body, NO_HEIGHT, Place, Record, RecordHeader, Ticket};
 pub use recover::{Cut, Recovery};
-pub use segment::map::Map;
 pub use repair::{Damaged, DamagedRecord};
+pub use segment::map::Map;
 pub use store::{Scrub, Store};

@@ -383,7 +383,7 @@ impl Log {
                     match self.submit(writer, group) {
                         Ok(()) => Vec::new(),
                         Err(Refused { poison, encoded: Some(group) }) => {
-                            next = Some(Message::Write(group));
+                            next = Some(Message::Write(*group));
                             if self.wait_for_room() { Vec::new() } else { self.poison(poison) }
                         }
                         Err(Refused { poison, encoded: None }) => self.poison(poison),

@@ -94,10 +94,7 @@ impl Segment {
 
     /// The index in a seal that may be damaged, as far as it reads: whatever comes of it must be
     /// checked against hashes.
-    pub(crate) fn index_unchecked(
-        &self,
-        next: &Opening,
-    ) -> Result<(Vec<Line>, Vec<Entry>), Error> {
+    pub(crate) fn index_unchecked(&self, next: &Opening) -> Result<(Vec<Line>, Vec<Entry>), Error> {
         let (offset, bytes) = self.last().expect("a sealed segment has a seal");
         let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner).len() as u64 - 1;
         let records = next.first_record.saturating_sub(self.opening.first_record);

@@ -314,7 +314,8 @@ fn start(
     })?;
     let segments = disk.segments().map_err(failed("list"))?;
     let files = disk.files();
-    let anchor = Anchor::decode(files.anchor().map_err(failed("read the beginning of"))?.as_deref())?;
+    let anchor =
+        Anchor::decode(files.anchor().map_err(failed("read the beginning of"))?.as_deref())?;
     let mut scanned = scan(&mut *disk, &segments, &anchor, options)?;
     recover::settle(&mut *disk, &scanned)?;
     for (number, _) in segments.iter().filter(|(number, _)| *number < anchor.segment) {

@@ -76,7 +76,7 @@ struct Flight {
 pub(crate) struct Refused {
     pub(crate) poison: Poison,
     /// The group itself, where only room is missing.
-    pub(crate) encoded: Option<Encoded>,
+    pub(crate) encoded: Option<Box<Encoded>>,
 }
 
 const CREATE: &str = "create";
@@ -165,7 +165,7 @@ impl Writer {
                         let poison = Poison::new(segment, 0, action, &error);
                         // A segment is made whole or not at all.
                         let again = action == CREATE && is_full(&error);
-                        let encoded = again.then_some(Encoded { header, bytes, times });
+                        let encoded = again.then(|| Box::new(Encoded { header, bytes, times }));
                         return Err(Refused { poison, encoded });
                     }
                 };

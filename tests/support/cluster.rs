@@ -70,7 +70,13 @@ impl Cluster {
         };
         let network = Network::create(folder.path(), &plan).expect("an empty folder");
         let members = plan.listen.iter().map(|_| None).collect();
-        Self { program: program.to_owned(), network, members, settings: Vec::new(), _folder: folder }
+        Self {
+            program: program.to_owned(),
+            network,
+            members,
+            settings: Vec::new(),
+            _folder: folder,
+        }
     }
 
     /// Its files and addresses.

@@ -18,7 +18,7 @@ pub struct Lots(pub u64);
 
 impl Lots {
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut lot = self.0;
         lot = (lot ^ (lot >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -29,12 +29,12 @@ impl Lots {
     /// A number below a limit.
     pub fn below(&mut self, limit: usize) -> usize {
         let limit = u64::try_from(limit).expect("64 bits");
-        usize::try_from(self.next() % limit).expect("below a usize")
+        usize::try_from(self.draw() % limit).expect("below a usize")
     }
 
     /// A change of a byte that is one.
     pub fn change(&mut self) -> u8 {
-        1 + u8::try_from(self.next() % 255).expect("below 255")
+        1 + u8::try_from(self.draw() % 255).expect("below 255")
     }
 }
 
@@ -91,4 +91,3 @@ impl Segment {
         result
     }
 }
-

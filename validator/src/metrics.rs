@@ -329,7 +329,9 @@ impl Metrics {
         for rule in net_ebpf::Reject::ALL.map(net_ebpf::Reject::name) {
             let _ = self.net_filter_dropped.get_or_create(&RuleLabel { rule });
         }
-        for reason in [Refusal::Busy, Refusal::NotReady, Refusal::Stopping, Refusal::StorageFull].map(Refusal::as_str) {
+        for reason in [Refusal::Busy, Refusal::NotReady, Refusal::Stopping, Refusal::StorageFull]
+            .map(Refusal::as_str)
+        {
             let _ = self.tx_dropped.get_or_create(&DropLabel { stage: "ingest", reason });
         }
         let _ = self.api_responses.get_or_create(&HttpLabel { status: 200 });

@@ -273,7 +273,8 @@ impl Node<'_> {
         };
         let incoming = threads::Incoming { queue: peers_lane, budget: peers_budget, metrics };
         let hand = threads::hand_over(engine_lane);
-        let setup = EngineSetup { board, observer, delivered, outgoing, incoming, records, room, hand };
+        let setup =
+            EngineSetup { board, observer, delivered, outgoing, incoming, records, room, hand };
         self.run_engine(setup, &stop);
 
         status.set_admission(Admission::Stopping);
@@ -315,7 +316,8 @@ impl Node<'_> {
             tokio::Config::new().with_storage_directory(folder).with_worker_threads(ENGINE_THREADS);
         let genesis = &self.identity.genesis;
         let network = genesis.digest();
-        let (key, peers) = (mend::private_key(&self.identity), mend::peers(self.config, &self.identity));
+        let (key, peers) =
+            (mend::private_key(&self.identity), mend::peers(self.config, &self.identity));
         let set = Arc::new(genesis.set().clone());
         let application = Application::new(
             network,

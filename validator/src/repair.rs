@@ -156,15 +156,8 @@ impl Core {
         };
         tracing::warn!(segment = place.0, offset = place.1, "a stored group is damaged");
         let candidates = vec![Vec::new(); damaged.records.len()];
-        let job = Job {
-            candidates,
-            damaged,
-            asked: 0,
-            peer: 0,
-            at: 0,
-            partial: Vec::new(),
-            due: 0,
-        };
+        let job =
+            Job { candidates, damaged, asked: 0, peer: 0, at: 0, partial: Vec::new(), due: 0 };
         self.jobs.insert(place, job);
         // What is damaged in the frame alone needs nobody.
         self.next_peer(now, place);
@@ -227,7 +220,8 @@ impl Core {
     fn piece(&mut self, now: u64, from: u32, of: Name, (offset, total): (u32, u32), bytes: &[u8]) {
         let awaited = |(place, job): (&(u64, u64), &mut Job)| {
             let it = job.damaged.records.get(job.at)?;
-            let fits = job.peer == from && name(it) == of && job.partial.len() as u64 == u64::from(offset);
+            let fits =
+                job.peer == from && name(it) == of && job.partial.len() as u64 == u64::from(offset);
             fits.then_some(*place)
         };
         let Some(place) = self.jobs.iter_mut().find_map(awaited) else { return };
@@ -261,13 +255,14 @@ impl Core {
     /// Puts the group back if its bodies are known by now.
     fn finish(&mut self, now: u64, place: (u64, u64)) -> bool {
         let job = &self.jobs[&place];
-        let choices: Vec<Vec<Vec<u8>>> = (0..job.damaged.records.len())
-            .map(|at| self.choices(job, at))
-            .collect();
+        let choices: Vec<Vec<Vec<u8>>> =
+            (0..job.damaged.records.len()).map(|at| self.choices(job, at)).collect();
         let Some(repaired) = self.attempt(&job.damaged, &choices) else { return false };
         self.jobs.remove(&place);
         match repaired {
-            Ok(()) => tracing::info!(segment = place.0, offset = place.1, "a stored group is repaired"),
+            Ok(()) => {
+                tracing::info!(segment = place.0, offset = place.1, "a stored group is repaired")
+            }
             Err(error) => {
                 tracing::error!(%error, "a damaged group cannot be written again");
                 self.put_off(now, place);

@@ -5,8 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::disk::{Completion, Disk, Files, Source, Waker, Write, short_write, sync_written};
 use crate::buffer::Buffer;
+use crate::disk::{Completion, Disk, Files, Source, Waker, Write, short_write, sync_written};
 use crate::frame::index;
 use crate::options::Choice;
 use crate::segment::map::Map;

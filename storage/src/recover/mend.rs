@@ -49,8 +49,7 @@ impl Around<'_> {
         let Some((_, bytes)) = self.segments.iter().find(|(other, _)| *other == number) else {
             return Ok(None);
         };
-        let source =
-            self.disk.open(number).map_err(|source| failed(number, 0, "open", source))?;
+        let source = self.disk.open(number).map_err(|source| failed(number, 0, "open", source))?;
         Ok(Some(Opened { number, bytes: *bytes, source: Arc::clone(&source) }))
     }
 

@@ -146,8 +146,14 @@ fn what_is_forged_well_is_taken() {
     forge.seal(&[entry(1, 4096), entry(2, 3 * 4096)]);
     forge.next();
     forge.group(Kind::Close, &[], |_| {});
-    let recovery =
-        Recovery { records: 2, bytes: 7 * 4096, groups: 7, segments: 2, clean: true, ..Recovery::default() };
+    let recovery = Recovery {
+        records: 2,
+        bytes: 7 * 4096,
+        groups: 7,
+        segments: 2,
+        clean: true,
+        ..Recovery::default()
+    };
     for depth in [Depth::All, Depth::Tail] {
         let scanned = forge.scan_to(depth).unwrap();
         assert_eq!(scanned.recovery, recovery);
@@ -398,9 +404,12 @@ fn the_machine_s_errors_come_with_their_place() {
     forge.disk.fail_reads(true);
     let error = forge.scan().err();
     assert!(matches!(error, Some(Error::Disk { segment: 0, offset: 0, .. })), "{error:?}");
-    let missing =
-        scan(&[(0, SEGMENT_BYTES)], &Anchor::default(), None, Depth::All, |_| Err(io::ErrorKind::NotFound.into()));
+    let missing = scan(&[(0, SEGMENT_BYTES)], &Anchor::default(), None, Depth::All, |_| {
+        Err(io::ErrorKind::NotFound.into())
+    });
     assert!(matches!(missing.err(), Some(Error::Disk { action: "open", .. })));
-    let empty = scan(&[], &Anchor::default(), None, Depth::All, |_| unreachable!("there is no segment")).unwrap();
+    let empty =
+        scan(&[], &Anchor::default(), None, Depth::All, |_| unreachable!("there is no segment"))
+            .unwrap();
     assert!(empty.recovery.clean && empty.network.is_none());
 }

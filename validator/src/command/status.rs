@@ -112,7 +112,8 @@ fn render(url: &Url, status: &Status, paint: Paint) -> String {
     }
     if status.damaged_groups > 0 {
         let (damaged, repaired) = (status.damaged_groups, status.repaired_groups);
-        let text = format!("{} damaged groups, {} repaired", thousands(damaged), thousands(repaired));
+        let text =
+            format!("{} damaged groups, {} repaired", thousands(damaged), thousands(repaired));
         let text = if repaired < damaged { paint.bad(&text) } else { text };
         table.row(["ledger".to_string(), text]);
     }

@@ -176,9 +176,7 @@ pub(super) fn store_error(error: storage::Error) -> Exit {
     use storage::Error;
     let line = format!("ledger: {error}");
     match error {
-        Error::Corrupt { .. } | Error::TornTail { .. } | Error::Anchor => {
-            Exit::data_corrupt(line)
-        }
+        Error::Corrupt { .. } | Error::TornTail { .. } | Error::Anchor => Exit::data_corrupt(line),
         Error::OtherNetwork { .. } | Error::Options { .. } => Exit::config(line),
         _ => Exit::host_unfit(line),
     }

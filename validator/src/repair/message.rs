@@ -27,10 +27,7 @@ pub struct Name {
 impl Name {
     /// Whether validators ask each other for records of this kind.
     pub const fn is_shared(self) -> bool {
-        matches!(
-            self.kind,
-            record::BATCH | record::CUT | record::CERTIFICATE | record::OUTCOMES
-        )
+        matches!(self.kind, record::BATCH | record::CUT | record::CERTIFICATE | record::OUTCOMES)
     }
 }
 

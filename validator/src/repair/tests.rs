@@ -141,7 +141,9 @@ fn a_byte_of_any_group_comes_back_from_the_others() {
     let mut damaged = 0;
     for (segment, image) in (0..).zip(&before) {
         for page in 0..image.len() / 4096 {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             let offset = page as u64 * 4096 + (seed >> 33) % 4096;
             nodes[0].disk.rot(segment, offset, 1 << ((seed >> 29) % 8));
             let found = scrub(&nodes[0].store);
@@ -152,7 +154,11 @@ fn a_byte_of_any_group_comes_back_from_the_others() {
                 continue;
             }
             run(&mut nodes, 20, |_, _, _| true);
-            assert!(nodes[0].images() == before, "{segment} {offset} {:?}", nodes[0].store.damaged());
+            assert!(
+                nodes[0].images() == before,
+                "{segment} {offset} {:?}",
+                nodes[0].store.damaged()
+            );
         }
     }
     assert!(damaged > 30, "{damaged}");
@@ -187,11 +193,11 @@ fn liars_and_the_silent_are_passed_over() {
     assert!(damaged > 5);
     let mut lies = 0;
     run(&mut nodes, 200, |from, _, message| {
-        if let (1, Message::Piece { bytes, .. }) = (from, message) {
-            if let Some(byte) = bytes.first_mut() {
-                *byte ^= 1;
-                lies += 1;
-            }
+        if let (1, Message::Piece { bytes, .. }) = (from, message)
+            && let Some(byte) = bytes.first_mut()
+        {
+            *byte ^= 1;
+            lies += 1;
         }
         from != 2
     });

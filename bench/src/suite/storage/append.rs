@@ -1,10 +1,10 @@
 //! Durable appends: bandwidth and the time to an acknowledgement, by group size and depth.
 
-use std::path::Path;
 use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 

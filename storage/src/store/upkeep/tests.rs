@@ -116,7 +116,7 @@ fn damage_in_any_group_is_found_by_a_scrub_and_repaired_byte_for_byte() {
     assert_eq!((stats.damaged_groups, stats.repaired_groups), (all, all));
     let plain: Vec<Plain> = model.iter().map(plain).collect();
     check(&store, &plain);
-    assert_eq!(store.verify(0..u64::MAX.min(99)).unwrap().records, model.len() as u64);
+    assert_eq!(store.verify(0..u64::MAX).unwrap().records, model.len() as u64);
 }
 
 #[test]
@@ -171,7 +171,8 @@ fn openings_and_seals_are_put_back_when_the_store_opens() {
             disk.rot(segment, offset + random.below(bytes), 1 << random.below(8));
             let disk = disk.restart();
             let opened = Store::open_inline(Box::new(disk.clone()), &small());
-            let (store, recovery) = opened.unwrap_or_else(|error| panic!("{segment} {offset}: {error}"));
+            let (store, recovery) =
+                opened.unwrap_or_else(|error| panic!("{segment} {offset}: {error}"));
             assert_eq!((recovery.mended, recovery.records), (1, model.len() as u64));
             drop(store);
             assert_eq!(images(&disk.crash()), before, "{segment} {offset}");
