@@ -1,58 +1,88 @@
-//! Where a pruned store begins: what the first segment that is left must link to.
+//! Where a store begins, and up to where it is known to be sealed: what no segment can say of itself.
 
 use crate::error::Error;
+use crate::frame::is_zero;
 use crate::segment::Opening;
 
-/// The encoded length.
-const BYTES: usize = 8 + 8 + 8 + 8 + 32 + 32;
+/// One of the two places in the file, each within a sector.
+pub(crate) const SLOT_BYTES: usize = 512;
 const MAGIC: [u8; 8] = *b"althfst\n";
+const FIELDS: usize = 8 + 5 * 8 + 32;
 
 /// The beginning of a store; zero for one that was never pruned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Anchor {
+    /// How often it was written: of two, the greater counts.
+    pub(crate) generation: u64,
     /// The first segment that belongs to the store; earlier files are leftovers.
     pub(crate) segment: u64,
     pub(crate) first_record: u64,
     /// Where the seal before is, and its hash.
     pub(crate) link: u64,
     pub(crate) previous: [u8; 32],
+    /// Segments below this number are sealed: what they lack is damage, never an unfinished write.
+    pub(crate) sealed: u64,
 }
 
 impl Anchor {
-    /// The beginning of a store whose first segment will be this one.
-    pub(crate) fn new(first: &Opening) -> Self {
+    /// The next state of a store whose first segment will be this one.
+    pub(crate) fn next(&self, first: &Opening, sealed: u64) -> Self {
         let Opening { number, first_record, link, previous, .. } = *first;
-        Self { segment: number, first_record, link, previous }
+        let generation = self.generation + 1;
+        Self { generation, segment: number, first_record, link, previous, sealed }
     }
 
-    /// Shape: magic 8, segment 8, first record 8, link 8, previous 32, BLAKE3 of all that 32.
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(BYTES);
-        bytes.extend_from_slice(&MAGIC);
-        for field in [self.segment, self.first_record, self.link] {
-            bytes.extend_from_slice(&field.to_le_bytes());
+    /// The slot that it is written to: the one before stays until this one is durable.
+    pub(crate) const fn slot(&self) -> usize {
+        (self.generation % 2) as usize
+    }
+
+    /// Shape: one slot.
+    pub(crate) fn encode(&self) -> [u8; SLOT_BYTES] {
+        let mut bytes = [0; SLOT_BYTES];
+        bytes[..8].copy_from_slice(&MAGIC);
+        let fields =
+            [self.generation, self.segment, self.first_record, self.link, self.sealed];
+        for (field, place) in fields.iter().zip(bytes[8..].chunks_exact_mut(8)) {
+            place.copy_from_slice(&field.to_le_bytes());
         }
-        bytes.extend_from_slice(&self.previous);
-        let hash = digest(&bytes);
-        bytes.extend_from_slice(&hash);
+        bytes[48..FIELDS].copy_from_slice(&self.previous);
+        let hash = digest(&bytes[..FIELDS]);
+        bytes[FIELDS..FIELDS + 32].copy_from_slice(&hash);
         bytes
     }
 
-    /// Reads what [`encode`](Self::encode) wrote; none was never pruned.
+    /// Reads the file: the newest of two slots; none, or zeros, where nothing was ever pruned.
     ///
-    /// Errors: [`Error::Anchor`] for anything else.
-    pub(crate) fn decode(bytes: Option<&[u8]>) -> Result<Self, Error> {
-        let Some(bytes) = bytes else { return Ok(Self::default()) };
-        let (content, hash) = bytes.split_at_checked(BYTES - 32).ok_or(Error::Anchor)?;
-        if hash != digest(content) || content[..8] != MAGIC {
-            return Err(Error::Anchor);
+    /// Errors: [`Error::Anchor`] when both slots are something else.
+    pub(crate) fn decode(file: Option<&[u8]>) -> Result<Self, Error> {
+        let file = file.unwrap_or_default();
+        let slots = file.chunks_exact(SLOT_BYTES);
+        let whole = slots.remainder().is_empty();
+        match slots.filter_map(Self::decode_slot).max_by_key(|anchor| anchor.generation) {
+            Some(anchor) if whole => Ok(anchor),
+            None if whole && is_zero(file) => Ok(Self::default()),
+            Some(_) | None => Err(Error::Anchor),
+        }
+    }
+
+    fn decode_slot(bytes: &[u8]) -> Option<Self> {
+        let (content, rest) = bytes.split_at(FIELDS);
+        if content[..8] != MAGIC || rest[..32] != digest(content) || !is_zero(&rest[32..]) {
+            return None;
         }
         let field = |at: usize| {
-            let bytes = content[at..].first_chunk().expect("eight of the bytes above");
+            let bytes = content[8 + 8 * at..].first_chunk().expect("within the fields");
             u64::from_le_bytes(*bytes)
         };
-        let previous = *content.last_chunk().expect("32 of the bytes above");
-        Ok(Self { segment: field(8), first_record: field(16), link: field(24), previous })
+        Some(Self {
+            generation: field(0),
+            segment: field(1),
+            first_record: field(2),
+            link: field(3),
+            sealed: field(4),
+            previous: *content.last_chunk().expect("the last of the fields"),
+        })
     }
 }
 
@@ -64,19 +94,33 @@ fn digest(bytes: &[u8]) -> [u8; 32] {
 mod tests {
     use super::*;
 
+    fn anchor(generation: u64) -> Anchor {
+        let (segment, first_record, link, sealed) = (7, 900, 4096, 11);
+        Anchor { generation, segment, first_record, link, previous: [3; 32], sealed }
+    }
+
     #[test]
-    fn an_anchor_reads_back_and_no_changed_byte_passes() {
-        let anchor = Anchor { segment: 7, first_record: 900, link: 4096, previous: [3; 32] };
-        let bytes = anchor.encode();
-        assert_eq!(Anchor::decode(Some(&bytes)).unwrap(), anchor);
+    fn the_newest_slot_counts_and_no_changed_byte_passes() {
+        let (old, new) = (anchor(4), anchor(5));
+        assert_eq!((old.slot(), new.slot()), (0, 1));
+        let file = [old.encode(), new.encode()].concat();
+        assert_eq!(Anchor::decode(Some(&file)).unwrap(), new);
         assert_eq!(Anchor::decode(None).unwrap(), Anchor::default());
-        for at in 0..bytes.len() {
+        assert_eq!(Anchor::decode(Some(&[0; 2 * SLOT_BYTES])).unwrap(), Anchor::default());
+        for at in 0..file.len() {
             for bit in 0..8 {
-                let mut flipped = bytes.clone();
+                let mut flipped = file.clone();
                 flipped[at] ^= 1 << bit;
-                assert!(matches!(Anchor::decode(Some(&flipped)), Err(Error::Anchor)), "{at} {bit}");
+                // What is left is the other slot.
+                let expected = if at < SLOT_BYTES { new } else { old };
+                assert_eq!(Anchor::decode(Some(&flipped)).unwrap(), expected, "{at} {bit}");
+                let mut alone = flipped[at / SLOT_BYTES * SLOT_BYTES..].to_vec();
+                alone.truncate(SLOT_BYTES);
+                assert!(matches!(Anchor::decode(Some(&alone)), Err(Error::Anchor)), "{at} {bit}");
             }
-            assert!(matches!(Anchor::decode(Some(&bytes[..at])), Err(Error::Anchor)), "{at}");
+        }
+        for end in 1..SLOT_BYTES {
+            assert!(matches!(Anchor::decode(Some(&file[..end])), Err(Error::Anchor)), "{end}");
         }
     }
 }

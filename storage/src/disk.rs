@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustix::fd::OwnedFd;
 
+use crate::anchor::SLOT_BYTES;
 use crate::buffer::Buffer;
 use crate::options::{Backend, Choice, Options};
 use crate::ring::{Events, Ring};
@@ -81,11 +82,11 @@ pub trait Files: Send + Sync {
     /// Shape: whole pages.
     fn probe(&self, segment: u64, offset: u64, bytes: u64, into: &mut Buffer) -> io::Result<()>;
 
-    /// The bytes that say where a pruned store begins; none in one that was never pruned.
+    /// The file that says where a store begins, two slots; none where there is no such file.
     fn anchor(&self) -> io::Result<Option<Vec<u8>>>;
 
-    /// Replaces those bytes, all or nothing, durably.
-    fn set_anchor(&self, bytes: &[u8]) -> io::Result<()>;
+    /// Writes one of its slots, durably; where the file exists, that needs no room.
+    fn set_anchor(&self, slot: usize, bytes: &[u8; SLOT_BYTES]) -> io::Result<()>;
 
     /// Removes a segment that the store has no more; `unused` says that no map of it is left, so
     /// that its file may become another segment's.
@@ -100,8 +101,13 @@ pub trait Files: Send + Sync {
     /// Gives a segment a second name there.
     fn link(&self, segment: u64, directory: &Path) -> io::Result<()>;
 
-    /// Ends a snapshot: the anchor's copy, and the folder's own sync.
-    fn finish_links(&self, directory: &Path) -> io::Result<()>;
+    /// Ends a snapshot with the slot that says where it begins: only now the folder has its name.
+    fn finish_links(
+        &self,
+        directory: &Path,
+        slot: usize,
+        bytes: &[u8; SLOT_BYTES],
+    ) -> io::Result<()>;
 }
 
 /// Read access to one segment.

@@ -266,9 +266,14 @@ impl Log {
         self.damages().groups.clone()
     }
 
+    /// Notes the group that holds a byte, if it is durable and was not pruned meanwhile.
     pub(crate) fn note_damage(&self, segment: u64, offset: u64) {
+        let catalog = self.catalog.read().expect("no holder of the catalog panics");
+        let group = catalog.segment(segment).and_then(|found| found.doubt(offset));
+        let Some(group) = group else { return };
+        // The catalog is held: pruning forgets damage after it has taken the segment out.
         let mut damage = self.damages();
-        if damage.groups.insert((segment, offset)) {
+        if damage.groups.insert((segment, group)) {
             damage.found += 1;
         }
     }
@@ -293,6 +298,11 @@ impl Log {
     /// The records so far of the newest segment, if it is this one.
     pub(crate) fn newest_entries(&self, segment: u64) -> Vec<Entry> {
         self.lock().plan.entries(segment).to_vec()
+    }
+
+    /// Refuses what only an open store may do.
+    pub(crate) fn refuse(&self) -> Result<(), Error> {
+        self.lock().refuse()
     }
 
     /// Ends the newest segment, unless nothing is in it.
@@ -366,9 +376,16 @@ impl Log {
     }
 
     /// The storage thread: writes, waits and calls back until the hash thread has ended.
-    pub(crate) fn run(&self, writer: &mut Writer, groups: &Receiver<Message>) {
+    ///
+    /// `next` is a group for which there was no room yet.
+    pub(crate) fn run(
+        &self,
+        writer: &mut Writer,
+        groups: &Receiver<Message>,
+        next: Option<Encoded>,
+    ) {
         let ending = Ending(self);
-        let mut next = None;
+        let mut next = next.map(Message::Write);
         loop {
             if next.is_none() {
                 next = match self.receive(writer, groups) {
@@ -431,8 +448,12 @@ impl Log {
     }
 
     /// Does all there is to do and returns the callbacks; the thread of an inline store is its
-    /// caller's.
-    pub(crate) fn drain(&self, writer: &mut Writer, encoder: &mut Encoder) -> Vec<Call> {
+    /// caller's. Also returns the group for which the disk has no room.
+    pub(crate) fn drain(
+        &self,
+        writer: &mut Writer,
+        encoder: &mut Encoder,
+    ) -> (Vec<Call>, Option<Refused>) {
         let mut calls = Vec::new();
         while self.poisoned().is_ok() {
             let task = self.lock().task(self.flying_max);
@@ -442,10 +463,12 @@ impl Log {
                     while !writer.accepts(group.header.kind) && self.poisoned().is_ok() {
                         calls.append(&mut self.complete(writer));
                     }
-                    // Nobody would make room meanwhile.
                     if self.poisoned().is_ok()
                         && let Err(refused) = self.submit(writer, group)
                     {
+                        if refused.encoded.is_some() {
+                            return (calls, Some(refused));
+                        }
                         calls.append(&mut self.poison(refused.poison));
                     }
                 }
@@ -455,16 +478,16 @@ impl Log {
                         calls.append(&mut self.complete(writer));
                     }
                     self.ended();
-                    return calls;
+                    return (calls, None);
                 }
                 None if writer.is_busy() => calls.append(&mut self.complete(writer)),
-                None => return calls,
+                None => return (calls, None),
             }
         }
         if self.lock().phase != Phase::Running {
             self.ended();
         }
-        calls
+        (calls, None)
     }
 
     /// Waits for the hash thread's next task.
@@ -543,7 +566,7 @@ impl Log {
         calls
     }
 
-    fn poison(&self, poison: Poison) -> Vec<Call> {
+    pub(crate) fn poison(&self, poison: Poison) -> Vec<Call> {
         let mut state = self.lock();
         let error = poison.error();
         state.poison.get_or_insert(poison);

@@ -47,7 +47,7 @@ impl Reader {
         })?;
         let anchor = Anchor::decode(anchor.as_deref())?;
         let scanned = recover::scan(&segments, &anchor, network, depth, |segment| {
-            let source: Arc<dyn Source> = Arc::new(folder::open_source(directory, segment)?);
+            let source: Arc<dyn Source> = Arc::new(folder::lease_source(directory, segment)?);
             Ok(source)
         })?;
         let network = scanned.network;

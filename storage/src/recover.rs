@@ -103,6 +103,7 @@ pub(crate) fn scan(
             ..End::default()
         },
         broken_off: None,
+        sealed: anchor.sealed,
     };
     let mut sources = Vec::with_capacity(segments.len());
     let left = segments.iter().filter(|(number, _)| *number >= anchor.segment);
@@ -115,6 +116,10 @@ pub(crate) fn scan(
         }
         let source = open(*number).map_err(|source| failed(*number, 0, "open", source))?;
         sources.push(Opened { number: *number, bytes: *bytes, source });
+    }
+    let end = anchor.segment + sources.len() as u64;
+    if end < anchor.sealed {
+        return Err(corrupt(end, 0, Damage::Missing));
     }
     let newest = match depth {
         Depth::Tail => newest_begun(&sources)?,
@@ -181,6 +186,8 @@ struct Scan {
     end: End,
     /// Where a segment ended without a seal: nothing may follow in later segments.
     broken_off: Option<(u64, u64, Damage)>,
+    /// Segments below this number are known to be sealed.
+    sealed: u64,
 }
 
 impl Scan {
@@ -404,7 +411,9 @@ impl Scan {
         self.end.lines.push(line);
         self.end.durable = header.durable;
         self.end.offset = offset + header.group_bytes();
-        self.end.unsettled = Some((header.segment, header.durable, self.end.offset));
+        let settled = header.segment < self.sealed;
+        let unsettled = (header.segment, header.durable, self.end.offset);
+        self.end.unsettled = (!settled).then_some(unsettled);
         Ok(())
     }
 
@@ -415,6 +424,9 @@ impl Scan {
     /// the bytes were never acknowledged.
     fn tail(&mut self, file: &File<'_>, what: Damage) -> Result<(), Error> {
         let offset = self.end.offset;
+        if file.number < self.sealed {
+            return Err(corrupt(file.number, offset, what));
+        }
         let last = file.last_used(offset)?;
         if let Some(last) = last {
             self.recovery.clean = false;
@@ -483,6 +495,10 @@ impl File<'_> {
         while offset < end {
             let fail = |what| corrupt(self.number, offset, what);
             let header = self.group(offset, &mut buffer)?.map_err(fail)?;
+            // A whole group may have been written to a wrong place.
+            if header.offset != offset || offset + header.group_bytes() > end {
+                return Err(fail(Damage::Misplaced));
+            }
             if header.kind == Kind::Records {
                 for record in Records::new(&header, &buffer) {
                     let (at, record, body) = record.map_err(fail)?;
@@ -513,8 +529,9 @@ impl File<'_> {
             return Ok(Err(Damage::Length));
         }
         buffer.resize(index(header.group_bytes()), 0);
-        let first = index(ALIGN);
-        self.read(at + ALIGN, &mut buffer[first..])?;
+        let read = self.source.read(at + ALIGN, &mut buffer[index(ALIGN)..]);
+        // Whichever page it was, the group is what cannot be read.
+        read.map_err(|source| failed(self.number, at, "read", source))?;
         Ok(frame::check(&header, buffer).map(|_| header))
     }
 

@@ -84,6 +84,10 @@ impl Damaged {
         for line in &lines {
             let bytes = group_bytes(line.payload_bytes);
             if at == offset {
+                // Of a damaged index the line may be wrong.
+                if segment.group_from(offset) != Some((offset, bytes)) {
+                    return Ok(None);
+                }
                 let header = Header {
                     kind: line.kind,
                     count: line.count,
@@ -142,6 +146,19 @@ impl Damaged {
         let fits = bodies.len() == self.records.len()
             && bodies.iter().zip(&self.records).all(|(body, it)| body.len() == it.bytes as usize);
         if !fits {
+            return None;
+        }
+        // The line of this group in the index may be wrong as well.
+        let planned: u64 = match &self.content {
+            Fixed::None => {
+                self.records.iter().map(|it| frame::record_bytes(u64::from(it.bytes))).sum()
+            }
+            Fixed::Link(_) => LINK_BYTES,
+            Fixed::Index(lines, entries) => {
+                frame::index_bytes(lines.len() as u64, entries.len() as u64)
+            }
+        };
+        if planned != self.header.payload_bytes {
             return None;
         }
         let record = |(body, it): (&&[u8], &DamagedRecord)| {
@@ -215,7 +232,7 @@ pub(crate) fn seal(
             let content = Fixed::Index(lines, entries);
             return Some(Damaged { segment, offset, bytes, records, header, content, hash });
         }
-        header.durable -= sizes.next()?;
+        header.durable = header.durable.checked_sub(sizes.next()?)?;
     }
     None
 }

@@ -154,6 +154,15 @@ impl Segment {
         groups.get(at).map(|group| (group.offset, group.bytes))
     }
 
+    /// Where the group that holds a byte begins; its map is to be checked anew.
+    pub(crate) fn doubt(&self, offset: u64) -> Option<u64> {
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        let after = groups.partition_point(|group| group.offset <= offset);
+        let group = &groups[after.checked_sub(1)?];
+        group.touched.store(false, Ordering::Relaxed);
+        (offset < group.offset + group.bytes).then_some(group.offset)
+    }
+
     /// A copy of the body of the record at a place, from a group that was checked after it was read.
     pub(crate) fn read(&self, place: Place, checked: &Checked) -> Result<Vec<u8>, Error> {
         let (offset, bytes) = self.group_of(place)?;

@@ -8,14 +8,14 @@ use std::thread::{self, JoinHandle, ThreadId};
 use crate::anchor::Anchor;
 use crate::catalog::{Catalog, View, Walk};
 use crate::disk::{self, Disk};
-use crate::encoder::Encoder;
+use crate::encoder::{Encoded, Encoder};
 use crate::error::Error;
 use crate::log::{Done, Log, Stats};
 use crate::options::{Choice, Options};
 use crate::plan::{Begin, Plan};
 use crate::record::{Place, Record, RecordHeader, Ticket};
 use crate::recover::{self, Depth, Recovery, Scanned};
-use crate::writer::{Settings, Writer};
+use crate::writer::{Refused, Settings, Writer};
 
 /// An open store; a cheap handle that any thread may clone and use.
 ///
@@ -43,6 +43,8 @@ enum Mode {
 struct Pipe {
     encoder: Encoder,
     writer: Writer,
+    /// A first group for which the disk had no room when the store was opened.
+    waiting: Option<Encoded>,
 }
 
 impl Store {
@@ -220,6 +222,8 @@ impl Store {
     /// Errors: [`Error::Poisoned`], also when the disk is full and something waits for room;
     /// [`Error::Closed`] when it was closed before.
     pub fn close(self) -> Result<(), Error> {
+        // The folder's lock outlives what is done to its files.
+        let _alone = self.alone();
         self.inner.log.end(true)?;
         self.inner.finish();
         self.inner.log.poisoned()
@@ -263,7 +267,14 @@ impl Drop for Inner {
 /// Writes what an inline store has, then calls back without any lock held.
 fn drain(log: &Log, pipe: &Mutex<Option<Pipe>>) {
     let calls = match &mut *pipe.lock().expect("no holder of the writer panics") {
-        Some(Pipe { encoder, writer }) => log.drain(writer, encoder),
+        Some(Pipe { encoder, writer, .. }) => {
+            let (mut calls, refused) = log.drain(writer, encoder);
+            if let Some(refused) = refused {
+                // Nobody would make room meanwhile.
+                calls.append(&mut log.poison(refused.poison));
+            }
+            calls
+        }
         None => Vec::new(),
     };
     for (done, result) in calls {
@@ -276,13 +287,13 @@ fn drain(log: &Log, pipe: &Mutex<Option<Pipe>>) {
 ///
 /// Errors: the machine gave no second thread; then `started` was not called.
 fn run(log: &Arc<Log>, pipe: Pipe, started: impl FnOnce()) -> io::Result<()> {
-    let Pipe { mut encoder, mut writer } = pipe;
+    let Pipe { mut encoder, mut writer, waiting } = pipe;
     let (send, receive) = mpsc::sync_channel(log.messages_max());
     let encoding = Arc::clone(log);
     let encode = move || encoding.encode(&mut encoder, &send);
     let hash = thread::Builder::new().name("storage-hash".to_owned()).spawn(encode)?;
     started();
-    log.run(&mut writer, &receive);
+    log.run(&mut writer, &receive, waiting);
     // The log has ended, so it ends too; its panic, if any, was reported there.
     let _ = hash.join();
     Ok(())
@@ -348,9 +359,18 @@ fn start(
     let plan = Plan::new(options, begin);
     let log = Log::new(plan, catalog, (choice, waker), files, options);
     // Nobody has a handle yet, so there are no callbacks.
-    log.drain(&mut writer, &mut encoder);
+    let (_, refused) = log.drain(&mut writer, &mut encoder);
+    let waiting = match refused {
+        // On a thread of its own it waits: what is there can be read meanwhile, and pruned.
+        Some(Refused { encoded: Some(group), .. }) if timed && recovery.groups > 0 => Some(*group),
+        Some(refused) => {
+            log.poison(refused.poison);
+            None
+        }
+        None => None,
+    };
     log.poisoned()?;
-    Ok((Arc::new(log), Pipe { encoder, writer }, recovery))
+    Ok((Arc::new(log), Pipe { encoder, writer, waiting }, recovery))
 }
 
 /// Reads what is there; openings and seals that are damaged are put back on the way.
@@ -371,13 +391,16 @@ fn scan(
                 return Ok(scanned);
             }
             // Each segment has one opening and one seal.
-            Err(error @ Error::Corrupt { segment, offset, .. })
-                if mended <= 2 * segments.len() as u64 =>
-            {
+            Err(
+                error @ (Error::Corrupt { segment, offset, .. }
+                | Error::Disk { segment, offset, action: "read", .. }),
+            ) if mended <= 2 * segments.len() as u64 => {
                 // What it would be rebuilt from may be damaged as well: the first damage is told.
                 match recover::mend(disk, segments, anchor, segment, offset) {
                     Ok(true) => mended += 1,
-                    Ok(false) | Err(Error::Corrupt { .. }) => return Err(error),
+                    Ok(false) | Err(Error::Corrupt { .. } | Error::Disk { action: "read", .. }) => {
+                        return Err(error);
+                    }
                     Err(other) => return Err(other),
                 }
             }

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::rand::GetRandomFlags;
 
+use crate::anchor::SLOT_BYTES;
 use crate::buffer::{Buffer, Sink};
 use crate::disk::{Files, Source};
 use crate::frame::index;
@@ -18,7 +19,7 @@ use crate::segment::map::Map;
 
 /// The file whose lock says that a process has the store open.
 pub(crate) const LOCK: &str = "LOCK";
-/// The file that says where a pruned store begins.
+/// The file that says where a store begins.
 const FIRST: &str = "FIRST";
 /// What a pruned segment's file is called until it becomes another segment.
 const FREE: &str = "free";
@@ -77,6 +78,9 @@ impl Folder {
             if path.extension() == Some(OsStr::new("tmp")) {
                 fs::remove_file(path)?;
             }
+        }
+        if !self.path.join(FIRST).exists() {
+            make_anchor(&self.path)?;
         }
         sync_folder(&self.path)
     }
@@ -166,19 +170,15 @@ impl Files for Named {
         anchor(&self.path)
     }
 
-    fn set_anchor(&self, bytes: &[u8]) -> io::Result<()> {
-        let temporary = self.path.join("FIRST.tmp");
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, self.path.join(FIRST))?;
-        sync_folder(&self.path)
+    fn set_anchor(&self, slot: usize, bytes: &[u8; SLOT_BYTES]) -> io::Result<()> {
+        set_anchor(&self.path, slot, bytes)
     }
 
     fn retire(&self, segment: u64, unused: bool) -> io::Result<()> {
         let path = file_path(&self.path, segment);
-        // A snapshot's name for it is another use.
-        let unused = unused && fs::metadata(&path)?.nlink() == 1;
+        let file = File::open(&path)?;
+        // A snapshot's name for it is another use, and so is a reader's lease.
+        let unused = unused && file.metadata()?.nlink() == 1 && file.try_lock().is_ok();
         if unused && free(&self.path)?.len() < FREE_MAX {
             fs::rename(&path, path.with_extension(FREE))?;
         } else {
@@ -187,23 +187,32 @@ impl Files for Named {
         sync_folder(&self.path)
     }
 
-    fn link(&self, segment: u64, directory: &Path) -> io::Result<()> {
-        fs::hard_link(file_path(&self.path, segment), file_path(directory, segment))
-    }
-
     fn begin_links(&self, directory: &Path) -> io::Result<()> {
-        fs::create_dir_all(directory)?;
-        if !segments(directory)?.is_empty() || anchor(directory)?.is_some() {
+        if directory.exists() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        Ok(())
+        let partial = partial(directory);
+        if partial.exists() {
+            // Left by one that was cut short.
+            fs::remove_dir_all(&partial)?;
+        }
+        fs::create_dir_all(partial)
     }
 
-    fn finish_links(&self, directory: &Path) -> io::Result<()> {
-        if let Some(bytes) = anchor(&self.path)? {
-            Self { path: directory.to_owned() }.set_anchor(&bytes)?;
-        }
-        sync_folder(directory)?;
+    fn link(&self, segment: u64, directory: &Path) -> io::Result<()> {
+        fs::hard_link(file_path(&self.path, segment), file_path(&partial(directory), segment))
+    }
+
+    fn finish_links(
+        &self,
+        directory: &Path,
+        slot: usize,
+        bytes: &[u8; SLOT_BYTES],
+    ) -> io::Result<()> {
+        let partial = partial(directory);
+        set_anchor(&partial, slot, bytes)?;
+        sync_folder(&partial)?;
+        fs::rename(&partial, directory)?;
         match directory.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent),
             _ => sync_folder(Path::new(".")),
@@ -211,7 +220,35 @@ impl Files for Named {
     }
 }
 
-/// The bytes that say where a pruned store begins.
+/// What a snapshot's folder is called until it is whole.
+fn partial(directory: &Path) -> PathBuf {
+    let mut name = directory.file_name().unwrap_or_default().to_owned();
+    name.push(".partial");
+    directory.with_file_name(name)
+}
+
+/// Writes one slot; the file is made where there is none.
+fn set_anchor(directory: &Path, slot: usize, bytes: &[u8; SLOT_BYTES]) -> io::Result<()> {
+    let path = directory.join(FIRST);
+    if !path.exists() {
+        make_anchor(directory)?;
+    }
+    let file = OpenOptions::new().write(true).open(path)?;
+    file.write_all_at(bytes, (slot * SLOT_BYTES) as u64)?;
+    file.sync_data()
+}
+
+/// Makes the file with nothing in its slots: writing to it later needs no room.
+fn make_anchor(directory: &Path) -> io::Result<()> {
+    let temporary = directory.join("FIRST.tmp");
+    let mut file = File::create(&temporary)?;
+    file.write_all(&[0; 2 * SLOT_BYTES])?;
+    file.sync_all()?;
+    fs::rename(&temporary, directory.join(FIRST))?;
+    sync_folder(directory)
+}
+
+/// The file that says where a store begins.
 pub(crate) fn anchor(directory: &Path) -> io::Result<Option<Vec<u8>>> {
     match fs::read(directory.join(FIRST)) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -262,6 +299,20 @@ pub(crate) fn open_source(directory: &Path, segment: u64) -> io::Result<FileSour
     Ok(FileSource { file: File::open(file_path(directory, segment))? })
 }
 
+/// The same without the folder's lock, under a lease: the file is not used for another segment before
+/// this is dropped, also when it is pruned.
+pub(crate) fn lease_source(directory: &Path, segment: u64) -> io::Result<FileSource> {
+    let path = file_path(directory, segment);
+    loop {
+        let file = File::open(&path)?;
+        file.lock_shared()?;
+        // Before the lease was there it may have been pruned and become another segment.
+        if file.metadata()?.ino() == fs::metadata(&path)?.ino() {
+            return Ok(FileSource { file });
+        }
+    }
+}
+
 /// The segments in a folder, as (number, bytes), ascending.
 pub(crate) fn segments(directory: &Path) -> io::Result<Vec<(u64, u64)>> {
     let mut found = Vec::new();
@@ -302,10 +353,23 @@ fn segment_number(name: &str) -> Option<u64> {
 /// Makes a zeroed file under another name, then gives it its own: it is never seen half made.
 fn make(directory: &Path, segment: u64, bytes: u64) -> io::Result<()> {
     let temporary = directory.join(format!("{segment:016x}.seg.tmp"));
-    // A pruned file has its blocks already. Without one, or with another size, there is a new file.
+    let mut taken = None;
     for old in free(directory)? {
-        if fs::metadata(&old)?.len() == bytes && !temporary.exists() {
+        let file = File::open(&old)?;
+        // A pruned file has its blocks already; of another size, or under a reader's lease, it goes.
+        let fits = file.metadata()?.len() == bytes && file.try_lock().is_ok();
+        if taken.is_none() && fits {
             fs::rename(&old, &temporary)?;
+            taken = Some(file);
+        } else if !fits {
+            fs::remove_file(&old)?;
+        }
+    }
+    if taken.is_none() {
+        // Trying would take all the room there is for a moment, from everybody.
+        let disk = rustix::fs::statvfs(directory)?;
+        if disk.f_bavail.saturating_mul(disk.f_frsize) < bytes {
+            return Err(io::ErrorKind::StorageFull.into());
         }
     }
     let made = fill(&temporary, bytes)

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::anchor::SLOT_BYTES;
 use crate::buffer::Buffer;
 use crate::disk::{Completion, Disk, Files, Source, Waker, Write, short_write, sync_written};
 use crate::frame::index;
@@ -343,8 +344,11 @@ impl Files for Simulated {
         Ok(self.alive()?.anchor.clone())
     }
 
-    fn set_anchor(&self, bytes: &[u8]) -> io::Result<()> {
-        self.whole(|machine| machine.anchor = Some(bytes.to_vec()))
+    fn set_anchor(&self, slot: usize, bytes: &[u8; SLOT_BYTES]) -> io::Result<()> {
+        self.whole(|machine| {
+            let file = machine.anchor.get_or_insert_with(|| vec![0; 2 * SLOT_BYTES]);
+            file[slot * SLOT_BYTES..][..SLOT_BYTES].copy_from_slice(bytes);
+        })
     }
 
     fn retire(&self, segment: u64, _unused: bool) -> io::Result<()> {
@@ -359,7 +363,12 @@ impl Files for Simulated {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn finish_links(&self, _directory: &Path) -> io::Result<()> {
+    fn finish_links(
+        &self,
+        _directory: &Path,
+        _slot: usize,
+        _bytes: &[u8; SLOT_BYTES],
+    ) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }

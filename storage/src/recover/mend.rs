@@ -59,7 +59,8 @@ impl Around<'_> {
         if offset >= opened.bytes {
             return Ok(None);
         }
-        let header = opened.file().group(offset, &mut buffer)?.ok();
+        // What cannot be read says nothing.
+        let header = opened.file().group(offset, &mut buffer).ok().and_then(Result::ok);
         let own = |header: &Header| {
             header.segment == opened.number
                 && header.segment_bytes == opened.bytes
@@ -97,7 +98,9 @@ impl Around<'_> {
         let mut offset = 0;
         let mut buffer = Vec::new();
         while offset < opened.bytes {
-            let Ok(header) = opened.file().header(offset, &mut buffer)? else { return Ok(None) };
+            let Ok(Ok(header)) = opened.file().header(offset, &mut buffer) else {
+                return Ok(None);
+            };
             if header.kind == Kind::Seal {
                 let seal = self.group(&opened, offset)?;
                 return Ok(seal.map(|(header, seal)| (offset, frame::trailer(&header, &seal))));

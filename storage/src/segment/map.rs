@@ -17,9 +17,10 @@ pub struct Map {
 impl Map {
     /// Maps a whole file, without touching its pages.
     pub(crate) fn new(file: &File) -> io::Result<Self> {
-        // SAFETY: sealed segments are never written or truncated again by the process that holds
-        // the folder's lock, and the store maps no other files; whoever changes them from outside
-        // breaks the store's terms.
+        // SAFETY: of sealed segments, the only files that are mapped, the process that holds the
+        // folder's lock writes nothing again but groups that were found damaged, each as it was when
+        // whoever has a view of it checked it; and it gives a file to another segment only when nobody
+        // has a view or a lease. Whoever changes files from outside breaks the store's terms.
         let map = unsafe { MmapOptions::new().map(file) }?;
         Ok(Self { map })
     }

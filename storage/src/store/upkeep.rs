@@ -1,7 +1,9 @@
 //! What a store needs beside appends and reads: scrubbing, repair, pruning, snapshots.
 
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::thread;
 
 use super::{Mode, Store, drain};
 use crate::anchor::Anchor;
@@ -34,15 +36,20 @@ impl Store {
                 *scrub = Scrub { at: (0, 0), passes: scrub.passes + 1 };
                 break;
             };
-            scrub.at = (segment.number(), offset + group_bytes);
-            done += group_bytes;
             let files = &self.inner.log.files;
             let checked = files
                 .probe(segment.number(), offset, group_bytes, &mut group)
                 .map_err(|error| segment.failed(offset, error))
                 .and_then(|()| segment.check(offset, &group));
-            // Noted there.
-            let _ = self.noted(checked);
+            if let Err(error) = self.noted(checked)
+                && !is_damage(&error)
+                && self.catalog().segment(segment.number()).is_some()
+            {
+                // The machine's trouble, such as no more descriptors: this group is looked at again.
+                break;
+            }
+            scrub.at = (segment.number(), offset + group_bytes);
+            done += group_bytes;
         }
         done
     }
@@ -90,12 +97,14 @@ impl Store {
     ///
     /// Shape: one body for each of its records, in order; false, and nothing is written, when they are
     /// not the bodies that it had.
-    /// Errors: the machine's; [`Error::Corrupt`] when the medium does not keep it.
+    /// Errors: the machine's; [`Error::Corrupt`] when the medium does not keep it; [`Error::Closed`],
+    /// [`Error::Poisoned`].
     pub fn repair(&self, damaged: &Damaged, bodies: &[&[u8]]) -> Result<bool, Error> {
         let Some(rebuilt) = damaged.rebuild(bodies) else { return Ok(false) };
         let Damaged { segment, offset, bytes, .. } = *damaged;
         let log = &self.inner.log;
         let _alone = self.alone();
+        log.refuse()?;
         let Some(kept) = self.catalog().segment(segment).cloned() else { return Ok(false) };
         let failed = |error| kept.failed(offset, error);
         log.files.rewrite(segment, offset, &rebuilt).map_err(failed)?;
@@ -112,10 +121,12 @@ impl Store {
     ///
     /// Shape: the newest segment stays. Readers that still have a view of one keep it; its file is
     /// only used again when there is none.
-    /// Errors: the machine's; what could not be removed is removed when the store is next opened.
+    /// Errors: [`Error::Closed`], [`Error::Poisoned`], and the machine's; what could not be removed is
+    /// removed when the store is next opened. On a disk without any room it works all the same.
     pub fn prune_below(&self, segment: u64) -> Result<u64, Error> {
         let log = &self.inner.log;
         let _alone = self.alone();
+        log.refuse()?;
         let (first, stays) = {
             let catalog = self.catalog();
             let newest = catalog.newest().unwrap_or(0);
@@ -125,8 +136,10 @@ impl Store {
         let failed = |number, action| {
             move |error| Error::Disk { segment: number, offset: 0, action, source: Arc::new(error) }
         };
-        let anchor = Anchor::new(stays.opening()).encode();
-        log.files.set_anchor(&anchor).map_err(failed(first, "prune"))?;
+        let newest = self.catalog().newest().unwrap_or(0);
+        let anchor = self.anchor()?.next(stays.opening(), newest);
+        let set = log.files.set_anchor(anchor.slot(), &anchor.encode());
+        set.map_err(failed(first, "prune"))?;
         for number in first..stays.number() {
             let going = self.catalog().segment(number).cloned().expect("below the one that stays");
             let entries = going.index().map(|(_, entries)| entries);
@@ -163,31 +176,52 @@ impl Store {
             action: "make a snapshot in",
             source: Arc::new(error),
         };
-        let _alone = self.alone();
-        log.files.begin_links(directory).map_err(failed)?;
         log.seal()?;
+        // Nobody is kept waiting with it: the disk may be full.
         match &self.inner.mode {
-            Mode::Thread(..) => log.wait_sealed()?,
+            Mode::Thread(_, id) => {
+                assert!(thread::current().id() != *id, "a callback cannot wait for its own thread");
+                log.wait_sealed()?;
+            }
             Mode::Inline(pipe) => {
                 drain(log, pipe);
                 log.poisoned()?;
             }
         }
+        let _alone = self.alone();
+        log.refuse()?;
+        log.files.begin_links(directory).map_err(failed)?;
         let (first, newest) = {
             let catalog = self.catalog();
-            (catalog.first, catalog.newest().unwrap_or(0))
+            (catalog.segments.front().cloned(), catalog.newest().unwrap_or(0))
         };
-        for number in first..newest {
+        let first = first.expect("an open store has a segment");
+        for number in first.number()..newest {
             log.files.link(number, directory).map_err(failed)?;
         }
-        log.files.finish_links(directory).map_err(failed)?;
-        Ok(newest - first)
+        // All of it is sealed: the store that opens it cuts nothing, and writes to none of these files.
+        let anchor = self.anchor()?.next(first.opening(), newest);
+        let linked = log.files.finish_links(directory, anchor.slot(), &anchor.encode());
+        linked.map_err(failed)?;
+        Ok(newest - first.number())
+    }
+
+    /// Where the store now begins.
+    fn anchor(&self) -> Result<Anchor, Error> {
+        let read = self.inner.log.files.anchor().map_err(|error| Error::Folder {
+            path: "FIRST".into(),
+            action: "read",
+            source: Arc::new(error),
+        });
+        Anchor::decode(read?.as_deref())
     }
 
     /// Remembers damage that a call has found.
     pub(super) fn noted<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
-        if let Err(Error::Corrupt { segment, offset, .. } | Error::Disk { segment, offset, .. }) =
-            &result
+        if let Err(error) = &result
+            && is_damage(error)
+            && let Error::Corrupt { segment, offset, .. } | Error::Disk { segment, offset, .. } =
+                error
         {
             self.inner.log.note_damage(*segment, *offset);
         }
@@ -195,8 +229,22 @@ impl Store {
     }
 
     /// Only one of repair, pruning and snapshot at a time.
-    fn alone(&self) -> MutexGuard<'_, ()> {
+    pub(super) fn alone(&self) -> MutexGuard<'_, ()> {
         self.inner.log.upkeep.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether an error says something about the medium, and not about the rest of the machine.
+fn is_damage(error: &Error) -> bool {
+    use rustix::io::Errno;
+    match error {
+        Error::Corrupt { .. } => true,
+        Error::Disk { source, .. } => {
+            let bad = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::NODATA];
+            source.kind() == io::ErrorKind::UnexpectedEof
+                || bad.iter().any(|code| source.raw_os_error() == Some(code.raw_os_error()))
+        }
+        _ => false,
     }
 }
 

@@ -320,8 +320,9 @@ fn a_snapshot_is_a_store_of_its_own() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = Store::open(&directory.path().join("store"), &small()).unwrap();
     let model: Vec<Record> = (0..50).map(|number| record(number, 3000)).collect();
+    let none = directory.path().join("copies/none");
+    assert_eq!(store.snapshot(&none).unwrap(), 0, "there is nothing to be in it");
     let copy = directory.path().join("copies/one");
-    assert_eq!(store.snapshot(&copy).unwrap(), 0, "there is nothing to be in it");
     store.append(model.clone(), None).unwrap();
     let linked = store.snapshot(&copy).unwrap();
     assert!(linked > 2);
@@ -385,4 +386,117 @@ fn a_damaged_index_does_not_keep_the_groups_before_it_from_being_repaired() {
         assert!(rounds < 4, "{:?}", store.damaged());
     }
     assert!(images(&disk) == before);
+}
+
+#[test]
+fn a_group_whose_line_is_wrong_too_is_refused_and_no_wrong_one_is_written() {
+    let model = model();
+    for (is_group, byte, bits) in [(true, 0, 0x10), (true, 4, 3), (true, 8, 1), (false, 0, 0x40)] {
+        let disk = Simulated::new(1);
+        let store = written(&disk, &model);
+        let first: Vec<_> =
+            groups(&store).into_iter().filter(|(segment, ..)| *segment == 0).collect();
+        let (seal, others) = first.split_last().unwrap();
+        let victim = others[2];
+        disk.rot(0, victim.1 + victim.2 / 3, 4);
+        let line = if is_group { 2 } else { others.len() as u64 + 6 };
+        disk.rot(0, seal.1 + 136 + 16 + 56 * line + byte, bits);
+        let before = images(&disk);
+        for place in scrub(&store) {
+            if let Ok(Some(damaged)) = store.examine(place) {
+                let found: Vec<Vec<u8>> =
+                    damaged.records.iter().map(|it| it.found.clone().unwrap_or_default()).collect();
+                let found: Vec<&[u8]> = found.iter().map(Vec::as_slice).collect();
+                assert!(!store.repair(&damaged, &found).unwrap());
+            }
+        }
+        assert!(images(&disk) == before);
+    }
+}
+
+#[test]
+fn a_whole_group_over_a_seal_is_damage_while_it_runs_and_when_it_opens() {
+    let model: Vec<Record> = (0..70)
+        .map(|number| record(number * 3 + 1, if number % 7 == 3 { 7000 } else { 200 }))
+        .collect();
+    let disk = Simulated::new(1);
+    let store = written(&disk, &model);
+    let first: Vec<_> = groups(&store).into_iter().filter(|(segment, ..)| *segment == 0).collect();
+    let (seal, last) = (first[first.len() - 1], first[first.len() - 2]);
+    let big = first.iter().find(|it| it.2 > last.2 && it.1 != seal.1).expect("a larger one");
+    let image = &images(&disk)[0];
+    let (from, to, size) = (big.1, last.1, usize::try_from(big.2).unwrap());
+    for at in 0..size {
+        let (from, to) = (usize::try_from(from).unwrap(), usize::try_from(to).unwrap());
+        let bits = image[from + at] ^ image[to + at];
+        if bits != 0 {
+            disk.rot(0, (to + at) as u64, bits);
+        }
+    }
+    assert!(!scrub(&store).is_empty());
+    for place in store.damaged() {
+        // Damage, or nothing that could be told.
+        let _ = store.examine(place);
+    }
+    drop(store);
+    let error = Store::open_inline(Box::new(disk.restart()), &small()).err().expect("damage");
+    assert!(matches!(error, Error::Corrupt { segment: 0, .. }), "{error}");
+}
+
+#[test]
+fn a_snapshot_is_never_cut_and_one_that_lacks_a_segment_is_damage() {
+    let directory = tempfile::tempdir().unwrap();
+    let live = directory.path().join("live");
+    let (store, _) = Store::open(&live, &small()).unwrap();
+    store.append((0..40).map(|number| record(number, 3000)).collect(), None).unwrap();
+    let copy = directory.path().join("copy");
+    let linked = store.snapshot(&copy).unwrap();
+    let newest = copy.join(format!("{:016x}.seg", linked - 1));
+    let whole = fs::read(&newest).unwrap();
+    let used = whole.iter().rposition(|byte| *byte != 0).unwrap();
+    let mut random = Random(6);
+    for _ in 0..40 {
+        let mut rotten = whole.clone();
+        rotten[usize::try_from(random.below(used as u64)).unwrap()] ^= 1;
+        fs::write(&newest, &rotten).unwrap();
+        match Store::open(&copy, &small()) {
+            Err(Error::Corrupt { .. }) => assert!(fs::read(&newest).unwrap() == rotten),
+            Err(other) => panic!("{other}"),
+            // The opening follows from its neighbours.
+            Ok((_, recovery)) => assert_eq!((recovery.mended, recovery.cut), (1, None)),
+        }
+        fs::remove_file(copy.join(format!("{linked:016x}.seg"))).ok();
+        fs::write(&newest, &whole).unwrap();
+    }
+    store.close().unwrap();
+    assert!(verify(&live, Some(NETWORK)).unwrap().clean);
+    fs::remove_file(&newest).unwrap();
+    let error = Store::open(&copy, &small()).err().unwrap();
+    assert!(matches!(error, Error::Corrupt { what: Damage::Missing, .. }), "{error}");
+}
+
+#[test]
+fn what_is_closed_is_left_alone_and_a_reader_keeps_what_it_reads() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(directory.path(), &small()).unwrap();
+    let fill = |store: &Store, from: u64| {
+        for number in from..from + 60 {
+            let ticket = store.append(vec![record(number, 3000)], None).unwrap();
+            store.wait(ticket).unwrap();
+        }
+    };
+    fill(&store, 0);
+    let reader = Reader::open(directory.path(), None).unwrap();
+    let place = reader.find(1, &record(1, 0).key).unwrap();
+    let view = reader.view(place).unwrap();
+    assert_eq!(store.prune_below(3).unwrap(), 3);
+    fill(&store, 100);
+    assert_eq!(&*view, body(1, 3000), "its file was not used again");
+    assert!(scrub(&store).is_empty(), "what was pruned is no damage");
+    assert!(matches!(store.read(place), Err(Error::NoRecord { .. })));
+    let old = store.clone();
+    store.close().unwrap();
+    let (_store, _) = Store::open(directory.path(), &small()).unwrap();
+    assert!(matches!(old.prune_below(9), Err(Error::Closed { .. })));
+    assert!(matches!(old.snapshot(&directory.path().join("copy")), Err(Error::Closed { .. })));
 }
