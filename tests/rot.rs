@@ -18,6 +18,9 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_althing-validator");
 const ROTTEN: usize = 1;
 /// Bits that change; `ALTHING_FLIPS=1000` changes more.
 const FLIPS: usize = 40;
+/// Pages that are lost as a whole beside them.
+const PAGES: usize = 5;
+const PAGE: usize = 4_096;
 /// Transactions, and bytes of each: three segments of 8 MiB.
 const TRANSACTIONS: usize = 800;
 const SIZE: usize = 24_000;
@@ -46,22 +49,36 @@ fn sealed(cluster: &Cluster, index: usize) -> Vec<Segment> {
     segments
 }
 
-/// Flips bits anywhere in used bytes; answers how many groups were hit.
-fn flip(segments: &[Segment], lots: &mut Lots, flips: usize) -> usize {
+/// Writes zeros over a page of some groups that are not hit yet.
+fn wipe(segments: &[Segment], lots: &mut Lots, pages: usize, hit: &mut BTreeSet<(usize, usize)>) {
+    let before = hit.len();
+    while hit.len() < before + pages {
+        let segment = &segments[lots.below(segments.len())];
+        let page = lots.below(segment.used / PAGE) * PAGE;
+        let group = segment.group_of(page);
+        // Not an index: what is in it follows from groups that may be damaged as well.
+        let is_seal = segment.groups.last() == Some(&group);
+        if !is_seal && hit.insert((segment.number, group)) {
+            segment.wipe(page, PAGE);
+        }
+    }
+}
+
+/// Flips bits anywhere in used bytes but those of indexes, one in each of so many groups, or of half
+/// of all.
+fn flip(segments: &[Segment], lots: &mut Lots, flips: usize) -> BTreeSet<(usize, usize)> {
+    let groups: usize = segments.iter().map(|segment| segment.groups.len()).sum();
     let mut hit = BTreeSet::new();
-    while hit.len() < flips {
+    while hit.len() < flips.min(groups / 2) {
         let segment = &segments[lots.below(segments.len())];
         let offset = lots.below(segment.used);
+        let group = segment.group_of(offset);
         // One flip in a group: two could undo each other.
-        if !hit.insert((segment.number, segment.group_of(offset))) {
-            if hit.len() == segments.iter().map(|segment| segment.groups.len()).sum::<usize>() {
-                break;
-            }
-            continue;
+        if segment.groups.last() != Some(&group) && hit.insert((segment.number, group)) {
+            segment.flip(offset, 1 << lots.below(8));
         }
-        segment.flip(offset, 1 << lots.below(8));
     }
-    hit.len()
+    hit
 }
 
 /// Asks the rotten validator for transactions and blocks; every answer is right, or none is given.
@@ -124,7 +141,14 @@ fn rotten_bits_are_found_counted_and_repaired_and_nobody_is_told_a_wrong_thing()
     let newest = told.iter().map(|known| known.height.get()).max().expect("some are final");
     cluster.wait_height(newest, Duration::from_secs(60));
 
-    let hit = flip(&sealed(&cluster, ROTTEN), &mut lots, flips);
+    let segments = sealed(&cluster, ROTTEN);
+    let mut hit = flip(&segments, &mut lots, flips);
+    // An index too, but not the line of a group that is hit as well: that would be too much.
+    let seal = *segments[0].groups.last().expect("a sealed segment has groups");
+    segments[0].flip(seal + 40, 1);
+    hit.insert((segments[0].number, seal));
+    wipe(&segments, &mut lots, PAGES, &mut hit);
+    let hit = hit.len();
     let (right, none) = ask(&cluster, &told, &mut lots);
     let time = wait_repaired(&mut cluster, hit);
     println!(
@@ -145,7 +169,7 @@ fn rotten_bits_are_found_counted_and_repaired_and_nobody_is_told_a_wrong_thing()
 
     // The same while it does not run: it repairs before it takes part. An index and a group of the
     // same segment are too much then.
-    let hit = flip(&sealed(&cluster, ROTTEN), &mut lots, flips.min(FLIPS));
+    let hit = flip(&sealed(&cluster, ROTTEN), &mut lots, flips).len();
     cluster.verify(ROTTEN).expect_code(5);
     cluster.start_all();
     let start = Instant::now();

@@ -41,8 +41,7 @@ impl Anchor {
     pub(crate) fn encode(&self) -> [u8; SLOT_BYTES] {
         let mut bytes = [0; SLOT_BYTES];
         bytes[..8].copy_from_slice(&MAGIC);
-        let fields =
-            [self.generation, self.segment, self.first_record, self.link, self.sealed];
+        let fields = [self.generation, self.segment, self.first_record, self.link, self.sealed];
         for (field, place) in fields.iter().zip(bytes[8..].chunks_exact_mut(8)) {
             place.copy_from_slice(&field.to_le_bytes());
         }

@@ -78,20 +78,26 @@
 //!          16+56*g  56*c  for each record: length 4, kind 1, zero 3, offset 8, height 8, key 32
 //! ```
 //!
-//! Where earlier segments were pruned, the file `FIRST` says which one is the first, and what it links to:
+//! The file `FIRST` says where a store begins that was pruned, and which segments are sealed for certain. It has
+//! two slots of 512 bytes, zero at first, written in turn and in place: that needs no room. Of two the
+//! greater generation counts.
 //!
 //! ```text
-//!  FIRST          0     8  magic "althfst\n"
-//!                 8     8  number of the first segment; files below it are leftovers
-//!                16     8  number of its first record
-//!                24     8  offset of the seal in the segment before
-//!                32    32  hash of that seal
-//!                64    32  BLAKE3 (derive_key, "althing storage first v1") of bytes 0 to 64
+//!  slot           0     8  magic "althfst\n"
+//!                 8     8  generation
+//!                16     8  number of the first segment; files below it are leftovers
+//!                24     8  number of its first record
+//!                32     8  offset of the seal in the segment before
+//!                40     8  segments below this number are sealed: what they lack is damage, never cut
+//!                48    32  hash of the seal before the first segment
+//!                80    32  BLAKE3 (derive_key, "althing storage first v1") of bytes 0 to 80
+//!               112        zeros
 //! ```
 //!
-//! It is replaced before a file goes. A pruned file is called `*.free` until it is zeroed again and becomes
-//! the next segment, in the background; one of which a view is left, or that a snapshot has too, is only
-//! unlinked. A snapshot seals the newest segment and links all sealed ones into another folder.
+//! It is written before a file goes. A pruned file is called `*.free` until it is zeroed again and becomes
+//! the next segment, in the background; one of which a view is left, that a [`Reader`] holds a lease on (a
+//! shared `flock`), or that a snapshot has too, is only unlinked. A snapshot seals the newest segment and links
+//! all sealed ones into another folder, which gets its name when it is whole.
 //!
 //! The hash covers epoch, offset and link, so neither stale bytes nor a group written to a wrong
 //! place can pass. Room for the index is always kept, so every segment but the newest ends in

@@ -17,6 +17,15 @@ use tempfile::TempDir;
 const SHUTDOWN: libc::c_ulong = 0x8004_587d;
 const NO_LOG_FLUSH: u32 = 2;
 
+/// What becomes of direct writes.
+#[derive(Clone, Copy, Debug)]
+pub enum Writes {
+    /// They reach the image at once: a cut loses what was under way.
+    Direct,
+    /// They wait in memory for a sync: a cut loses all that was not synced.
+    Cached,
+}
+
 /// The disk; unmounted and gone when dropped.
 pub struct Disk {
     folder: PathBuf,
@@ -43,7 +52,7 @@ impl Disk {
         fs::create_dir_all(folder).expect("a folder");
         let folder = folder.to_owned();
         let mut disk = Self { folder, image, mounted: false, _image_folder: image_folder };
-        disk.mount()?;
+        disk.mount(Writes::Direct)?;
         Ok(disk)
     }
 
@@ -55,9 +64,12 @@ impl Disk {
     /// Mounts it again; the journal is replayed.
     ///
     /// Errors: what `mount` says.
-    pub fn mount(&mut self) -> Result<(), String> {
-        let mut mount = command("mount");
-        run(mount.args(["-o", "loop"]).arg(&self.image).arg(&self.folder))?;
+    pub fn mount(&mut self, writes: Writes) -> Result<(), String> {
+        let options = match writes {
+            Writes::Direct => "loop",
+            Writes::Cached => "loop,data=journal",
+        };
+        run(command("mount").args(["-o", options]).arg(&self.image).arg(&self.folder))?;
         self.mounted = true;
         Ok(())
     }

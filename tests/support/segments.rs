@@ -81,6 +81,12 @@ impl Segment {
         self.file.write_all_at(&[self.bytes[offset] ^ change], at).expect("it can be written");
     }
 
+    /// Writes zeros for good.
+    pub fn wipe(&self, offset: usize, bytes: usize) {
+        let at = u64::try_from(offset).expect("64 bits");
+        self.file.write_all_at(&vec![0; bytes], at).expect("it can be written");
+    }
+
     /// Changes a byte while something is called.
     pub fn with_flip<T>(&self, offset: usize, change: u8, call: impl FnOnce() -> T) -> T {
         let at = u64::try_from(offset).expect("64 bits");

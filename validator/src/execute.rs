@@ -92,8 +92,10 @@ pub struct Core {
     backlog: Vec<VecDeque<Arc<Held>>>,
     /// Executed heights whose certificate has not come.
     uncovered: Vec<(Vec<Record>, Done)>,
-    /// The newest certificate that stands in the store once.
-    once: Option<Record>,
+    /// Certificates that stand in the store once, oldest first.
+    once: VecDeque<Record>,
+    /// Newest height whose append is durable.
+    stored: Height,
     /// Appended heights that are not durable yet.
     appended: VecDeque<Done>,
     index: HashMap<Digest, Location>,
@@ -110,10 +112,11 @@ impl Core {
     pub fn new(chain: Chain, backlog: Vec<VecDeque<Arc<Held>>>) -> Self {
         assert_eq!(chain.tips().lanes(), backlog.len(), "one backlog for every lane");
         Self {
+            stored: chain.height(),
             chain,
             backlog,
             uncovered: Vec::new(),
-            once: None,
+            once: VecDeque::new(),
             appended: VecDeque::new(),
             index: HashMap::new(),
             index_order: VecDeque::new(),
@@ -197,7 +200,8 @@ impl Core {
             let (kind, height) = (record::CERTIFICATE, height.get());
             let certificate = Record { kind, height, key, body: bytes.into() };
             records.push(certificate.clone());
-            self.repeat(certificate, &mut records);
+            self.repeat(&mut records);
+            self.once.push_back(certificate);
         }
         self.uncovered.push((records, done));
         if covered {
@@ -206,16 +210,16 @@ impl Core {
         Ok(())
     }
 
-    /// Writes the certificate before this one a second time.
-    fn repeat(&mut self, certificate: Record, records: &mut Vec<Record>) {
-        if let Some(before) = self.once.replace(certificate) {
+    /// Writes certificates a second time whose first is durable: never into the same group.
+    fn repeat(&mut self, records: &mut Vec<Record>) {
+        while let Some(before) = self.once.pop_front_if(|it| it.height <= self.stored.get()) {
             records.push(Record { kind: record::CERTIFICATE_AGAIN, ..before });
         }
     }
 
     /// Says while starting which stored certificate was not written a second time.
     pub fn written_once(&mut self, certificate: Record) {
-        self.once = Some(certificate);
+        self.once.push_back(certificate);
     }
 
     /// Appends every height that waits, in one piece.
@@ -230,6 +234,7 @@ impl Core {
 
     /// Everything up to `height` is durable.
     pub fn durable(&mut self, height: Height) {
+        self.stored = height;
         while self.appended.front().is_some_and(|done| done.height <= height) {
             let done = self.appended.pop_front().expect("the front was just seen");
             self.remember(&done);

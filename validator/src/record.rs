@@ -17,7 +17,7 @@ pub const OUTCOMES: u8 = 4;
 /// It is durable before it leaves, so that this validator never acknowledges two digests for one
 /// place in a lane, whatever happens to its memory.
 pub const ACK: u8 = 5;
-/// A finality certificate once more, in the append after its own.
+/// A finality certificate once more, in an append after its own is durable: in another group.
 ///
 /// Which of the validators' signatures one holds differs from validator to validator: this is the one
 /// kind of bytes that no other may have.

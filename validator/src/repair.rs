@@ -15,26 +15,37 @@ mod serve;
 mod tests;
 
 use crate::record;
-use ledger::{Ack, BatchHeader, Digest, Signature, ack_signing_message, batch::HEADER_BYTES};
+use ledger::{
+    Ack, Batch, BatchHeader, Digest, Signature, ack_signing_message, batch::HEADER_BYTES,
+};
 use message::{Message, Name};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use storage::{Damaged, DamagedRecord, Store};
 
-/// A question that is not answered in this time goes to the next validator.
+/// Without any piece in this time the next validator is asked.
 const ANSWER_NS: u64 = 1_000_000_000;
+/// A validator has so long for all that a group needs of it, whatever it sends meanwhile...
+const PEER_NS: u64 = 5_000_000_000;
+/// ... and so much longer for each record, and for each KiB: as fast as it may be asked, and slower.
+const PEER_RECORD_NS: u64 = 40_000_000;
+const PEER_KIB_NS: u64 = 2_000_000;
 /// A group that no validator could help with is tried again after this time, then after twice as
 /// much, and so on.
 const AGAIN_NS: u64 = 2_000_000_000;
 /// The longest such time.
 const AGAIN_NS_MAX: u64 = 64_000_000_000;
-/// Time between two questions to one validator: 125 a second, which its quota and share allow.
-const QUESTION_NS: u64 = 8_000_000;
+/// Time between two questions to one validator: 50 a second, which its quota and share allow.
+const QUESTION_NS: u64 = 20_000_000;
 /// After a pause so many may follow each other at once.
 const BURST: u64 = 25;
+/// Questions about one group that may be unanswered at once.
+const ASKED_MAX: usize = 8;
 /// Groups that are worked on at once: each holds up to a few copies of itself in memory.
 const JOBS_MAX: usize = 4;
 /// Bodies kept for one record, from whoever sent different ones.
-const CANDIDATES_MAX: usize = 8;
+const CANDIDATES_MAX: usize = 4;
+/// Choices of bodies that are tried before the next validator is asked: each costs a hash of the group.
+const ATTEMPTS_MAX: usize = 256;
 
 /// Signs the 47-byte messages of this project with the validator's key.
 pub type Sign = Box<dyn Fn(&[u8; 47]) -> Signature + Send>;
@@ -68,22 +79,26 @@ pub struct Core {
     free: Vec<u64>,
     /// Groups that no validator could help with, each time it was found out.
     failed: u64,
+    /// Bodies that came whole.
+    received: u64,
 }
 
 /// A group under repair.
 struct Job {
     damaged: Damaged,
-    /// Bodies that others sent, and those that can be made here, for each record.
+    /// Bodies that others sent, for each record, the newest first.
     candidates: Vec<Vec<Vec<u8>>>,
     /// Validators asked so far; the next is chosen by it.
     asked: u32,
     /// The validator that is asked now.
     peer: u32,
-    /// The record that is asked for now, and what has come of it.
+    /// The record to be asked for next.
     at: usize,
-    partial: Vec<u8>,
-    /// When the question counts as unanswered.
+    /// Records that are asked for, with what has come of each.
+    partial: BTreeMap<usize, Vec<u8>>,
+    /// When the validator counts as silent, and when its time is over.
     due: u64,
+    over: u64,
 }
 
 impl Core {
@@ -98,6 +113,7 @@ impl Core {
             later: BTreeMap::new(),
             outgoing: Vec::new(),
             failed: 0,
+            received: 0,
         }
     }
 
@@ -112,9 +128,14 @@ impl Core {
         self.failed
     }
 
+    /// How many bodies have come: whether it gets on.
+    pub const fn received(&self) -> u64 {
+        self.received
+    }
+
     /// Takes up damage that the store has noted, and asks on where nobody answers.
     pub fn tick(&mut self, now: u64) {
-        let damaged = self.config.store.damaged();
+        let damaged: BTreeSet<_> = self.config.store.damaged().into_iter().collect();
         self.later.retain(|place, _| damaged.contains(place));
         self.jobs.retain(|place, _| damaged.contains(place));
         for place in damaged {
@@ -123,7 +144,8 @@ impl Core {
                 self.begin(now, place);
             }
         }
-        let silent = |(place, job): (&(u64, u64), &Job)| (now >= job.due).then_some(*place);
+        let silent =
+            |(place, job): (&(u64, u64), &Job)| (now >= job.due.min(job.over)).then_some(*place);
         let silent: Vec<_> = self.jobs.iter().filter_map(silent).collect();
         for place in silent {
             self.next_peer(now, place);
@@ -156,8 +178,8 @@ impl Core {
         };
         tracing::warn!(segment = place.0, offset = place.1, "a stored group is damaged");
         let candidates = vec![Vec::new(); damaged.records.len()];
-        let job =
-            Job { candidates, damaged, asked: 0, peer: 0, at: 0, partial: Vec::new(), due: 0 };
+        let (partial, due, over) = (BTreeMap::new(), 0, 0);
+        let job = Job { candidates, damaged, asked: 0, peer: 0, at: 0, partial, due, over };
         self.jobs.insert(place, job);
         // What is damaged in the frame alone needs nobody.
         self.next_peer(now, place);
@@ -181,23 +203,78 @@ impl Core {
             self.failed += 1;
             return self.put_off(now, place);
         }
-        job.peer = (me + job.asked) % validators;
+        // Jobs begin with different validators: one that is slow holds up one of them.
+        let turn = u32::try_from((place.0 ^ place.1 / 4096) % u64::from(validators - 1));
+        let turn = (job.asked - 1 + turn.expect("below 100")) % (validators - 1);
+        job.peer = (me + 1 + turn) % validators;
         job.at = 0;
+        job.partial.clear();
+        let (records, kib) = (job.damaged.records.len() as u64, job.damaged.bytes / 1024);
+        job.over = now + PEER_NS + records * PEER_RECORD_NS + kib * PEER_KIB_NS;
+        job.due = now + ANSWER_NS;
         self.ask(now, place);
     }
 
-    /// Asks for the next record that is asked for at all; after the last one tries.
+    /// Asks for further records; tries when there are no more.
     fn ask(&mut self, now: u64, place: (u64, u64)) {
         let job = self.jobs.get_mut(&place).expect("the caller has seen it");
-        job.partial.clear();
-        while let Some(it) = job.damaged.records.get(job.at) {
-            let name = name(it);
-            if name.is_shared() {
-                return self.question(now, place, name, 0);
+        let mut questions = Vec::new();
+        while job.partial.len() < ASKED_MAX
+            && let Some(it) = job.damaged.records.get(job.at)
+        {
+            // At first only for what does not prove itself.
+            let proven = job.asked == 1 && proves_itself(it, &self.config.network);
+            if name(it).is_shared() && !proven && it.bytes > 0 {
+                job.partial.insert(job.at, Vec::new());
+                questions.push(name(it));
             }
             job.at += 1;
         }
-        self.next_peer(now, place);
+        let done = job.partial.is_empty();
+        for name in questions {
+            self.question(now, place, name, 0);
+        }
+        if done {
+            self.next_peer(now, place);
+        }
+    }
+
+    fn piece(&mut self, now: u64, from: u32, of: Name, (offset, total): (u32, u32), bytes: &[u8]) {
+        let awaited = |(place, job): (&(u64, u64), &mut Job)| {
+            if job.peer != from {
+                return None;
+            }
+            let fits = |(at, partial): (&usize, &Vec<u8>)| {
+                let is_next = partial.len() as u64 == u64::from(offset);
+                (name(&job.damaged.records[*at]) == of && is_next).then_some((*place, *at))
+            };
+            job.partial.iter().find_map(fits)
+        };
+        let Some((place, at)) = self.jobs.iter_mut().find_map(awaited) else { return };
+        let job = self.jobs.get_mut(&place).expect("found above");
+        let wanted = job.damaged.records[at].bytes;
+        // A piece is as long as it may be: nobody gains time by sending it byte by byte.
+        let left = usize::try_from(total.saturating_sub(offset)).expect("32 bits");
+        if total != wanted || bytes.len() != left.min(message::PIECE_BYTES_MAX) {
+            // It has none, or another.
+            job.partial.remove(&at);
+            return self.ask(now, place);
+        }
+        job.due = now + ANSWER_NS;
+        let partial = job.partial.get_mut(&at).expect("found above");
+        partial.extend_from_slice(bytes);
+        if partial.len() < wanted as usize {
+            let next = u32::try_from(partial.len()).expect("less than the total");
+            return self.question(now, place, of, next);
+        }
+        let body = job.partial.remove(&at).expect("found above");
+        self.received += 1;
+        // The newest first: what one validator sends is tried together.
+        let candidates = &mut job.candidates[at];
+        candidates.retain(|other| *other != body);
+        candidates.truncate(CANDIDATES_MAX - 1);
+        candidates.insert(0, body);
+        self.ask(now, place);
     }
 
     /// Asks a job's validator, no faster than it answers.
@@ -206,7 +283,7 @@ impl Core {
         let free = &mut self.free[job.peer as usize];
         *free = (*free).max(now.saturating_sub(BURST * QUESTION_NS)) + QUESTION_NS;
         let leaves = (*free).max(now);
-        job.due = leaves + ANSWER_NS;
+        job.due = job.due.max(leaves + ANSWER_NS);
         self.outgoing.push((leaves, job.peer, Message::Ask(name, offset)));
     }
 
@@ -215,41 +292,6 @@ impl Core {
         let (until, tries) = self.later.entry(place).or_default();
         *until = now + AGAIN_NS.saturating_mul(1 << (*tries).min(5)).min(AGAIN_NS_MAX);
         *tries += 1;
-    }
-
-    fn piece(&mut self, now: u64, from: u32, of: Name, (offset, total): (u32, u32), bytes: &[u8]) {
-        let awaited = |(place, job): (&(u64, u64), &mut Job)| {
-            let it = job.damaged.records.get(job.at)?;
-            let fits =
-                job.peer == from && name(it) == of && job.partial.len() as u64 == u64::from(offset);
-            fits.then_some(*place)
-        };
-        let Some(place) = self.jobs.iter_mut().find_map(awaited) else { return };
-        let job = self.jobs.get_mut(&place).expect("found above");
-        let wanted = job.damaged.records[job.at].bytes;
-        let whole = if total == wanted && !bytes.is_empty() {
-            job.partial.extend_from_slice(bytes);
-            job.partial.len() as u64 == u64::from(total)
-        } else {
-            // It has none, or another: on to the next record.
-            job.partial.clear();
-            true
-        };
-        if whole {
-            let body = std::mem::take(&mut job.partial);
-            let candidates = &mut job.candidates[job.at];
-            if body.len() == wanted as usize {
-                // The newest first: what one validator sends is tried together.
-                candidates.retain(|other| *other != body);
-                candidates.truncate(CANDIDATES_MAX - 1);
-                candidates.insert(0, body);
-            }
-            job.at += 1;
-            self.ask(now, place);
-        } else {
-            let next = u32::try_from(job.partial.len()).expect("at most the total");
-            self.question(now, place, of, next);
-        }
     }
 
     /// Puts the group back if its bodies are known by now.
@@ -271,24 +313,39 @@ impl Core {
         true
     }
 
-    /// Every body that a record may have had, the likeliest first.
+    /// Every body that a record may have had, the likeliest first, each once.
     fn choices(&self, job: &Job, at: usize) -> Vec<Vec<u8>> {
         let it = &job.damaged.records[at];
-        let mut others = job.candidates[at].clone();
-        match it.header.kind {
-            record::ACK => others.extend(self.ack(job, it)),
-            record::CERTIFICATE => others.extend(self.stored(record::CERTIFICATE_AGAIN, it)),
-            record::CERTIFICATE_AGAIN => others.extend(self.stored(record::CERTIFICATE, it)),
-            _ => {}
-        }
         let found = it.found.clone();
-        // Most of a group still reads as it was; what others have as well comes from them.
-        let own_first = matches!(it.header.kind, record::CERTIFICATE | record::CERTIFICATE_AGAIN);
-        if own_first {
-            found.into_iter().chain(others).collect()
+        let mut choices = Vec::new();
+        let twin = match it.header.kind {
+            record::CERTIFICATE => Some(record::CERTIFICATE_AGAIN),
+            record::CERTIFICATE_AGAIN => Some(record::CERTIFICATE),
+            _ => None,
+        };
+        if let Some(kind) = twin {
+            // What others have is another certificate, most likely.
+            choices.extend(self.stored(kind, it));
+            choices.extend(found);
+            let twins = job.damaged.records.iter().filter(|other| {
+                other.header.kind == kind && other.header.height == it.header.height
+            });
+            choices.extend(twins.filter_map(|twin| twin.found.clone()));
+            choices.extend(job.candidates[at].iter().cloned());
         } else {
-            others.into_iter().chain(found).collect()
+            if it.header.kind == record::ACK {
+                choices.extend(self.ack(job, it));
+            }
+            choices.extend(job.candidates[at].iter().cloned());
+            choices.extend(found);
         }
+        let mut once: Vec<Vec<u8>> = Vec::new();
+        for choice in choices {
+            if choice.len() == it.bytes as usize && !once.contains(&choice) {
+                once.push(choice);
+            }
+        }
+        once
     }
 
     /// The own ack of a batch, signed again.
@@ -343,19 +400,27 @@ impl Core {
         if let Some(done) = try_these(&bodies) {
             return Some(done);
         }
-        for (at, choice) in choices.iter().enumerate() {
-            for other in &choice[1..] {
-                bodies[at] = other;
-                if let Some(done) = try_these(&bodies) {
-                    return Some(done);
-                }
+        let others = choices.iter().enumerate();
+        let others = others.flat_map(|(at, choice)| choice[1..].iter().map(move |it| (at, it)));
+        for (at, other) in others.take(ATTEMPTS_MAX) {
+            bodies[at] = other;
+            if let Some(done) = try_these(&bodies) {
+                return Some(done);
             }
-            bodies[at] = &choice[0];
+            bodies[at] = &choices[at][0];
         }
         let second: Vec<&[u8]> =
             choices.iter().map(|choice| choice.get(1).unwrap_or(&choice[0]).as_slice()).collect();
         try_these(&second)
     }
+}
+
+/// Whether a record that still reads is what its key says: a batch, all but its signature.
+fn proves_itself(it: &DamagedRecord, network: &Digest) -> bool {
+    it.header.kind == record::BATCH
+        && it.found.as_ref().is_some_and(|found| {
+            Batch::decode(found, network).is_ok_and(|batch| batch.digest().0 == it.header.key)
+        })
 }
 
 fn name(it: &DamagedRecord) -> Name {

@@ -131,6 +131,7 @@ fn work(
 ) {
     let clock = Clock::start();
     let mut left = store.damaged().len();
+    let mut received = 0;
     let mut since = Instant::now();
     while left > 0 && since.elapsed() < PATIENCE {
         if let Ok(message) = incoming.recv_timeout(Duration::from_millis(20)) {
@@ -143,10 +144,10 @@ fn work(
             let _ = outgoing.try_send((to, message.encode()));
         }
         let now_left = store.damaged().len();
-        if now_left < left {
+        if now_left < left || core.received() > received {
             since = Instant::now();
         }
-        left = now_left;
+        (left, received) = (now_left, core.received());
     }
 }
 

@@ -61,21 +61,8 @@ pub fn recover(store: &Store, genesis: &Genesis) -> Result<State, Error> {
         view = view.max(replay.height(&mut core)?);
         remember(&mut recent, core.progress());
     }
-    if let Some(height) = store.last_height(record::CERTIFICATE)
-        && store.at_height(record::CERTIFICATE_AGAIN, height).is_none()
-        && let (Some(place), Some(cut)) =
-            (store.at_height(record::CERTIFICATE, height), store.at_height(record::CUT, height))
-    {
-        let cut = Cut::decode(&store.read(cut)?).map_err(|reject| Error::Record {
-            height: Height(height),
-            what: format!("its cut: {reject}"),
-        })?;
-        core.written_once(storage::Record {
-            kind: record::CERTIFICATE,
-            height,
-            key: *cut.digest().as_bytes(),
-            body: store.read(place)?.into(),
-        });
+    for certificate in written_once(store, last)? {
+        core.written_once(certificate);
     }
     let tips = core.chain().tips();
     let mut recovered = Recovered::default();
@@ -109,6 +96,32 @@ pub fn recover(store: &Store, genesis: &Genesis) -> Result<State, Error> {
         }
     }
     Ok(State { execute: core, lanes: recovered, recent, view })
+}
+
+/// The newest certificates that stand in the store once, oldest first.
+fn written_once(store: &Store, last: u64) -> Result<Vec<storage::Record>, Error> {
+    let mut found = Vec::new();
+    for height in (1..=last).rev() {
+        if store.at_height(record::CERTIFICATE_AGAIN, height).is_some() {
+            break;
+        }
+        let place = |kind| store.at_height(kind, height);
+        let (Some(certificate), Some(cut)) = (place(record::CERTIFICATE), place(record::CUT))
+        else {
+            continue;
+        };
+        let wrong =
+            |reject| Error::Record { height: Height(height), what: format!("its cut: {reject}") };
+        let cut = Cut::decode(&store.read(cut)?).map_err(wrong)?;
+        found.push(storage::Record {
+            kind: record::CERTIFICATE,
+            height,
+            key: *cut.digest().as_bytes(),
+            body: store.read(certificate)?.into(),
+        });
+    }
+    found.reverse();
+    Ok(found)
 }
 
 struct Replay<'a> {

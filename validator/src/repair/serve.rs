@@ -4,8 +4,10 @@ use super::message::{Message, Name, PIECE_BYTES_MAX};
 use crate::record;
 use storage::Store;
 
-/// Pieces that one validator gets in a period: 12 MiB a second, more than an honest one asks for.
-const PIECES_MAX: u32 = 192;
+/// Pieces that one validator gets in a period: 5 MiB a second, more than an honest one asks for.
+const PIECES_MAX: u32 = 80;
+/// Pieces that all get together: each costs reading and hashing a group, about a millisecond.
+const PIECES_ALL_MAX: u32 = 240;
 /// A period.
 const PERIOD_NS: u64 = 1_000_000_000;
 
@@ -33,8 +35,9 @@ impl Serving {
             self.since = now;
             self.served.fill(0);
         }
+        let all: u32 = self.served.iter().sum();
         let served = &mut self.served[from as usize];
-        if *served >= PIECES_MAX {
+        if *served >= PIECES_MAX || all >= PIECES_ALL_MAX {
             return None;
         }
         *served += 1;
