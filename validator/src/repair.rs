@@ -204,7 +204,7 @@ impl Core {
             return self.put_off(now, place);
         }
         // Jobs begin with different validators: one that is slow holds up one of them.
-        let turn = u32::try_from((place.0 ^ place.1 / 4096) % u64::from(validators - 1));
+        let turn = u32::try_from((place.0 + place.1 / 4096) % u64::from(validators - 1));
         let turn = (job.asked - 1 + turn.expect("below 100")) % (validators - 1);
         job.peer = (me + 1 + turn) % validators;
         job.at = 0;
