@@ -241,9 +241,10 @@ fn a_key_with_another_data_folder_is_6(cluster: &Cluster) {
 fn damaged_data_is_5(cluster: &Cluster) {
     let first = cluster.data(0).join("ledger/0000000000000000.seg");
     let file = OpenOptions::new().read(true).write(true).open(first).expect("a segment");
+    // The second group: the first follows from its neighbours, and is put back.
     let mut byte = [0];
-    file.read_exact_at(&mut byte, 60).expect("a group's header");
-    file.write_all_at(&[byte[0] ^ 1], 60).expect("our file");
-    let place = "segment 0000000000000000 offset 0: hash does not match";
+    file.read_exact_at(&mut byte, 4_096 + 60).expect("a group's header");
+    file.write_all_at(&[byte[0] ^ 1], 4_096 + 60).expect("our file");
+    let place = "segment 0000000000000000 offset 4096: hash does not match";
     refused(cluster, &[]).expect_refusal(5, &[place]);
 }
