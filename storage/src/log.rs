@@ -4,13 +4,11 @@
 //!  append ─▶ plan ─▶ hash thread: encode ─▶ channel ─▶ storage thread: submit, complete ─▶ publish
 //! ```
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
-
-use hdrhistogram::Histogram;
 
 use crate::catalog::Catalog;
 use crate::disk::{Files, Waker};
@@ -22,6 +20,12 @@ use crate::plan::{Group, Plan};
 use crate::record::{Record, Ticket};
 use crate::writer::{Durable, Poison, Refused, Writer};
 
+mod damage;
+mod stats;
+
+use damage::Damages;
+pub use stats::Stats;
+
 /// Called on the storage thread once the records of its call are durable, or never will be.
 pub type Done = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
@@ -30,31 +34,6 @@ pub type Done = Box<dyn FnOnce(Result<(), Error>) + Send>;
 const EAGER_BYTES: u64 = 256 << 10;
 /// How often a segment is tried to be made on a full disk.
 const ROOM_AGAIN: Duration = Duration::from_millis(100);
-/// Latencies are counted in microseconds up to ten minutes, to three digits.
-const LATENCY_US_MAX: u64 = 600_000_000;
-
-/// What a store has written since it was opened.
-#[derive(Clone, Debug)]
-pub struct Stats {
-    /// Records that became durable.
-    pub records: u64,
-    /// Groups that became durable, those without records included.
-    pub groups: u64,
-    /// Their bytes, padding included.
-    pub bytes: u64,
-    /// Segments that were begun.
-    pub segments: u64,
-    /// Bytes that are accepted but not yet durable.
-    pub queued_bytes: u64,
-    /// Groups that were found damaged.
-    pub damaged_groups: u64,
-    /// Of these, those that were repaired.
-    pub repaired_groups: u64,
-    /// Microseconds that laying a group out and hashing it took; empty in a simulation.
-    pub encode_us: Histogram<u64>,
-    /// Microseconds from there to its durability; empty in a simulation.
-    pub durable_us: Histogram<u64>,
-}
 
 /// Everything that callers and writer share.
 pub(crate) struct Log {
@@ -78,15 +57,6 @@ pub(crate) struct Log {
     queue_bytes_max: u64,
     /// Groups that may be encoded but not yet durable.
     flying_max: usize,
-}
-
-/// What was found damaged.
-#[derive(Default)]
-struct Damages {
-    /// Groups that are not repaired, by segment and offset.
-    groups: BTreeSet<(u64, u64)>,
-    found: u64,
-    repaired: u64,
 }
 
 struct State {
@@ -142,19 +112,6 @@ impl Log {
         files: Arc<dyn Files>,
         options: &Options,
     ) -> Self {
-        let histogram =
-            || Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("the bounds are in range");
-        let stats = Stats {
-            records: 0,
-            groups: 0,
-            bytes: 0,
-            segments: 0,
-            queued_bytes: 0,
-            damaged_groups: 0,
-            repaired_groups: 0,
-            encode_us: histogram(),
-            durable_us: histogram(),
-        };
         let state = State {
             durable: plan.records(),
             plan,
@@ -164,7 +121,7 @@ impl Log {
             phase: Phase::Running,
             flying: 0,
             calling: false,
-            stats,
+            stats: Stats::new(),
         };
         Self {
             state: Mutex::new(state),
@@ -259,40 +216,6 @@ impl Log {
         let state = self.lock();
         let queued_bytes = state.queued_bytes;
         Stats { queued_bytes, damaged_groups, repaired_groups, ..state.stats.clone() }
-    }
-
-    /// The groups that were found damaged and are not repaired.
-    pub(crate) fn damaged(&self) -> BTreeSet<(u64, u64)> {
-        self.damages().groups.clone()
-    }
-
-    /// Notes the group that holds a byte, if it is durable and was not pruned meanwhile.
-    pub(crate) fn note_damage(&self, segment: u64, offset: u64) {
-        let catalog = self.catalog.read().expect("no holder of the catalog panics");
-        let group = catalog.segment(segment).and_then(|found| found.doubt(offset));
-        let Some(group) = group else { return };
-        // The catalog is held: pruning forgets damage after it has taken the segment out.
-        let mut damage = self.damages();
-        if damage.groups.insert((segment, group)) {
-            damage.found += 1;
-        }
-    }
-
-    /// A group was put back.
-    pub(crate) fn mended(&self, segment: u64, offset: u64) {
-        let mut damage = self.damages();
-        if damage.groups.remove(&(segment, offset)) {
-            damage.repaired += 1;
-        }
-    }
-
-    /// A segment is gone, and its damage with it.
-    pub(crate) fn forget_damage(&self, segment: u64) {
-        self.damages().groups.retain(|(other, _)| *other != segment);
-    }
-
-    fn damages(&self) -> MutexGuard<'_, Damages> {
-        self.damage.lock().expect("no holder of the damages panics")
     }
 
     /// The records so far of the newest segment, if it is this one.
@@ -632,20 +555,6 @@ impl State {
         }
         self.flying += 1;
         self.plan.pop().map(Task::Encode)
-    }
-}
-
-impl Stats {
-    fn count(&mut self, group: &Durable, records_before: u64) {
-        self.records += group.records - records_before;
-        self.groups += 1;
-        self.bytes += group.bytes;
-        self.segments += u64::from(group.opens.is_some());
-        if let Some((encoding, writing)) = group.times {
-            let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(LATENCY_US_MAX);
-            self.encode_us.saturating_record(micros(encoding));
-            self.durable_us.saturating_record(micros(writing));
-        }
     }
 }
 
