@@ -26,8 +26,9 @@
 //!   written to a segment needs room.
 //! * **One writer.** An exclusive lock on the file `LOCK` keeps a second process out.
 //!
-//! What it does not do: it knows no block and no peer, and compresses nothing. It trusts the folder's owner not to change files under it: hashes show
-//! rot, misdirected and torn writes, not an adversary who can compute them anew.
+//! What it does not do: it knows no block and no peer, and compresses nothing. It trusts the folder's
+//! owner not to change files under it: hashes show rot, misdirected and torn writes, not an adversary
+//! who can compute them anew.
 //!
 //! # Files
 //!
