@@ -30,8 +30,6 @@ use std::time::{Duration, Instant};
 use summary::{Kill, Summary};
 use watch::Watch;
 
-/// Heights that a quick network finalizes while its views are a fifth of a second old.
-const LOOK_HEIGHTS: u64 = 16;
 /// How the folders of test networks begin.
 pub const PREFIX: &str = "althing-testnet-";
 
@@ -365,8 +363,8 @@ impl Run<'_> {
                 let others = views.iter().enumerate().filter(|(index, _)| *index != kill.validator);
                 let highest = others.map(|(_, view)| view.height).max().unwrap_or(0);
                 let view = &views[kill.validator];
-                // What all finalize between two looks at it may be on its way to it, as to everyone.
-                if view.is_ready && view.height + LOOK_HEIGHTS >= highest {
+                // One height may be on its way to it, as to everyone.
+                if view.is_ready && view.height + 1 >= highest {
                     let restarted = kill.restarted.unwrap_or(elapsed);
                     kill.caught_up = Some(elapsed.saturating_sub(restarted));
                 }
