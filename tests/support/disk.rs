@@ -41,6 +41,7 @@ impl Disk {
         if !rustix::process::geteuid().is_root() {
             return Err("mounting a file system needs root".to_owned());
         }
+        run(command("perl").args(["-e", "1"]))?;
         let image_folder = TempDir::with_prefix("althing-disk-").expect("a temporary folder");
         let image = image_folder.path().join("image");
         let file = File::create(&image).expect("our folder");
