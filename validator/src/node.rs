@@ -231,7 +231,7 @@ impl Node<'_> {
             metrics: metrics.clone(),
             clock,
         };
-        let status = Arc::new(StatusBoard::new(reporter.status()));
+        let status = Arc::new(StatusBoard::new(reporter.status(&self.store.stats())));
         let handle = NodeHandle {
             requests: ingest_verify,
             requests_budget,

@@ -176,9 +176,8 @@ impl Files for Named {
 
     fn retire(&self, segment: u64, unused: bool) -> io::Result<()> {
         let path = file_path(&self.path, segment);
-        let file = File::open(&path)?;
-        // A snapshot's name for it is another use, and so is a reader's lease.
-        let unused = unused && file.metadata()?.nlink() == 1 && file.try_lock().is_ok();
+        // A snapshot's name for it is another use; a lease on it is asked for before it is written to.
+        let unused = unused && fs::metadata(&path)?.nlink() == 1;
         if unused && free(&self.path)?.len() < FREE_MAX {
             fs::rename(&path, path.with_extension(FREE))?;
         } else {
@@ -192,11 +191,12 @@ impl Files for Named {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let partial = partial(directory);
-        if partial.exists() {
-            // Left by one that was cut short.
-            fs::remove_dir_all(&partial)?;
+        fs::create_dir_all(&partial)?;
+        // Left by one that was cut short; nothing else that may be there is touched.
+        for (segment, _) in segments(&partial)? {
+            fs::remove_file(file_path(&partial, segment))?;
         }
-        fs::create_dir_all(partial)
+        Ok(())
     }
 
     fn link(&self, segment: u64, directory: &Path) -> io::Result<()> {

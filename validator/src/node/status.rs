@@ -21,7 +21,7 @@ use std::{
     },
     time::Duration,
 };
-use storage::Store;
+use storage::{Stats, Store};
 
 /// Time between two snapshots.
 const PERIOD: Duration = Duration::from_millis(200);
@@ -102,10 +102,11 @@ impl Reporter {
     pub(super) fn run(&mut self, board: &StatusBoard, stop: &Stop) {
         while !stop.is_stopped() {
             self.look_at_disk(board);
-            let status = self.status();
+            let stored = self.store.stats();
+            let status = self.status(&stored);
             self.metrics.observe(&status);
             board.publish(status);
-            self.count();
+            self.count(&stored);
             std::thread::sleep(PERIOD);
         }
     }
@@ -128,8 +129,7 @@ impl Reporter {
     }
 
     /// Brings counters up to date that others keep.
-    fn count(&mut self) {
-        let stored = self.store.stats();
+    fn count(&mut self, stored: &Stats) {
         let catch_up = |counter: &Counter, count: u64| {
             counter.inc_by(count.saturating_sub(counter.get()));
         };
@@ -168,13 +168,12 @@ impl Reporter {
     }
 
     /// A snapshot of now.
-    pub(super) fn status(&mut self) -> Status {
+    pub(super) fn status(&mut self, stored: &Stats) -> Status {
         let (execute, lanes) = (
             self.execute.lock().expect("no holder panics").clone(),
             self.lanes.lock().expect("no holder panics").clone(),
         );
         let observed = self.observer.observed();
-        let stored = self.store.stats();
         let handed = self.delivered.handed().get();
         let now = self.clock.now();
         let mut reasons = Vec::new();
