@@ -2,14 +2,15 @@
 
 pub mod cluster;
 pub mod hash;
+pub mod net;
 pub mod sigverify;
 pub mod storage;
 
 use std::path::PathBuf;
 
 /// Every suite of this build, in the order in which `all` runs them.
-pub const SUITES: [&dyn Suite; 4] =
-    [&sigverify::Sigverify, &hash::Hash, &storage::Storage, &cluster::Cluster];
+pub const SUITES: [&dyn Suite; 5] =
+    [&sigverify::Sigverify, &hash::Hash, &net::Net, &storage::Storage, &cluster::Cluster];
 
 /// A subject to measure, from its inputs to its rivals.
 pub trait Suite: Sync {
@@ -248,7 +249,7 @@ mod tests {
         let error = find("disk").map(|_| ()).unwrap_err();
         assert_eq!(
             error,
-            "unknown suite `disk`; there are: sigverify, hash, storage, cluster, all"
+            "unknown suite `disk`; there are: sigverify, hash, net, storage, cluster, all"
         );
     }
 

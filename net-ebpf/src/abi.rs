@@ -1,4 +1,4 @@
-//! The bytes of a datagram: the 48-byte header, the request of a client and the answer to it.
+//! The bytes of a datagram: the 48-byte header, requests of clients and what they get back.
 //!
 //! All integers are little-endian. The header of every datagram:
 //!
@@ -6,29 +6,47 @@
 //!  offset  size  field
 //!       0     2  magic      61 6c ("al")
 //!       2     1  version    1
-//!       3     1  kind       1 submit (to a validator), 2 answer (to a client)
+//!       3     1  kind
 //!       4     4  session    low 20 bits index, high 12 bits generation; 0: none
-//!       8     8  counter    without a session: chosen by the client, repeated in the answer
-//!      16     8  token      one-time admission token; 0: none
-//!      24    16  tag        session-keyed, over header and body; 0 without a session
+//!       8     8  counter    of the packet in its session; outside one a label
+//!      16     8  token
+//!      24    16  tag        session-keyed, over the whole datagram; 0 outside a session
 //!      40     8  reserved   0
 //! ```
 //!
-//! A *submit* goes on with one transaction of 156 to 1,184 bytes. An *answer* goes on with 74
-//! bytes:
+//! What the other fields hold, and which are zero, the kind decides:
 //!
 //! ```text
-//!  offset  size  field
-//!      48     1  status     1 accepted, 2 refused, 3 final
-//!      49     1  reason     0, or with status 2 why (1 to 255, numbered by the ingest)
-//!      50    32  id         of the transaction that was sent
-//!      82     8  expected sequence   the sequence that the author's next transaction must carry
-//!      90    32  expected previous   and the id that it must name as previous
+//!  kind         sent by    size        session  counter    token              tag
+//!  1 submit     client     204..=1232  yes      its own    one-time token     yes
+//!  2 answer     validator  122         yes      submit's   installed counter  yes
+//!  3 hello      client     48          0        label      0                  0
+//!  4 cookie     validator  48          0        label      cookie             0
+//!  5 handshake  client     160         0        label      cookie             0
+//!  6 welcome    validator  160         0        label      0                  0
+//!  7 window     validator  48          yes      installed  0                  yes
 //! ```
 //!
-//! There are no sessions yet, so session, token and tag must all be zero. One request gets at most
-//! one answer, and the answer is shorter than the shortest request: nobody can use a validator to
-//! multiply traffic toward a forged source address.
+//! The installed counter is the highest one for which the validator waits. Bodies:
+//!
+//! ```text
+//!  submit     one transaction of 156 to 1,184 bytes
+//!  answer     status 1 (1 accepted, 2 refused, 3 final) | reason 1 (0, or with status 2 why) |
+//!             id 32 of the transaction | expected sequence 8 and expected previous 32: what the
+//!             author's next transaction must carry
+//!  handshake  first 8 bytes of the admission public key | Noise message 1, 48 | zeros 56
+//!  welcome    Noise message 2, 112; its payload: session 4 | reserved 4 | installed counter 8 |
+//!             token key 16 | tag key 32
+//! ```
+//!
+//! No reply is longer than what it replies to: nobody can use a validator to multiply traffic
+//! toward a forged source address.
+
+mod handshake;
+mod submit;
+
+pub use handshake::{Cookie, Grant, Handshake, Hello, Welcome, Window};
+pub use submit::{Answer, Outcome, Status, Submit};
 
 use crate::Reject;
 
@@ -48,26 +66,33 @@ pub const SUBMIT_SIZE_MIN: usize = HEADER_SIZE + TRANSACTION_SIZE_MIN;
 pub const PACKET_SIZE_MAX: usize = HEADER_SIZE + TRANSACTION_SIZE_MAX;
 /// The size of an answer.
 pub const ANSWER_SIZE: usize = HEADER_SIZE + 1 + 1 + 32 + 8 + 32;
+/// The size of a hello.
+pub const HELLO_SIZE: usize = HEADER_SIZE;
+/// The size of a cookie.
+pub const COOKIE_SIZE: usize = HEADER_SIZE;
+/// The size of a handshake.
+pub const HANDSHAKE_SIZE: usize = HEADER_SIZE + 112;
+/// The size of a welcome.
+pub const WELCOME_SIZE: usize = HEADER_SIZE + 112;
+/// The size of a window.
+pub const WINDOW_SIZE: usize = HEADER_SIZE;
 
 // 1,280 bytes is the smallest link that IPv6 allows, less its header (40) and UDP's (8): a request
 // of any size arrives in one piece on every path.
 const _: () = assert!(PACKET_SIZE_MAX == 1_280 - 40 - 8);
-const _: () = assert!(ANSWER_SIZE <= SUBMIT_SIZE_MIN);
+// A submit may be answered and, once in a while, told of the window beside.
+const _: () = assert!(ANSWER_SIZE + WINDOW_SIZE <= SUBMIT_SIZE_MIN);
+const _: () = assert!(COOKIE_SIZE <= HELLO_SIZE);
+const _: () = assert!(WELCOME_SIZE <= HANDSHAKE_SIZE);
 
 const VERSION_AT: usize = 2;
 const KIND_AT: usize = 3;
 const SESSION_AT: usize = 4;
 const COUNTER_AT: usize = 8;
 const TOKEN_AT: usize = 16;
-const TAG_AT: usize = 24;
+pub(crate) const TAG_AT: usize = 24;
 const RESERVED_AT: usize = 40;
-const STATUS_AT: usize = HEADER_SIZE;
-const REASON_AT: usize = 49;
-const ID_AT: usize = 50;
-const EXPECTED_SEQUENCE_AT: usize = 82;
-const EXPECTED_PREVIOUS_AT: usize = 90;
 const _: () = assert!(RESERVED_AT + 8 == HEADER_SIZE);
-const _: () = assert!(EXPECTED_PREVIOUS_AT + 32 == ANSWER_SIZE);
 
 /// What a datagram is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,10 +102,36 @@ pub enum Kind {
     Submit = 1,
     /// A validator answers a client.
     Answer = 2,
+    /// A client asks for a cookie.
+    Hello = 3,
+    /// A validator has the client prove that it receives at its address.
+    Cookie = 4,
+    /// A client shows the cookie and asks for a session.
+    Handshake = 5,
+    /// A validator opens a session.
+    Welcome = 6,
+    /// A validator says which counters it waits for now.
+    Window = 7,
+}
+
+impl Kind {
+    /// The kind of a number.
+    fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => Self::Submit,
+            2 => Self::Answer,
+            3 => Self::Hello,
+            4 => Self::Cookie,
+            5 => Self::Handshake,
+            6 => Self::Welcome,
+            7 => Self::Window,
+            _ => return None,
+        })
+    }
 }
 
 /// The session that a datagram belongs to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Session(u32);
 
 impl Session {
@@ -103,7 +154,7 @@ impl Session {
         self.0 % Self::INDEX_COUNT
     }
 
-    /// How often that place was given away before, modulo 2^12.
+    /// How often that place was given away, modulo 2^12; zero is left out.
     pub fn generation(self) -> u32 {
         self.0 >> 20
     }
@@ -118,9 +169,9 @@ pub struct Header {
     pub session: Session,
     /// The number of the packet in its session; without one, the client's label for the request.
     pub counter: u64,
-    /// The one-time token that admits it; zero is never a token.
+    /// The one-time token that admits it, a cookie, or the installed counter: by kind.
     pub token: u64,
-    /// The tag over header and body.
+    /// The tag over the whole datagram.
     pub tag: [u8; 16],
 }
 
@@ -143,7 +194,7 @@ impl Header {
         bytes
     }
 
-    /// Reads and checks the header of a datagram.
+    /// Reads and checks the header of a datagram of any kind.
     ///
     /// Errors: [`Reject::TooShort`], [`Reject::Magic`], [`Reject::Version`], [`Reject::Kind`] and
     /// [`Reject::Reserved`], in this order.
@@ -157,11 +208,7 @@ impl Header {
         if packet[VERSION_AT] != VERSION {
             return Err(Reject::Version);
         }
-        let kind = match packet[KIND_AT] {
-            1 => Kind::Submit,
-            2 => Kind::Answer,
-            _ => return Err(Reject::Kind),
-        };
+        let kind = Kind::from_byte(packet[KIND_AT]).ok_or(Reject::Kind)?;
         if field(packet, RESERVED_AT) != [0; 8] {
             return Err(Reject::Reserved);
         }
@@ -174,134 +221,53 @@ impl Header {
         })
     }
 
-    /// Reads the header of a datagram of this kind that belongs to no session.
-    fn decode_sessionless(packet: &[u8], kind: Kind) -> Result<Self, Reject> {
+    /// Reads the header of a datagram of this kind and between these sizes.
+    fn decode_sized(
+        packet: &[u8],
+        kind: Kind,
+        sizes: std::ops::RangeInclusive<usize>,
+    ) -> Result<Self, Reject> {
+        if packet.len() < *sizes.start() {
+            return Err(Reject::TooShort);
+        }
+        if packet.len() > *sizes.end() {
+            return Err(Reject::TooLong);
+        }
         let header = Self::decode(packet)?;
         if header.kind != kind {
             return Err(Reject::Kind);
         }
+        Ok(header)
+    }
+
+    /// Reads the header of a datagram that belongs to a session.
+    fn decode_inside(
+        packet: &[u8],
+        kind: Kind,
+        sizes: std::ops::RangeInclusive<usize>,
+    ) -> Result<Self, Reject> {
+        let header = Self::decode_sized(packet, kind, sizes)?;
+        if header.session == Session::NONE {
+            return Err(Reject::Session);
+        }
+        Ok(header)
+    }
+
+    /// Reads the header of a datagram of one size that belongs to no session.
+    fn decode_outside(packet: &[u8], kind: Kind, size: usize) -> Result<Self, Reject> {
+        let header = Self::decode_sized(packet, kind, size..=size)?;
         if header.session != Session::NONE {
             return Err(Reject::Session);
         }
-        if header.token != 0 || header.tag != [0; 16] {
+        if header.tag != [0; 16] {
             return Err(Reject::Token);
         }
         Ok(header)
     }
-}
 
-/// A client's request: one transaction, its bytes not looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Submit<'a> {
-    /// The client's own label, repeated in the answer.
-    pub counter: u64,
-    /// The transaction: [`TRANSACTION_SIZE_MIN`] to [`TRANSACTION_SIZE_MAX`] bytes.
-    pub transaction: &'a [u8],
-}
-
-impl<'a> Submit<'a> {
-    /// Writes the request into the front of `packet` and returns its size.
-    ///
-    /// Panics: when the transaction is smaller or larger than a datagram may carry.
-    pub fn encode(&self, packet: &mut [u8; PACKET_SIZE_MAX]) -> usize {
-        assert!(self.transaction.len() >= TRANSACTION_SIZE_MIN, "no transaction is this small");
-        assert!(self.transaction.len() <= TRANSACTION_SIZE_MAX, "too large for a datagram");
-        let size = HEADER_SIZE + self.transaction.len();
-        let header = Header::new(Kind::Submit, self.counter);
-        packet[..HEADER_SIZE].copy_from_slice(&header.encode());
-        packet[HEADER_SIZE..size].copy_from_slice(self.transaction);
-        size
-    }
-
-    /// Reads and checks a request: everything about its frame, nothing about its transaction.
-    ///
-    /// Errors: every [`Reject`] from [`Reject::TooShort`] to [`Reject::Token`], cheapest first.
-    pub fn decode(packet: &'a [u8]) -> Result<Self, Reject> {
-        if packet.len() < SUBMIT_SIZE_MIN {
-            return Err(Reject::TooShort);
-        }
-        if packet.len() > PACKET_SIZE_MAX {
-            return Err(Reject::TooLong);
-        }
-        let header = Header::decode_sessionless(packet, Kind::Submit)?;
-        Ok(Self { counter: header.counter, transaction: &packet[HEADER_SIZE..] })
-    }
-}
-
-/// What became of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// Taken; it is not final yet.
-    Accepted,
-    /// Not taken. The number says why and is never zero; its meaning is the ingest's.
-    Refused(u8),
-    /// It was final already.
-    Final,
-}
-
-/// A validator's answer to one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// The label of the request.
-    pub counter: u64,
-    /// What became of it.
-    pub status: Status,
-    /// The id of the transaction that was sent.
-    pub id: [u8; 32],
-    /// The sequence that the author's next transaction must carry.
-    pub expected_sequence: u64,
-    /// The id that the author's next transaction must name as previous.
-    pub expected_previous: [u8; 32],
-}
-
-impl Answer {
-    /// Lays the answer out as bytes.
-    ///
-    /// Panics: when a refusal has the reason zero.
-    pub fn encode(&self) -> [u8; ANSWER_SIZE] {
-        let (status, reason) = match self.status {
-            Status::Accepted => (1, 0),
-            Status::Refused(reason) => {
-                assert!(reason != 0, "a refusal has a reason");
-                (2, reason)
-            }
-            Status::Final => (3, 0),
-        };
-        let mut bytes = [0; ANSWER_SIZE];
-        bytes[..HEADER_SIZE].copy_from_slice(&Header::new(Kind::Answer, self.counter).encode());
-        bytes[STATUS_AT] = status;
-        bytes[REASON_AT] = reason;
-        bytes[ID_AT..EXPECTED_SEQUENCE_AT].copy_from_slice(&self.id);
-        bytes[EXPECTED_SEQUENCE_AT..EXPECTED_PREVIOUS_AT]
-            .copy_from_slice(&self.expected_sequence.to_le_bytes());
-        bytes[EXPECTED_PREVIOUS_AT..].copy_from_slice(&self.expected_previous);
-        bytes
-    }
-
-    /// Reads and checks an answer.
-    ///
-    /// Errors: every [`Reject`] from [`Reject::TooShort`] to [`Reject::Body`], cheapest first.
-    pub fn decode(packet: &[u8]) -> Result<Self, Reject> {
-        if packet.len() < ANSWER_SIZE {
-            return Err(Reject::TooShort);
-        }
-        if packet.len() > ANSWER_SIZE {
-            return Err(Reject::TooLong);
-        }
-        let header = Header::decode_sessionless(packet, Kind::Answer)?;
-        let status = match (packet[STATUS_AT], packet[REASON_AT]) {
-            (1, 0) => Status::Accepted,
-            (2, reason @ 1..) => Status::Refused(reason),
-            (3, 0) => Status::Final,
-            _ => return Err(Reject::Body),
-        };
-        Ok(Self {
-            counter: header.counter,
-            status,
-            id: field(packet, ID_AT),
-            expected_sequence: u64::from_le_bytes(field(packet, EXPECTED_SEQUENCE_AT)),
-            expected_previous: field(packet, EXPECTED_PREVIOUS_AT),
-        })
+    /// Refuses a token where none belongs.
+    fn without_token(self) -> Result<Self, Reject> {
+        if self.token == 0 { Ok(self) } else { Err(Reject::Token) }
     }
 }
 

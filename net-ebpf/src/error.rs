@@ -39,6 +39,28 @@ pub enum Error {
         /// The names that exist, sorted.
         existing: Vec<String>,
     },
+    /// The facts of an interface could not be read.
+    #[error("network interface {name:?}: {operation} failed: {source}")]
+    Facts {
+        /// The name asked for; empty for those of the whole machine.
+        name: String,
+        /// What was attempted.
+        operation: &'static str,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+    /// An AF_XDP ring could not be made, or its counters not be read.
+    #[error("AF_XDP on interface {interface_index}, queue {queue}: {operation} failed: {source}")]
+    Ring {
+        /// The number of the interface.
+        interface_index: u32,
+        /// The receive queue.
+        queue: u32,
+        /// What was attempted.
+        operation: &'static str,
+        /// What the kernel answered.
+        source: io::Error,
+    },
     /// A rate or burst lies outside its range.
     #[error("limit {field} is {value}; it must be 1 to {max}")]
     Limit {
@@ -49,18 +71,10 @@ pub enum Error {
         /// The largest value allowed.
         max: u64,
     },
-    /// A text or a pair of address and length is no address prefix.
-    #[error("{text:?} is no address prefix: {reason}")]
-    Prefix {
-        /// What was given.
-        text: String,
-        /// Why it is refused, and what to write instead where that is clear.
-        reason: String,
-    },
-    /// More prefixes than the deny list holds.
-    #[error("{count} address prefixes; the deny list holds {max}")]
-    RulesCount {
-        /// How many were given.
+    /// More addresses of this host than the filter tells apart.
+    #[error("{count} addresses of this host; the filter knows {max} of each family: listen on one")]
+    LocalCount {
+        /// How many there are, of the larger family.
         count: usize,
         /// How many fit.
         max: usize,

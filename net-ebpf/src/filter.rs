@@ -1,12 +1,25 @@
 //! The gate in front of the kernel's packet path: what carries the packets, and why.
 //!
-//! A kernel program needs an interface that was asked for, privileges, and an object to load. Where
+//! A kernel program needs an interface that was asked for, privileges, and a kernel that takes it. Where
 //! one is missing, plain sockets carry the packets and the reason is named: the answer of
 //! [`policy`](crate::policy) is the same, only later in the packet's way.
+//!
+//! [`Gate::open`] is the whole of the privileged work. What it returns needs no capability any more:
+//! tables are mapped memory, rings are polled, and the link holds until the process ends, however
+//! that happens.
 
-use std::{fmt, fs, io};
+pub mod kernel;
 
-use crate::Error;
+use std::{fmt, fs, io, os::fd::AsFd as _};
+
+use crate::{
+    Counters, Error,
+    interface::{self, Interface, QueuesSource},
+    receive::{Ring, RingOptions},
+    session::Tokens,
+    tables::{Flags, Setup, Tables},
+};
+use kernel::{Hook, Kernel, KernelError};
 
 const CAP_NET_ADMIN: Capability = Capability { bit: 12, name: "CAP_NET_ADMIN" };
 const CAP_SYS_ADMIN: Capability = Capability { bit: 21, name: "CAP_SYS_ADMIN" };
@@ -22,15 +35,56 @@ struct Capability {
 /// What carries packets into the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
+    /// The program runs in the driver.
+    Driver,
+    /// The program runs in the kernel's generic path.
+    Generic,
     /// Plain UDP sockets.
     Socket,
 }
 
 impl Mode {
+    /// Every mode.
+    pub const ALL: [Self; 3] = [Self::Driver, Self::Generic, Self::Socket];
+
     /// The name of the mode, as a metric's label has it.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Driver => "xdp_driver",
+            Self::Generic => "xdp_generic",
             Self::Socket => "socket",
+        }
+    }
+}
+
+/// What an operator wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The driver, or else the generic path.
+    Auto,
+    /// The driver or nothing.
+    Driver,
+    /// The generic path.
+    Generic,
+    /// Nothing.
+    Off,
+}
+
+/// What the program does with what it would drop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Counts it, and lets everything pass.
+    Observe,
+    /// Drops it.
+    Enforce,
+}
+
+impl Action {
+    /// The name, as it is configured and shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Enforce => "enforce",
         }
     }
 }
@@ -50,48 +104,196 @@ impl fmt::Display for Choice {
     }
 }
 
+/// What is asked of the gate.
+#[derive(Clone)]
+pub struct Request<'a> {
+    /// The interface named by the operator, if any.
+    pub interface: Option<&'a str>,
+    /// Where the program is to run.
+    pub wanted: Wanted,
+    /// What it does.
+    pub action: Action,
+    /// Sessions that there is room for.
+    pub sessions: u32,
+    /// What the program is told.
+    pub setup: &'a Setup,
+}
+
+/// The program in its place, with everything that the process needs of it.
+pub struct Attached {
+    /// The interface.
+    pub interface: Interface,
+    /// What it does.
+    pub action: Action,
+    tables: Tables,
+    // The program and its link: gone when this is.
+    _kernel: Kernel,
+}
+
+/// What the gate opened.
+pub struct Opened {
+    /// What carries the packets, and why.
+    pub choice: Choice,
+    /// The program, if it runs.
+    pub attached: Option<Attached>,
+    /// Rings that receive what the program lets in; what has none comes by the socket.
+    pub rings: Vec<Ring>,
+}
+
+impl Attached {
+    /// The program's tables.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// What the program did.
+    pub fn counters(&self) -> Counters {
+        self.tables.counters()
+    }
+}
+
+impl Tokens for Attached {
+    fn put(&mut self, slot: usize, token: u64) {
+        self.tables.put(slot, token);
+    }
+}
+
 /// The one place where the packet path is chosen.
 pub struct Gate;
 
 impl Gate {
-    /// Chooses what carries the packets; `interface` is the one named by the operator for XDP.
+    /// Chooses what carries the packets, and does everything for it that needs privileges.
     ///
-    /// Errors: [`Error::Interface`] when it does not exist. Everything else is a named fallback.
-    pub fn choose(interface: Option<&str>) -> Result<Choice, Error> {
-        let Some(name) = interface else {
-            return Ok(Choice { mode: Mode::Socket, reason: "xdp: not asked for".to_owned() });
+    /// Errors: [`Error::Interface`] when the interface does not exist; those of
+    /// [`Tables::set_up`]. Everything else is a named fallback.
+    pub fn open(request: &Request<'_>) -> Result<Opened, Error> {
+        let socket = |reason: String| {
+            let choice = Choice { mode: Mode::Socket, reason };
+            Ok(Opened { choice, attached: None, rings: Vec::new() })
         };
-        decide(name, read_interfaces(), read_capabilities())
+        let name = match request.interface {
+            None => return socket("xdp: not asked for".to_owned()),
+            Some(_) if request.wanted == Wanted::Off => {
+                return socket("xdp: turned off".to_owned());
+            }
+            Some(name) => name,
+        };
+        let because = |why: &dyn fmt::Display| format!("xdp on {}: {why}", name.escape_debug());
+        let interface = match Interface::read(name) {
+            Ok(interface) => interface,
+            Err(error @ Error::Interface { .. }) => return Err(error),
+            Err(error) => return socket(because(&error)),
+        };
+        match read_capabilities() {
+            Ok(effective) => {
+                if let Some(missing) = missing(effective) {
+                    return socket(because(&format!("no {missing}")));
+                }
+            }
+            Err(error) => {
+                let why = format!("cannot read the process's capabilities: {error}");
+                return socket(because(&why));
+            }
+        }
+        let (mut kernel, tables) = match Kernel::load(request.sessions) {
+            Ok(loaded) => loaded,
+            Err(error) => return socket(because(&error)),
+        };
+        tables.set_up(request.setup)?;
+        let (hook, note) = match attach(&mut kernel, &interface, request.wanted) {
+            Ok(attached) => attached,
+            Err(error) => return socket(because(&error)),
+        };
+        let (rings, receive) = match request.action {
+            Action::Enforce => open_rings(&mut kernel, &interface, hook),
+            Action::Observe => (Vec::new(), "sockets".to_owned()),
+        };
+        // The driver of paired virtual interfaces drops what is sent back unless the other end polls,
+        // which cannot be seen from here: there the process answers.
+        let answer = hook == Hook::Generic || interface.is_hardware();
+        let (enforce, redirect) = (request.action == Action::Enforce, !rings.is_empty());
+        tables.set_flags(Flags { enforce, redirect, answer });
+        let what = format!("{}, {receive}{note}{}", request.action.name(), syn_cookies());
+        let mode = match hook {
+            Hook::Driver => Mode::Driver,
+            Hook::Generic => Mode::Generic,
+        };
+        let choice = Choice { mode, reason: because(&what) };
+        let attached = Attached { interface, action: request.action, tables, _kernel: kernel };
+        Ok(Opened { choice, attached: Some(attached), rings })
     }
 }
 
-/// Decides on what was read from the machine.
-fn decide(
-    name: &str,
-    interfaces: io::Result<Vec<String>>,
-    capabilities: io::Result<u64>,
-) -> Result<Choice, Error> {
-    let socket =
-        |why: String| Choice { mode: Mode::Socket, reason: format!("xdp on {name}: {why}") };
-    match interfaces {
-        Ok(existing) if !existing.iter().any(|other| other == name) => {
-            return Err(Error::Interface { name: name.to_owned(), existing });
+/// Attaches where it is wanted, and says in a few words what was tried in vain.
+fn attach(
+    kernel: &mut Kernel,
+    interface: &Interface,
+    wanted: Wanted,
+) -> Result<(Hook, String), KernelError> {
+    if wanted == Wanted::Generic {
+        return kernel
+            .attach(interface.index, Hook::Generic)
+            .map(|()| (Hook::Generic, String::new()));
+    }
+    match kernel.attach(interface.index, Hook::Driver) {
+        Ok(()) => Ok((Hook::Driver, String::new())),
+        Err(error @ KernelError::Unsupported { .. }) if wanted == Wanted::Auto => {
+            kernel.attach(interface.index, Hook::Generic)?;
+            Ok((Hook::Generic, format!("; {error}")))
         }
-        Ok(_) => {}
-        Err(error) => {
-            let name = name.escape_debug();
-            let reason = format!("xdp on {name}: cannot list interfaces: {error}");
-            return Ok(Choice { mode: Mode::Socket, reason });
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens a ring on every queue and registers it; says what came of it.
+fn open_rings(kernel: &mut Kernel, interface: &Interface, hook: Hook) -> (Vec<Ring>, String) {
+    let mut rings: Vec<Ring> = Vec::new();
+    let mut failure = None;
+    for queue in 0..interface.queues_count.min(kernel::RINGS_MAX) {
+        let opened = Ring::open(RingOptions {
+            interface_index: interface.index,
+            queue,
+            zero_copy: hook == Hook::Driver,
+            checksum_partial: interface.leaves_checksums_partial(),
+        });
+        match opened {
+            Ok(ring) => match kernel.register(queue, ring.as_fd()) {
+                Ok(()) => rings.push(ring),
+                Err(error) => failure = Some(error.to_string()),
+            },
+            // A count that is only an upper bound ends where the driver has no more queues.
+            Err(Error::Ring { source, .. })
+                if queue > 0
+                    && interface.queues_source == QueuesSource::Allocated
+                    && source.raw_os_error() == Some(libc::EINVAL) =>
+            {
+                break;
+            }
+            Err(error) => failure = Some(error.to_string()),
         }
     }
-    let why = match capabilities {
-        Ok(effective) => match missing(effective) {
-            Some(missing) => format!("no {missing}"),
-            None => "this build carries no XDP program".to_owned(),
-        },
-        Err(error) => format!("cannot read the process's capabilities: {error}"),
+    let how = if rings.iter().all(Ring::is_zero_copy) { "zero-copy" } else { "copy" };
+    let text = match (rings.len(), failure) {
+        (0, None) => "sockets".to_owned(),
+        (0, Some(failure)) => format!("sockets ({failure})"),
+        (count, None) => format!("{count} AF_XDP {} ({how})", plural(count)),
+        (count, Some(failure)) => {
+            format!("{count} AF_XDP {} ({how}), sockets for the rest ({failure})", plural(count))
+        }
     };
-    Ok(socket(why))
+    (rings, text)
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "ring" } else { "rings" }
+}
+
+/// What an operator should know of the kernel's own defence behind the budget for SYNs.
+fn syn_cookies() -> &'static str {
+    match interface::has_syn_cookies() {
+        Ok(false) => "; net.ipv4.tcp_syncookies is 0: turn it on",
+        Ok(true) | Err(_) => "",
+    }
 }
 
 /// Names what the process lacks to load and attach a program.
@@ -107,20 +309,6 @@ fn missing(effective: u64) -> Option<String> {
     (!names.is_empty()).then(|| names.join(" and "))
 }
 
-/// The names of the interfaces in the process's network namespace, sorted.
-fn read_interfaces() -> io::Result<Vec<String>> {
-    Ok(parse_interfaces(&fs::read_to_string("/proc/self/net/dev")?))
-}
-
-/// Reads the table of `/proc/net/dev`: two lines of heading, then `name: counters`.
-fn parse_interfaces(table: &str) -> Vec<String> {
-    // A name may hold a colon (an alias of old), the counters never do.
-    let name = |line: &str| line.rsplit_once(':').map(|(name, _)| name.trim().to_owned());
-    let mut names: Vec<_> = table.lines().skip(2).filter_map(name).collect();
-    names.sort_unstable();
-    names
-}
-
 /// The effective capabilities of the process, one bit each.
 fn read_capabilities() -> io::Result<u64> {
     parse_capabilities(&fs::read_to_string("/proc/self/status")?)
@@ -134,73 +322,4 @@ fn parse_capabilities(status: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TABLE: &str = "\
-Inter-|   Receive                                                |  Transmit
- face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs
-    lo: 1234 5 0 0 0 0 0 0 1234 5 0 0 0 0 0 0
-  eth0:99999 5 0 0 0 0 0 0 1234 5 0 0 0 0 0 0
-eth0:1: 1 5 0 0 0 0 0 0 1234 5 0 0 0 0 0 0
-";
-    const NET_ADMIN: u64 = 1 << 12;
-    const SYS_ADMIN: u64 = 1 << 21;
-    const BPF: u64 = 1 << 39;
-
-    fn line(capabilities: io::Result<u64>) -> String {
-        decide("eth0", Ok(parse_interfaces(TABLE)), capabilities).unwrap().to_string()
-    }
-
-    #[test]
-    fn each_lack_is_named() {
-        let lacks = "socket (xdp on eth0: no CAP_NET_ADMIN and CAP_BPF)";
-        assert_eq!(line(Ok(0)), lacks);
-        assert_eq!(line(Ok(!(NET_ADMIN | SYS_ADMIN | BPF))), lacks);
-        assert_eq!(line(Ok(BPF)), "socket (xdp on eth0: no CAP_NET_ADMIN)");
-        assert_eq!(line(Ok(NET_ADMIN)), "socket (xdp on eth0: no CAP_BPF)");
-        let build = "socket (xdp on eth0: this build carries no XDP program)";
-        assert_eq!(line(Ok(NET_ADMIN | BPF)), build);
-        assert_eq!(line(Ok(SYS_ADMIN)), build);
-        assert_eq!(
-            line(Err(io::Error::other("gone"))),
-            "socket (xdp on eth0: cannot read the process's capabilities: gone)"
-        );
-    }
-
-    #[test]
-    fn an_unknown_interface_is_an_error_that_lists_the_others() {
-        let error = decide("eth9", Ok(parse_interfaces(TABLE)), Ok(0)).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "no network interface \"eth9\"; this machine has: eth0, eth0:1, lo"
-        );
-    }
-
-    #[test]
-    fn without_a_list_of_interfaces_sockets_carry_on() {
-        let choice = decide("e\n0", Err(io::Error::other("gone")), Ok(0)).unwrap();
-        assert_eq!(choice.to_string(), "socket (xdp on e\\n0: cannot list interfaces: gone)");
-    }
-
-    #[test]
-    fn this_machine_is_read() {
-        let choice = Gate::choose(None).unwrap();
-        assert_eq!(choice.to_string(), "socket (xdp: not asked for)");
-        assert_eq!(choice.mode, Mode::Socket);
-        let choice = Gate::choose(Some("lo")).unwrap();
-        assert!(choice.to_string().starts_with("socket (xdp on lo: "), "{choice}");
-        assert!(!choice.reason.contains("cannot"), "{choice}");
-        assert!(matches!(Gate::choose(Some("")), Err(Error::Interface { .. })));
-    }
-
-    #[test]
-    fn a_status_without_capabilities_is_noticed() {
-        assert_eq!(
-            parse_capabilities("Name:\tx\nCapEff:\t000001ffffffffff\n"),
-            Some(0x1ff_ffff_ffff)
-        );
-        assert_eq!(parse_capabilities("Name:\tx\nCapEff:\tno\n"), None);
-        assert_eq!(parse_capabilities("Name:\tx\n"), None);
-    }
-}
+mod tests;

@@ -1,35 +1,42 @@
 //! The way of a packet from the network card to the first queue, and who is let in.
 //!
 //! ```text
-//!   card ─▶ kernel socket ─▶ receive::Receiver ─▶ policy::Policy ─▶ abi::Submit ─▶ ingest
-//!              │ buffer full:     recvmmsg into       │ one verdict     a decoded, checked
-//!              ▼ kernel drops,    a fixed pool        ▼ a packet        request
-//!            counted                                Drop(Reject),
-//!                                                   counted per reason
-//!                                 receive::Sender ◀── abi::Answer ◀───────────────┘
+//!   card ─▶ XDP program ──▶ AF_XDP ring ──┐
+//!            │ tables: tokens, keys,      ├─▶ receive::Ingress ─▶ policy::Policy ─▶ session::Server ─▶ node
+//!            │ lists, budgets, counters   │    up to 64 packets    judged again,     token, tag,
+//!            └──▶ kernel's UDP socket ────┘    of each a call      hello answered    window, ticket
+//!                 (or all there is)
 //!
-//!   filter::Gate: says what carries the packets, and why, before anything starts
+//!   filter::Gate: what carries the packets, and why; all that needs privileges, before anything starts
+//!   filter.h and policy.rs: the same rules twice, held together by a test on a million frames
 //! ```
 //!
 //! What a caller may rely on:
-//! * [`policy::Policy`] is a pure state machine: the same seed, times, sources and packets give the
-//!   same verdicts, and its memory is fixed when it is made ([`policy::MEMORY_BYTES_MAX`]).
-//! * A packet that passes is a [`abi::Submit`]: nothing about its frame needs checking again. The
-//!   transaction inside is still opaque bytes from a stranger.
-//! * An answer is never longer than the request it answers: a forged source address gains nothing.
-//! * No call allocates once a receiver, a sender and a policy are made.
-//! * A missing privilege or system call is a named fallback, never a stop.
+//! * The program drops earlier by the rules of [`policy`], never by others, and nothing it says is
+//!   believed: every packet is judged again. Traffic of the host that is not for our ports passes
+//!   untouched.
+//! * [`policy::Policy`], [`session::Server`] and [`session::Client`] are pure state machines: time
+//!   and randomness are passed in, and their memory is fixed when they are made.
+//! * A packet that becomes a [`session::Accepted`] came from the holder of a session, once, as it
+//!   was sent. The transaction inside is still opaque bytes from a stranger.
+//! * A datagram sent back is never longer than the one it answers: a forged source gains nothing.
+//! * No call allocates once receivers, senders, policies and servers are made.
+//! * A missing privilege, driver or system call is a named fallback, never a stop.
 //!
-//! What it does not do: it knows no transaction, signature or validator; the policy reads no clock
-//! and draws no randomness (the caller passes both in); it starts no thread. It runs on Linux only.
+//! What it does not do: it knows no transaction, signature or validator, reads no clock and starts no
+//! thread. It runs on Linux only. The wire format is specified in `PROTOCOL.md`.
 
 mod error;
+mod frame;
 mod reject;
 
 pub mod abi;
 pub mod filter;
+pub mod interface;
 pub mod policy;
 pub mod receive;
+pub mod session;
+pub mod tables;
 
 pub use error::Error;
 pub use reject::{Counters, Reject, Verdict};

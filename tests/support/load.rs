@@ -12,9 +12,12 @@ use std::{
 use validator::{
     client::{
         author::Workload,
-        load::{self, Acknowledged, Control, Options, Report, Target, Transport},
+        load::{self, Acknowledged, Control, Options, Report, Transport},
     },
-    command::ledger::store::{Ledger, Location},
+    command::{
+        ledger::store::{Ledger, Location},
+        network::Member,
+    },
 };
 
 /// What a load offers.
@@ -40,12 +43,8 @@ impl Load {
     pub fn start(cluster: &Cluster, offer: Offer) -> Self {
         let Offer { rate, size, drain } = offer;
         let network = cluster.network();
-        let target = |member: &validator::command::network::Member| Target {
-            tcp: member.tcp,
-            udp: Some(member.udp),
-        };
         let options = Options {
-            targets: network.validators.iter().map(target).collect(),
+            targets: network.validators.iter().map(Member::target).collect(),
             network: network.network,
             rate,
             duration: None,

@@ -11,6 +11,7 @@
 //! | `GET /transaction/{id}/body` | the bytes of its body |
 //! | `GET /account/{key}` | balance, and the link that its next transaction must carry |
 //! | `GET /block/{height}[?first=N&count=N]` | header, lanes, transactions; or `latest` |
+//! | `GET /admission` | [`crate::admission::Admission`], towards which UDP sessions are opened |
 //! | `GET /status` | [`crate::handle::Status`] |
 //! | `GET /livez`, `/readyz` | whether the process runs, whether it keeps up (503 and why) |
 //! | `GET /metrics` | OpenMetrics text |
@@ -130,6 +131,7 @@ fn router(shared: Shared) -> Router {
         .route("/transaction/{id}/body", get(read::body))
         .route("/account/{key}", get(read::account))
         .route("/block/{height}", get(read::block))
+        .route("/admission", get(probe::admission))
         .route("/status", get(probe::status))
         .route("/livez", get(probe::live))
         .route("/readyz", get(probe::ready))

@@ -11,6 +11,7 @@ pub mod status;
 pub mod submit;
 pub mod terminal;
 pub mod testnet;
+pub mod xdp;
 
 pub use exit::{Code, Exit};
 
@@ -43,6 +44,8 @@ enum Command {
     Submit(submit::Arguments),
     /// Show what validators say about themselves
     Status(status::Arguments),
+    /// Look at the filter of packets
+    Xdp(xdp::Arguments),
     /// Show the default configuration, or check a file
     Config(config::Arguments),
     /// Read and check a stored ledger, offline
@@ -66,6 +69,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Load(arguments) => load::run(arguments),
         Command::Submit(arguments) => submit::run(arguments),
         Command::Status(arguments) => status::run(arguments),
+        Command::Xdp(arguments) => xdp::run(arguments),
         Command::Config(arguments) => config::run(arguments),
         Command::Ledger(arguments) => ledger::run(arguments),
     };

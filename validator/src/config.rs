@@ -7,6 +7,7 @@ pub mod schema;
 use crate::command::Exit;
 use layers::{Flags, Layers, PeerEntry};
 use ledger::PublicKey;
+use net_ebpf::filter::{Action, Wanted};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -28,7 +29,7 @@ pub struct Config {
     pub listen: Listen,
     /// Where the validators are found, in the order of the file.
     pub peers: Vec<Peer>,
-    /// Rates of datagrams.
+    /// Sessions and rates of datagrams.
     pub ingest: Ingest,
     /// The network interface that the kernel filters for us.
     pub net: Net,
@@ -68,13 +69,15 @@ pub struct Peer {
     pub lanes: SocketAddr,
 }
 
-/// Rates of datagrams.
+/// Sessions and rates of datagrams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ingest {
-    /// Datagrams a second that one source may send.
-    pub packets_per_source: u64,
-    /// Datagrams that it may send at once after a pause.
+    /// Transactions a second that one session may send in datagrams.
+    pub packets_per_session: u64,
+    /// Transactions that it may send at once after a pause.
     pub burst: u64,
+    /// Sessions at once.
+    pub sessions: u32,
 }
 
 /// The kernel's packet path.
@@ -82,6 +85,10 @@ pub struct Ingest {
 pub struct Net {
     /// The interface to filter on, if any.
     pub xdp: Option<String>,
+    /// Where the filter runs.
+    pub mode: Wanted,
+    /// What it does.
+    pub policy: Action,
 }
 
 /// How signatures are checked.
@@ -210,10 +217,24 @@ impl Config {
             },
             peers: layers.peers().iter().map(parse_peer).collect::<Result<_, _>>()?,
             ingest: Ingest {
-                packets_per_source: layers.number("ingest.packets_per_source"),
+                packets_per_session: layers.number("ingest.packets_per_session"),
                 burst: layers.number("ingest.burst"),
+                sessions: u32::try_from(layers.number("ingest.sessions"))
+                    .expect("the range was checked"),
             },
-            net: Net { xdp: some("net.xdp", "") },
+            net: Net {
+                xdp: some("net.xdp", ""),
+                mode: match layers.text("net.xdp_mode") {
+                    "driver" => Wanted::Driver,
+                    "generic" => Wanted::Generic,
+                    "off" => Wanted::Off,
+                    _ => Wanted::Auto,
+                },
+                policy: match layers.text("net.xdp_policy") {
+                    "observe" => Action::Observe,
+                    _ => Action::Enforce,
+                },
+            },
             sigverify: Sigverify {
                 backend: some("sigverify.backend", "auto"),
                 threads: size("sigverify.threads")?,

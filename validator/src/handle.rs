@@ -4,7 +4,7 @@
 //!   udp ─┐            ┌─ requests ─▶ ingest_verify ─▶ admission ── Reply::send ──┐
 //!   tcp ─┼─NodeHandle─┤                                                          ├─▶ the client
 //!   http ┘            └─ queries ──▶ api_execute ───▶ execution ── oneshot ──────┘
-//!                     ▲ StatusBoard, Metrics: published by the node, read by the edge
+//!                     ▲ StatusBoard, AdmissionBoard, Metrics: published by the node, read by the edge
 //! ```
 //!
 //! Nothing here waits. A full queue is an answer (`busy`), counted; a full outbox closes its
@@ -19,10 +19,11 @@ pub use budget::{Budget, Hold};
 pub(crate) use reply::UdpReply;
 pub use reply::{OUTBOX_BYTES_MAX, Outbox, OutboxCounters, Reply, UdpAnswer};
 pub use status::{
-    Admission, BackendStatus, LaneStatus, PeerStatus, QueueStatus, Status, StatusBoard,
+    Admission, BackendStatus, LaneStatus, PacketBoard, PacketStatus, PeerStatus, QueueStatus,
+    Status, StatusBoard, VerdictCount,
 };
 
-use crate::{metrics::Metrics, refusal::Refusal};
+use crate::{admission::AdmissionBoard, metrics::Metrics, refusal::Refusal};
 use crossbeam::channel::{Sender, TrySendError};
 use ledger::{Digest, Height, Outcome, PublicKey, Transaction};
 use std::sync::Arc;
@@ -224,6 +225,8 @@ pub struct NodeHandle {
     pub queries: Sender<Query>,
     /// What the node publishes about itself.
     pub status: Arc<StatusBoard>,
+    /// The document towards whose key sessions are opened.
+    pub admission: Arc<AdmissionBoard>,
     /// The counters of the process.
     pub metrics: Arc<Metrics>,
     /// The genesis digest.

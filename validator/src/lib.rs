@@ -11,6 +11,7 @@
 //! makes queues and threads, `consensus` and `network` connect the engine. `ARCHITECTURE.md` has
 //! the map.
 
+pub mod admission;
 pub mod admit;
 pub mod api;
 pub mod client;

@@ -9,7 +9,7 @@ mod process;
 
 pub use labels::{
     CloseLabel, DropLabel, EquivocationLabel, HttpLabel, OutcomeLabel, PathLabel, ResultLabel,
-    RuleLabel, StageLabel, TrafficLabel,
+    RuleLabel, StageLabel, TrafficLabel, VerdictLabel,
 };
 
 use crate::{handle::Status, refusal::Refusal};
@@ -108,6 +108,12 @@ pub struct Metrics {
     pub net_packets: Family<TrafficLabel, Counter>,
     /// Packets that the policy or the kernel dropped.
     pub net_filter_dropped: Family<RuleLabel, Counter>,
+    /// Packets by verdict of the kernel's filter.
+    pub net_xdp_packets: Family<VerdictLabel, Counter>,
+    /// Sessions of clients.
+    pub net_sessions: Number,
+    /// Sources that are not listened to for a while.
+    pub net_blocked: Number,
     /// Connections open now.
     pub net_connections: Family<PathLabel, Number>,
     /// Connections that the validator ended, and why.
@@ -226,6 +232,16 @@ impl Metrics {
                 &["rule"],
                 "Datagrams that were dropped before they were looked at, by rule.",
             ),
+            net_xdp_packets: table.counters(
+                "althing_net_xdp_packets_total",
+                &["verdict"],
+                "Packets on the filtered interface, by verdict of the kernel's filter.",
+            ),
+            net_sessions: table.gauge("althing_net_sessions", "Sessions that clients hold."),
+            net_blocked: table.gauge(
+                "althing_net_blocked_sources",
+                "Sources that are not listened to for a while, after hostile transactions.",
+            ),
             net_connections: table.gauges(
                 "althing_net_connections",
                 &["path"],
@@ -328,6 +344,12 @@ impl Metrics {
         }
         for rule in net_ebpf::Reject::ALL.map(net_ebpf::Reject::name) {
             let _ = self.net_filter_dropped.get_or_create(&RuleLabel { rule });
+        }
+        for rule in ["kernel_buffer", "ring_full", "foreign"] {
+            let _ = self.net_filter_dropped.get_or_create(&RuleLabel { rule });
+        }
+        for verdict in net_ebpf::Verdict::all().map(net_ebpf::Verdict::name) {
+            let _ = self.net_xdp_packets.get_or_create(&VerdictLabel { verdict });
         }
         for reason in [Refusal::Busy, Refusal::NotReady, Refusal::Stopping, Refusal::StorageFull]
             .map(Refusal::as_str)

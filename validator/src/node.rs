@@ -4,6 +4,7 @@
 //! capabilities are dropped, then threads start. Only this module starts threads.
 
 mod delivered;
+mod doors;
 mod guard;
 mod mend;
 pub mod recover;
@@ -15,6 +16,7 @@ pub use delivered::{Delivered, Handover, certificate};
 pub use threads::fatal;
 
 use crate::{
+    admission::{self, AdmissionBoard},
     admit,
     command::Exit,
     config::Config,
@@ -48,7 +50,8 @@ const STOP: Duration = Duration::from_secs(3);
 pub fn start(config: &Config) -> Result<(), Exit> {
     let identity = config.identity()?;
     config.adopt_data_folder(&identity.genesis)?;
-    let doors = threads::Doors::open(config)?;
+    let admission = Arc::new(AdmissionBoard::default());
+    let doors = doors::Doors::open(config, &identity, announcer(&identity, &admission))?;
     let store = open_store(config, &identity.genesis)?;
     guard::bind(&config.key, &config.data, store.durable() > 0)?;
     let verifier = threads::verifier(config)?;
@@ -58,8 +61,24 @@ pub fn start(config: &Config) -> Result<(), Exit> {
     let recovered = recovered(config, &identity, &store)?;
     let height = recovered.execute.chain().height();
     tracing::info!(height = height.get(), view = recovered.view, "recovered");
-    Node { config, identity, store, backends, signatures: Arc::new(Judge::new(verifier)) }
-        .run(recovered, doors)
+    let signatures = Arc::new(Judge::new(verifier));
+    Node { config, identity, store, backends, admission, signatures }.run(recovered, doors)
+}
+
+/// What signs an admission key and publishes it.
+fn announcer(
+    identity: &crate::config::Identity,
+    board: &Arc<AdmissionBoard>,
+) -> impl FnMut(&net_ebpf::session::AdmissionKey) + Send + 'static {
+    let (network, board) = (identity.genesis.digest(), Arc::clone(board));
+    let secret = crate::key::Secret::from_seed(&identity.secret.seed());
+    let clock = Clock::start();
+    move |key| {
+        let from = u64::try_from(clock.wall().as_millis()).expect("millions of years");
+        // Handed out for a day, and good for an hour more.
+        let until = from + ingest::udp::KEY_LIFE_NS / 1_000_000 + 3_600_000;
+        board.publish(admission::Admission::sign(&secret, network, *key.public(), from..until));
+    }
 }
 
 /// Recovers; what is damaged on the way is fetched from the other validators first.
@@ -106,11 +125,13 @@ struct Node<'a> {
     identity: crate::config::Identity,
     store: storage::Store,
     backends: Vec<crate::handle::BackendStatus>,
+    /// The admission key, signed, for clients.
+    admission: Arc<AdmissionBoard>,
     signatures: Arc<Judge>,
 }
 
 impl Node<'_> {
-    fn run(self, recovered: recover::State, doors: threads::Doors) -> Result<(), Exit> {
+    fn run(self, recovered: recover::State, doors: doors::Doors) -> Result<(), Exit> {
         let clock = Clock::start();
         let (metrics, stop) = (Arc::new(Metrics::new()), Stop::new());
         let network = self.identity.genesis.digest();
@@ -220,6 +241,7 @@ impl Node<'_> {
                 ("peers_lane", peers_budget.clone()),
                 ("peers_repair", records_budget.clone()),
             ],
+            packets: doors.packets.clone(),
             waiting_bytes,
             lanes: lane_report,
             execute: execute_report,
@@ -238,6 +260,7 @@ impl Node<'_> {
             queries: api_execute,
             status: status.clone(),
             metrics: metrics.clone(),
+            admission: self.admission.clone(),
             network,
             limits: crate::handle::Limits::default(),
         };

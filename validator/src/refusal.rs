@@ -110,6 +110,11 @@ impl Refusal {
         Self::ALL.into_iter().find(|refusal| refusal.as_str() == name)
     }
 
+    /// Returns whether only a sender who means harm, or whose software is broken, sends such bytes.
+    pub const fn is_hostile(self) -> bool {
+        matches!(self, Self::Malformed | Self::InvalidSignature)
+    }
+
     /// Returns one sentence that says what is wrong and what the client can do.
     pub const fn help(self) -> &'static str {
         match self {

@@ -242,7 +242,7 @@ pub fn expected(sequence: u64, previous: Digest) -> Result<Option<Expected>, Rej
 }
 
 /// Puts an answer in the form of a datagram; none for one that only a connection gets.
-pub fn datagram_answer(counter: u64, answer: &Answer) -> Option<abi::Answer> {
+pub fn datagram_outcome(answer: &Answer) -> Option<abi::Outcome> {
     let (status, link) = match answer {
         Answer::Accepted { .. } => (abi::Status::Accepted, None),
         Answer::Refused { refusal, expected, .. } => {
@@ -252,8 +252,7 @@ pub fn datagram_answer(counter: u64, answer: &Answer) -> Option<abi::Answer> {
         Answer::Unknown { .. } => return None,
     };
     let link = link.unwrap_or(NOTHING_EXPECTED);
-    Some(abi::Answer {
-        counter,
+    Some(abi::Outcome {
         status,
         id: answer.id().0,
         expected_sequence: link.sequence,

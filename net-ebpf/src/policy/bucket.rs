@@ -1,11 +1,10 @@
-//! Token buckets of one word each, in direct-mapped tables that never grow.
+//! Token buckets of one word each.
 //!
 //! A bucket is the time at which it will be full again. A packet moves that time forward by the
 //! pace's interval and passes if the time then lies no further ahead than the burst allows. This is
 //! a token bucket without a division, and one compare-and-swap wide, so that a kernel program can
 //! keep the same table. Source: the virtual scheduling algorithm of ITU-T I.371, annex A.
 
-use super::hash::Key;
 use crate::Error;
 
 /// The fastest rate that can be asked for: one packet every 100 ns.
@@ -31,14 +30,14 @@ pub struct Rate {
 
 /// A rate in the form that buckets use.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     interval_ns: u64,
     depth_ns: u64,
 }
 
 impl Pace {
     /// Checks a rate; the two names are for the error.
-    pub(super) fn new(rate: Rate, fields: [&'static str; 2]) -> Result<Self, Error> {
+    pub(crate) fn new(rate: Rate, fields: [&'static str; 2]) -> Result<Self, Error> {
         let limits = [
             (fields[0], rate.packets_per_second, PACKETS_PER_SECOND_MAX),
             (fields[1], rate.burst_packets, BURST_PACKETS_MAX),
@@ -52,69 +51,25 @@ impl Pace {
         Ok(Self { interval_ns, depth_ns: interval_ns * rate.burst_packets })
     }
 
+    /// Reads a pace from a table.
+    pub(crate) fn from_ns(interval_ns: u64, depth_ns: u64) -> Self {
+        Self { interval_ns, depth_ns }
+    }
+
+    /// The time from one packet to the next.
+    pub(crate) fn interval_ns(self) -> u64 {
+        self.interval_ns
+    }
+
+    /// The time that a full bucket is worth.
+    pub(crate) fn depth_ns(self) -> u64 {
+        self.depth_ns
+    }
+
     /// Returns the bucket after one more packet, or `None` when it is empty.
-    fn take(self, bucket: u64, now_ns: u64) -> Option<u64> {
+    pub(crate) fn take(self, bucket: u64, now_ns: u64) -> Option<u64> {
         let next = bucket.max(now_ns).saturating_add(self.interval_ns);
         (next - now_ns <= self.depth_ns).then_some(next)
-    }
-}
-
-/// A clock that never goes back: a step back of the caller's clock becomes a pause of no length.
-///
-/// Without it, a bucket written before a step back would stay empty for as long as the step was.
-#[derive(Default)]
-pub(super) struct Steady {
-    last_ns: u64,
-    offset_ns: u64,
-}
-
-impl Steady {
-    /// Turns the caller's time into one that is never below an earlier one.
-    pub(super) fn advance(&mut self, now_ns: u64) -> u64 {
-        let steady_ns = now_ns.saturating_add(self.offset_ns);
-        if steady_ns < self.last_ns {
-            self.offset_ns = self.last_ns - now_ns;
-            return self.last_ns;
-        }
-        self.last_ns = steady_ns;
-        steady_ns
-    }
-}
-
-/// Buckets of one pace, found by a keyed hash. Sources that meet in a bucket share it.
-pub(super) struct Table {
-    buckets: Box<[u64]>,
-    pace: Pace,
-    key: Key,
-}
-
-impl Table {
-    /// Makes a table of full buckets; `slots` is a power of two.
-    pub(super) fn new(slots: usize, pace: Pace, key: Key) -> Self {
-        assert!(slots.is_power_of_two());
-        Self { buckets: vec![0; slots].into_boxed_slice(), pace, key }
-    }
-
-    /// The bucket of a source: `prefix` is its address, cut, and `domain` says of which form.
-    pub(super) fn slot(&self, domain: u64, prefix: u64) -> usize {
-        let mask = self.buckets.len() as u64 - 1;
-        let slot = self.key.hash([domain, prefix]) & mask;
-        usize::try_from(slot).expect("masked to the length of a slice")
-    }
-
-    /// Says what the bucket would be after one more packet; `None` when it is empty.
-    pub(super) fn take(&self, slot: usize, now_ns: u64) -> Option<u64> {
-        self.pace.take(self.buckets[slot], now_ns)
-    }
-
-    /// Stores what [`Self::take`] returned.
-    pub(super) fn store(&mut self, slot: usize, bucket: u64) {
-        self.buckets[slot] = bucket;
-    }
-
-    /// The memory that the buckets hold.
-    pub(super) fn memory_bytes(&self) -> usize {
-        size_of_val(&*self.buckets)
     }
 }
 
@@ -164,44 +119,6 @@ mod tests {
                 prop_assert_eq!(taken.is_some(), model.take(pace, now));
                 bucket = taken.unwrap_or(bucket);
             }
-        }
-
-        #[test]
-        fn any_clock_is_harmless(
-            rate in 1..=PACKETS_PER_SECOND_MAX,
-            burst in 1..=BURST_PACKETS_MAX,
-            mut bucket: u64,
-            times: [u64; 16],
-        ) {
-            let pace = pace(rate, burst);
-            let (mut clock, mut last) = (Steady::default(), 0);
-            for now in times {
-                let steady = clock.advance(now);
-                prop_assert!(steady >= last);
-                last = steady;
-                bucket = pace.take(bucket, steady).unwrap_or(bucket);
-            }
-        }
-
-        #[test]
-        fn an_emptied_bucket_refills_at_its_rate_after_a_step_back(
-            rate in 1..=PACKETS_PER_SECOND_MAX,
-            burst in 1..1_000_u64,
-            before in 1..1_u64 << 60,
-            step_back in 1..1_u64 << 60,
-        ) {
-            let pace = pace(rate, burst);
-            let mut clock = Steady::default();
-            let mut bucket = 0;
-            while let Some(next) = pace.take(bucket, clock.advance(before)) {
-                bucket = next;
-            }
-            let after = before.saturating_sub(step_back);
-            prop_assert_eq!(pace.take(bucket, clock.advance(after)), None);
-            let early = after + pace.interval_ns - 1;
-            prop_assert_eq!(pace.take(bucket, clock.advance(early)), None);
-            let due = after + pace.interval_ns;
-            prop_assert!(pace.take(bucket, clock.advance(due)).is_some());
         }
     }
 

@@ -1,25 +1,31 @@
-//! SipHash-2-4 over two words: places sources in tables where a stranger cannot aim.
+//! SipHash-2-4 over whole words: cookies and tokens, which a stranger cannot guess.
 
-/// A secret key; who does not know it cannot choose which sources share a bucket.
+/// A secret key; who does not know it can tell the hash of nothing.
 #[derive(Clone, Copy)]
-pub(super) struct Key {
+pub(crate) struct Key {
     low: u64,
     high: u64,
 }
 
 impl Key {
     /// Reads a key from 16 secret bytes.
-    pub(super) fn new(seed: [u8; 16]) -> Self {
+    pub(crate) fn new(seed: [u8; 16]) -> Self {
         let seed = u128::from_le_bytes(seed);
         let low = u64::try_from(seed & u128::from(u64::MAX)).expect("masked to 64 bits");
         let high = u64::try_from(seed >> 64).expect("shifted to 64 bits");
         Self { low, high }
     }
 
-    /// Hashes two words, which stand for 16 little-endian bytes.
+    /// Takes a key of two words.
+    pub(crate) fn from_words([low, high]: [u64; 2]) -> Self {
+        Self { low, high }
+    }
+
+    /// Hashes up to 31 words, each of which stands for 8 little-endian bytes.
     ///
     /// Source: Aumasson and Bernstein, "SipHash: a fast short-input PRF", section 2.
-    pub(super) fn hash(self, words: [u64; 2]) -> u64 {
+    pub(crate) fn hash<const N: usize>(self, words: [u64; N]) -> u64 {
+        const { assert!(N < 32, "the length has one byte") };
         let mut state = [
             self.low ^ 0x736f_6d65_7073_6575,
             self.high ^ 0x646f_7261_6e64_6f6d,
@@ -27,7 +33,7 @@ impl Key {
             self.high ^ 0x7465_6462_7974_6573,
         ];
         // The last word carries the input's length in its top byte.
-        for word in [words[0], words[1], 16 << 56] {
+        for word in words.into_iter().chain([(N as u64 * 8) << 56]) {
             state[3] ^= word;
             round(&mut state);
             round(&mut state);

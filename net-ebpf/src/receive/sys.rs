@@ -1,12 +1,13 @@
-//! The three system calls that have no safe form without an allocation per call.
-#![expect(unsafe_code, reason = "recvmmsg, sendmmsg and SO_MEMINFO are reached through libc alone")]
+//! The system calls that have no safe form without an allocation per call.
+#![expect(unsafe_code, reason = "these calls are reached through libc alone")]
 
 use std::{
     io,
     mem::{offset_of, zeroed},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
-    os::fd::{AsRawFd as _, BorrowedFd},
-    ptr::null_mut,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
+    os::fd::{AsRawFd as _, BorrowedFd, RawFd},
+    ptr::{null, null_mut},
+    time::Duration,
 };
 
 use super::{BATCH_PACKETS_MAX, BUFFER_SIZE, Outgoing};
@@ -47,6 +48,29 @@ const MEMINFO_DROPS: usize = 8;
 const MEMINFO_SIZE: libc::socklen_t = 36;
 const _: () = assert!(MEMINFO_SIZE as usize == MEMINFO_WORDS * size_of::<u32>());
 
+/// Room for the one control message that a socket is set to attach: where the packet was sent to.
+///
+/// Shape: the bytes of `struct in6_pktinfo`, of which the address is the first 16, or those of
+/// `struct in_pktinfo`, of which the address is bytes 8 to 11; what follows rounds them up.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Control {
+    header: libc::cmsghdr,
+    data: [u8; 24],
+}
+
+// SAFETY: the header is plain data of the C library, for which all zeros is a value; it cannot be
+// written out because some C libraries have hidden padding fields in it.
+pub(super) const CONTROL_EMPTY: Control = Control { header: unsafe { zeroed() }, data: [0; 24] };
+
+// The data of a control message starts at the first aligned place behind its header.
+const _: () = assert!(size_of::<libc::cmsghdr>().is_multiple_of(align_of::<usize>()));
+const _: () = assert!(size_of::<libc::cmsghdr>() == offset_of!(Control, data));
+const _: () = assert!(size_of::<Control>() == size_of::<libc::cmsghdr>() + 24);
+const _: () = assert!(size_of::<libc::in6_pktinfo>() <= 24);
+const _: () = assert!(offset_of!(libc::in6_pktinfo, ipi6_addr) == 0);
+const _: () = assert!(offset_of!(libc::in_pktinfo, ipi_addr) == 8);
+
 const EMPTY_VECTOR: libc::iovec = libc::iovec { iov_base: null_mut(), iov_len: 0 };
 // SAFETY: the type is plain data of the C library, and all zeros is its documented empty state; it
 // cannot be written out because some C libraries have hidden padding fields in it.
@@ -55,13 +79,15 @@ const EMPTY_HEADER: libc::mmsghdr = unsafe { zeroed() };
 /// Takes the packets that are there, one into each buffer, and returns how many.
 ///
 /// With `wait` it waits for the first, at most the socket's timeout. `names[i]` and `sizes[i]`
-/// belong to `buffers[i]`; the shortest of the three slices limits the batch.
+/// belong to `buffers[i]`; the shortest of the three slices limits the batch. `controls[i]` takes
+/// the control message of `buffers[i]`, where there is such a place.
 ///
 /// Errors: those of the system call; `WouldBlock` when there was no packet.
 pub(super) fn receive(
     socket: BorrowedFd<'_>,
     buffers: &mut [[u8; BUFFER_SIZE]],
     names: &mut [Name],
+    controls: &mut [Control],
     sizes: &mut [usize],
     wait: bool,
 ) -> io::Result<usize> {
@@ -78,10 +104,16 @@ pub(super) fn receive(
         header.msg_hdr.msg_iov = &raw mut *vector;
         header.msg_hdr.msg_iovlen = 1;
     }
+    for (control, header) in controls.iter_mut().zip(&mut headers) {
+        *control = CONTROL_EMPTY;
+        header.msg_hdr.msg_control = (&raw mut *control).cast();
+        header.msg_hdr.msg_controllen = size_of::<Control>() as _;
+    }
     let flags = if wait { libc::MSG_WAITFORONE } else { libc::MSG_DONTWAIT };
     let (fd, first) = (socket.as_raw_fd(), headers.as_mut_ptr());
-    // SAFETY: the first `capacity` headers point to vectors, names and buffers that this function
-    // borrows mutably until it returns, with their true sizes; the kernel writes nowhere else.
+    // SAFETY: the first `capacity` headers point to vectors, names, buffers and controls that this
+    // function borrows mutably until it returns, with their true sizes; the kernel writes nowhere
+    // else.
     let count = unsafe { libc::recvmmsg(fd, first, capacity_word, flags as _, null_mut()) };
     let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
     assert!(count <= capacity, "the kernel filled more than it was given");
@@ -90,6 +122,86 @@ pub(super) fn receive(
         assert!(*size <= BUFFER_SIZE, "the kernel wrote past a buffer");
     }
     Ok(count)
+}
+
+/// Takes one packet and its control message, and returns its size.
+///
+/// With `wait` it waits for it, at most the socket's timeout.
+///
+/// Errors: those of the system call; `WouldBlock` when there was no packet.
+pub(super) fn receive_one(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8; BUFFER_SIZE],
+    name: &mut Name,
+    control: &mut Control,
+    wait: bool,
+) -> io::Result<usize> {
+    *control = CONTROL_EMPTY;
+    let mut vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: BUFFER_SIZE };
+    let mut header = EMPTY_HEADER.msg_hdr;
+    header.msg_name = (&raw mut *name).cast();
+    header.msg_namelen = NAME_SIZE;
+    header.msg_iov = &raw mut vector;
+    header.msg_iovlen = 1;
+    header.msg_control = (&raw mut *control).cast();
+    header.msg_controllen = size_of::<Control>() as _;
+    let flags = if wait { 0 } else { libc::MSG_DONTWAIT };
+    // SAFETY: the header points to a vector, name, buffer and control that this function borrows
+    // mutably until it returns, with their true sizes; the kernel writes nowhere else.
+    let size = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
+    let size = usize::try_from(size).map_err(|_| io::Error::last_os_error())?;
+    assert!(size <= BUFFER_SIZE, "the kernel wrote past a buffer");
+    Ok(size)
+}
+
+/// Reads where a packet was sent to; `None` when the kernel did not say.
+pub(super) fn destination(control: &Control) -> Option<IpAddr> {
+    match (control.header.cmsg_level, control.header.cmsg_type) {
+        (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+            let address: [u8; 4] = *control.data[8..].first_chunk()?;
+            Some(Ipv4Addr::from(address).into())
+        }
+        (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+            let address: [u8; 16] = *control.data.first_chunk()?;
+            Some(Ipv6Addr::from(address).to_canonical())
+        }
+        _ => None,
+    }
+}
+
+/// A socket that is waited for.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct Waited(libc::pollfd);
+
+impl Waited {
+    /// Waits for something to receive on a socket, or for nothing in the place of one.
+    pub(super) fn new(socket: Option<BorrowedFd<'_>>) -> Self {
+        let fd: RawFd = socket.map_or(-1, |socket| socket.as_raw_fd());
+        Self(libc::pollfd { fd, events: libc::POLLIN, revents: 0 })
+    }
+
+    /// Whether the kernel says that nothing comes on it any more.
+    pub(super) fn is_broken(&self) -> bool {
+        self.0.revents & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0
+    }
+}
+
+/// Waits until one of the sockets has something, a signal comes or the time has passed.
+///
+/// Errors: those of the system call; `Interrupted` when a signal came.
+pub(super) fn wait(sockets: &mut [Waited], timeout: Duration) -> io::Result<()> {
+    let time = libc::timespec {
+        tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    };
+    let first = sockets.as_mut_ptr().cast::<libc::pollfd>();
+    let count = libc::nfds_t::try_from(sockets.len()).expect("few sockets");
+    // SAFETY: `Waited` is a `pollfd` and nothing else, and the kernel writes only the answers of
+    // the `count` that this function borrows mutably. A socket that was closed in the meantime is
+    // an answer, not an access to memory.
+    let answer = unsafe { libc::ppoll(first, count, &raw const time, null()) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Sends packets without waiting and returns how many the kernel took: at least one. There must be

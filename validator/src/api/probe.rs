@@ -1,6 +1,6 @@
 //! What operators and their tools ask: status, health, metrics, and what there is at all.
 
-use super::{Shared, document::Readiness, fresh_json};
+use super::{Problem, Shared, document::Readiness, fresh_json};
 use crate::metrics::CONTENT_TYPE;
 use axum::{
     extract::State,
@@ -18,6 +18,7 @@ GET  /transaction/{id}/body        the bytes of its body
 GET  /account/{key}                balance, and the link that the next transaction must carry
 GET  /block/{height}               header, lanes and transactions; `latest` is a height too
 GET  /block/{height}?first=N&count=N   another page of its transactions
+GET  /admission                    the signed key towards which UDP sessions are opened
 GET  /status                       the state of this validator
 GET  /livez                        200 while the process runs
 GET  /readyz                       200 while the validator keeps up, else 503 and why
@@ -30,6 +31,13 @@ pub(super) async fn index() -> &'static str {
 
 pub(super) async fn status(State(shared): State<Shared>) -> Response {
     fresh_json(&*shared.handle.status.snapshot())
+}
+
+pub(super) async fn admission(State(shared): State<Shared>) -> Response {
+    match shared.handle.admission.current() {
+        Some(admission) => fresh_json(&*admission),
+        None => Problem::no_sessions().into_response(),
+    }
 }
 
 pub(super) async fn live() -> &'static str {

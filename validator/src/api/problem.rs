@@ -108,6 +108,14 @@ impl Problem {
         problem
     }
 
+    /// There is no key yet towards which a session could be opened.
+    pub(super) fn no_sessions() -> Box<Self> {
+        let detail = "This validator opens no UDP sessions yet; try again, or use TCP or HTTP.";
+        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_sessions", detail);
+        problem.retry_ms = Some(RETRY_MS);
+        problem
+    }
+
     /// The path exists, with another method.
     pub(super) fn method_not_allowed() -> Box<Self> {
         let detail = "The path takes another method; GET / lists what there is.";

@@ -245,6 +245,23 @@ fn status_and_health_follow_the_board() {
 }
 
 #[test]
+fn the_admission_document_is_told_once_there_is_one() {
+    let node = FakeNode::start();
+    let server = Server::start(&node.handle);
+    let problem = server.get("/admission").problem(503, "no_sessions");
+    assert!(problem.retry_ms.is_some() && problem.detail.contains("TCP"), "{problem:?}");
+    let mut client = crate::client::Api::new(server.address.into(), PATIENCE);
+    let error = client.admission().unwrap_err().to_string();
+    assert!(error.contains("no UDP sessions yet") && error.contains("no_sessions"), "{error}");
+    let admission = crate::admission::tests::sample();
+    node.handle.admission.publish(admission.clone());
+    let reply = server.get("/admission");
+    assert_eq!(reply.json::<crate::admission::Admission>(200), admission);
+    assert_eq!(reply.header("cache-control"), Some("no-store"));
+    assert_eq!(client.admission().unwrap(), admission);
+}
+
+#[test]
 fn the_node_need_not_answer_for_status_health_and_metrics() {
     let (handle, requests, _queries) = handle(1, 1 << 20);
     let server = Server::start(&handle);
@@ -278,8 +295,8 @@ fn what_does_not_exist_is_a_problem_and_the_index_lists_what_does() {
     reply.problem(405, "method_not_allowed");
     assert!(reply.header("allow").is_some_and(|allow| allow.contains("GET")), "{reply:?}");
     let index = String::from_utf8(server.get("/").body).unwrap();
-    for path in ["/transaction", "/account/", "/block/", "/status", "/livez", "/readyz", "/metrics"]
-    {
+    let paths = "/transaction /account/ /block/ /admission /status /livez /readyz /metrics";
+    for path in paths.split(' ') {
         assert!(index.contains(path), "{path}");
     }
     let head = server.ask("HEAD", "/status", b"");

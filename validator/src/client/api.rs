@@ -1,6 +1,7 @@
 //! The validator's HTTP interface as functions: the same documents that the server writes.
 
 use super::http::{self, Http, Response, Url};
+use crate::admission::Admission;
 use crate::api::Problem;
 use crate::api::document::{Account, FINAL, Readiness, Submitted, Transaction};
 use crate::handle::Status;
@@ -79,6 +80,14 @@ impl Api {
     pub fn readiness(&mut self) -> Result<Readiness, Error> {
         let response = self.http.get("/readyz")?;
         self.document(&response, &[200, 503])
+    }
+
+    /// Asks for the key towards which sessions are opened; the caller verifies the document.
+    ///
+    /// Errors: every [`Error`].
+    pub fn admission(&mut self) -> Result<Admission, Error> {
+        let response = self.http.get("/admission")?;
+        self.document(&response, &[200])
     }
 
     /// Asks for an account; none when there is none.

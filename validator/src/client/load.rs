@@ -12,18 +12,26 @@
 //! cannot leave goes on ageing, and its latency tells. Each author has at most one transaction under
 //! way, since the next one names it; so the authors take turns. What cannot be sent in time makes the
 //! run invalid, and the report says whose fault it was.
+//!
+//! Over UDP each validator has a session beside its connection. The session carries the transactions
+//! and brings the first answers; the connection tells of finality, and carries what the session cannot
+//! take: while none stands, and when the validator waits for no further counter yet. So a transaction
+//! leaves when its time has come, whatever the session does, and the report says how many went which
+//! way. One that is lost under way has no answer in time and is sent again, as over TCP.
 
 mod connection;
 mod core;
+mod datagrams;
 mod report;
 mod shell;
 mod signer;
 
 pub use report::{Latency, Report, Verdict};
 
+use super::Url;
 use super::author::Workload;
 use crate::refusal::Refusal;
-use ledger::{Digest, Height, Outcome};
+use ledger::{Digest, Height, Outcome, PublicKey};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -46,12 +54,23 @@ pub fn authors_for(rate: u64) -> u32 {
 }
 
 /// One validator that takes the load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Its TCP way in.
     pub tcp: SocketAddr,
     /// Its UDP way in, for [`Transport::Udp`].
-    pub udp: Option<SocketAddr>,
+    pub udp: Option<UdpTarget>,
+}
+
+/// A validator's UDP way in, and what it takes to open a session there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UdpTarget {
+    /// Where its datagrams go.
+    pub address: SocketAddr,
+    /// Where it publishes the key towards which sessions are opened.
+    pub http: Url,
+    /// Its public key, which signs that key.
+    pub key: PublicKey,
 }
 
 /// How transactions travel.
@@ -59,7 +78,7 @@ pub struct Target {
 pub enum Transport {
     /// Over the connection.
     Tcp,
-    /// In datagrams; the connection tells of finality.
+    /// In datagrams of a session; the connection tells of finality, and helps out.
     Udp,
 }
 
@@ -154,6 +173,31 @@ impl Counts {
     /// Returns the number of refused transactions.
     pub fn rejected_total(&self) -> u64 {
         self.rejected.values().sum()
+    }
+}
+
+/// Counts of what went by UDP, of all targets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sessions {
+    /// Handshakes that were sent.
+    pub handshakes: u64,
+    /// Sessions that were opened.
+    pub opened: u64,
+    /// Submits that left in a session.
+    pub datagrams: u64,
+    /// Submits that left over the connection, since no session stood or it had no counter left.
+    pub held_back: u64,
+}
+
+impl Sessions {
+    fn json(&self) -> serde_json::Value {
+        let Self { handshakes, opened, datagrams, held_back } = self;
+        serde_json::json!({
+            "handshakes": handshakes,
+            "opened": opened,
+            "datagrams": datagrams,
+            "held_back": held_back,
+        })
     }
 }
 

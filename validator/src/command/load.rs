@@ -1,16 +1,20 @@
 //! `load`: offers signed transactions at a constant rate and measures what becomes of them.
 
 use super::Exit;
-use super::network::Network;
+use super::network::{Member, Network};
 use super::terminal::{self, Paint, complain, say, say_json, thousands};
 use crate::client::author::Workload;
-use crate::client::load::{self, Control, Options, Report, Snapshot, Target, Transport};
+use crate::client::load::{self, Control, Options, Report, Snapshot, Target, Transport, UdpTarget};
+use crate::client::{Api, Url};
 use crate::config::identity::load_genesis;
-use ledger::Digest;
+use ledger::{Digest, Genesis};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Time for a validator to say who it is.
+const ASK: Duration = Duration::from_secs(5);
 
 /// The arguments of `load`.
 #[derive(Debug, clap::Args)]
@@ -26,13 +30,16 @@ pub struct Arguments {
     )]
     to: Vec<String>,
     /// Their UDP addresses in the same order, for --transport udp
-    #[arg(long, value_name = "UDP", value_delimiter = ',')]
+    #[arg(long, value_name = "UDP", value_delimiter = ',', requires = "http")]
     udp: Vec<String>,
+    /// Their HTTP addresses in the same order, for --transport udp: they publish the keys of sessions
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    http: Vec<Url>,
     /// The genesis file of their network
     #[arg(long, value_name = "FILE")]
     genesis: Option<PathBuf>,
     /// Folder of a network: send to all of its validators, from its funded authors
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["to", "genesis", "udp"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["to", "genesis", "udp", "http"])]
     data: Option<PathBuf>,
     /// Transactions a second
     #[arg(long, value_name = "TX/S", default_value_t = 1_000)]
@@ -174,27 +181,41 @@ struct Source {
 fn source(arguments: &Arguments) -> Result<Source, Exit> {
     if let Some(folder) = &arguments.data {
         let network = Network::open(folder)?;
-        let target =
-            |member: &super::network::Member| Target { tcp: member.tcp, udp: Some(member.udp) };
         return Ok(Source {
-            targets: network.validators.iter().map(target).collect(),
+            targets: network.validators.iter().map(Member::target).collect(),
             network: network.network,
             seed: network.seed,
             authors: Some(network.authors),
         });
     }
-    if !arguments.udp.is_empty() && arguments.udp.len() != arguments.to.len() {
-        return Err(Exit::usage("--udp needs one address for each of --to"));
+    let by_udp = matches!(arguments.transport, Way::Udp);
+    let count = arguments.to.len();
+    if by_udp && (arguments.udp.len(), arguments.http.len()) != (count, count) {
+        return Err(Exit::usage("--transport udp needs one --udp and one --http for each of --to"));
     }
     let genesis = arguments.genesis.as_ref().expect("the command line requires it with --to");
+    let genesis = load_genesis(genesis)?;
     let mut targets = Vec::new();
     for (index, to) in arguments.to.iter().enumerate() {
         let tcp = resolve(to, "tcp")?;
-        let udp = arguments.udp.get(index).map(|udp| resolve(udp, "udp")).transpose()?;
+        let udp = match by_udp {
+            true => Some(udp_target(&arguments.udp[index], &arguments.http[index], &genesis)?),
+            false => None,
+        };
         targets.push(Target { tcp, udp });
     }
-    let network = load_genesis(genesis)?.digest();
-    Ok(Source { targets, network, seed: 1, authors: None })
+    Ok(Source { targets, network: genesis.digest(), seed: 1, authors: None })
+}
+
+/// Asks who is there: any validator of the network will do.
+fn udp_target(udp: &str, http: &Url, genesis: &Genesis) -> Result<UdpTarget, Exit> {
+    let address = resolve(udp, "udp")?;
+    let status = Api::new(http.clone(), ASK).status();
+    let key = status.map_err(|error| Exit::network(error.to_string()))?.key;
+    if genesis.set().index_of(&key).is_none() {
+        return Err(Exit::network(format!("{http}: {key} is no validator of the genesis file")));
+    }
+    Ok(UdpTarget { address, http: http.clone(), key })
 }
 
 fn resolve(text: &str, scheme: &str) -> Result<SocketAddr, Exit> {

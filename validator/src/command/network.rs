@@ -1,6 +1,7 @@
 //! A network's folder: keys, genesis and configurations of all validators, and how to find them.
 
 use super::Exit;
+use crate::client::load::{Target, UdpTarget};
 use crate::client::{Url, author};
 use crate::config::{Listen, schema};
 use crate::key::Secret;
@@ -74,6 +75,14 @@ pub struct Member {
     pub tcp: SocketAddr,
     /// Its UDP address for transactions.
     pub udp: SocketAddr,
+}
+
+impl Member {
+    /// Returns it as a target of a load.
+    pub fn target(&self) -> Target {
+        let udp = UdpTarget { address: self.udp, http: self.http.into(), key: self.key };
+        Target { tcp: self.tcp, udp: Some(udp) }
+    }
 }
 
 /// Lays validators' ports out one after the other.

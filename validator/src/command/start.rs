@@ -18,6 +18,12 @@ pub struct Arguments {
     /// Let the kernel filter packets of this interface early
     #[arg(long, value_name = "IFACE", env = "ALTHING_NET_XDP")]
     xdp: Option<String>,
+    /// Where that filter runs: auto, driver, generic or off
+    #[arg(long, value_name = "MODE", env = "ALTHING_NET_XDP_MODE")]
+    xdp_mode: Option<String>,
+    /// What it does: enforce, or observe to count and drop nothing
+    #[arg(long, value_name = "POLICY", env = "ALTHING_NET_XDP_POLICY")]
+    xdp_policy: Option<String>,
     /// How signatures are checked: auto, or a backend by name
     #[arg(long, value_name = "BACKEND", env = "ALTHING_SIGVERIFY_BACKEND")]
     sigverify: Option<String>,
@@ -39,6 +45,8 @@ impl Arguments {
     fn flags(&self) -> Vec<(&'static str, String)> {
         [
             ("net.xdp", &self.xdp),
+            ("net.xdp_mode", &self.xdp_mode),
+            ("net.xdp_policy", &self.xdp_policy),
             ("sigverify.backend", &self.sigverify),
             ("storage.backend", &self.storage),
             ("log.format", &self.log_format),
@@ -118,6 +126,8 @@ mod tests {
         let command = Line::command();
         for (flag, dotted) in [
             ("xdp", "net.xdp"),
+            ("xdp_mode", "net.xdp_mode"),
+            ("xdp_policy", "net.xdp_policy"),
             ("sigverify", "sigverify.backend"),
             ("storage", "storage.backend"),
             ("log_format", "log.format"),

@@ -196,6 +196,7 @@ pub(super) mod tests {
                 backend: "portable".into(),
                 reason: "no other".into(),
             }],
+            packets: Default::default(),
             queues: vec![QueueStatus { name: "a_b".into(), bytes: 0, limit_bytes: 1 << 20 }],
             damaged_groups: 2,
             repaired_groups: 1,

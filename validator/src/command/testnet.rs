@@ -13,10 +13,10 @@ mod summary;
 mod watch;
 
 use super::Exit;
-use super::network::{Network, Plan, consecutive};
+use super::network::{Member, Network, Plan, consecutive};
 use super::terminal::{self, Paint, complain, say, say_json};
 use crate::client::author::Workload;
-use crate::client::load::{self, Control, Options, Report, Snapshot, Target, Transport};
+use crate::client::load::{self, Control, Options, Report, Snapshot, Transport};
 use acknowledged::Acknowledgements;
 use crossbeam::channel::{Receiver, bounded};
 use live::Live;
@@ -304,10 +304,8 @@ impl Run<'_> {
         if self.arguments.load == 0 {
             return Ok((None, None));
         }
-        let target =
-            |member: &super::network::Member| Target { tcp: member.tcp, udp: Some(member.udp) };
         let options = Options {
-            targets: self.network.validators.iter().map(target).collect(),
+            targets: self.network.validators.iter().map(Member::target).collect(),
             network: self.network.network,
             rate: self.arguments.load,
             duration: self.arguments.duration,

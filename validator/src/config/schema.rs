@@ -38,7 +38,7 @@ const fn key(dotted: &'static str, default: &'static str, shape: Shape, help: &'
 const SEGMENT_BYTES: Shape = Shape::Pages(2 * storage::GROUP_BYTES_MAX as u64, (4 << 30) - 4_096);
 
 /// All keys but those of `[[peers]]`, in the order of the file.
-pub const KEYS: [Key; 22] = [
+pub const KEYS: [Key; 25] = [
     key(
         "genesis",
         "\"genesis.json\"",
@@ -88,22 +88,40 @@ pub const KEYS: [Key; 22] = [
         "HTTP: submit, account, block, status, health and metrics.",
     ),
     key(
-        "ingest.packets_per_source",
+        "ingest.packets_per_session",
         "50000",
         Shape::Number(1, 100_000_000),
-        "Datagrams a second that one source address may send.",
+        "Transactions a second that one session of a client may send in datagrams.",
     ),
     key(
         "ingest.burst",
         "10000",
         Shape::Number(1, 100_000_000),
-        "Datagrams that it may send at once after a pause.",
+        "Transactions that it may send at once after a pause.",
+    ),
+    key(
+        "ingest.sessions",
+        "4096",
+        Shape::Number(64, 1 << 20),
+        "Sessions of clients at once; each takes 8.5 KiB, and 8 KiB more in the kernel's filter.",
     ),
     key(
         "net.xdp",
         "\"\"",
         Shape::Text,
         "Interface whose packets the kernel filters early; empty for none.",
+    ),
+    key(
+        "net.xdp_mode",
+        "\"auto\"",
+        Shape::Choice(&["auto", "driver", "generic", "off"]),
+        "Where the filter runs: auto, driver, generic, or off.",
+    ),
+    key(
+        "net.xdp_policy",
+        "\"enforce\"",
+        Shape::Choice(&["enforce", "observe"]),
+        "What the filter does: enforce, or observe to count and drop nothing.",
     ),
     key(
         "sigverify.backend",

@@ -3,7 +3,10 @@
 use super::{Answer, Budget};
 use crate::wire;
 use crossbeam::channel;
-use net_ebpf::abi;
+use net_ebpf::{
+    abi,
+    session::{Standing, Ticket},
+};
 use prometheus_client::metrics::counter::Counter;
 use std::{
     net::SocketAddr,
@@ -68,7 +71,7 @@ impl Reply {
         match self {
             Self::Tcp(outbox) => outbox.is_open(),
             Self::Http(http) => !http.sender.is_closed(),
-            Self::Udp(udp) => !udp.answered.load(Ordering::Relaxed),
+            Self::Udp(udp) => udp.is_open(),
             Self::None => false,
         }
     }
@@ -211,37 +214,57 @@ pub struct UdpAnswer {
 }
 
 /// The way back to the sender of one packet: one answer, so that a forged source gains nothing.
+///
+/// What the node finds in the transaction is reported to the session that it came from.
 #[derive(Debug)]
 pub struct UdpReply {
     address: SocketAddr,
-    counter: u64,
-    answered: AtomicBool,
+    /// Taken by the first answer.
+    ticket: Mutex<Option<Ticket>>,
+    standing: Arc<Standing>,
     answers: channel::Sender<UdpAnswer>,
     dropped: Counter,
 }
 
 impl UdpReply {
-    /// A reply to the packet with this label from this address; `dropped` counts answers that
+    /// A reply to the packet with this ticket from this address; `dropped` counts answers that
     /// found the queue full.
     pub(crate) fn new(
         address: SocketAddr,
-        counter: u64,
+        ticket: Ticket,
+        standing: Arc<Standing>,
         answers: channel::Sender<UdpAnswer>,
         dropped: Counter,
     ) -> Self {
-        Self { address, counter, answered: AtomicBool::new(false), answers, dropped }
+        Self { address, ticket: Mutex::new(Some(ticket)), standing, answers, dropped }
+    }
+
+    fn is_open(&self) -> bool {
+        self.ticket().is_some()
     }
 
     fn send(&self, answer: &Answer) {
-        let Some(answer) = wire::datagram_answer(self.counter, answer) else {
+        let Some(outcome) = wire::datagram_outcome(answer) else {
             return;
         };
-        if self.answered.swap(true, Ordering::Relaxed) {
+        let Some(ticket) = self.ticket().take() else {
             return;
+        };
+        match answer {
+            Answer::Accepted { .. } => self.standing.accepted(ticket.session()),
+            // The tag was right: whoever holds the session sent these very bytes.
+            Answer::Refused { refusal, .. } if refusal.is_hostile() => {
+                self.standing.blamed(ticket.session());
+            }
+            Answer::Refused { .. } | Answer::Final { .. } | Answer::Unknown { .. } => {}
         }
-        let bytes = answer.encode();
+        let bytes = ticket.answer(&outcome);
         if self.answers.try_send(UdpAnswer { address: self.address, bytes }).is_err() {
             self.dropped.inc();
         }
+    }
+
+    fn ticket(&self) -> MutexGuard<'_, Option<Ticket>> {
+        self.ticket.lock().expect("nothing panics while it holds a ticket")
     }
 }

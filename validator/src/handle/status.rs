@@ -41,6 +41,9 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// What does each accelerated task, and why.
     pub backends: Vec<BackendStatus>,
+    /// The way of clients' datagrams.
+    #[serde(default)]
+    pub packets: PacketStatus,
     /// Every queue.
     pub queues: Vec<QueueStatus>,
     /// Groups of records in the store that were found damaged since the start.
@@ -89,6 +92,48 @@ pub struct BackendStatus {
     pub backend: String,
     /// Why this one.
     pub reason: String,
+}
+
+/// The state of the packet path: the kernel's filter and its twin in the process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PacketStatus {
+    /// The interface on which the kernel filters, if it does.
+    pub interface: Option<String>,
+    /// `enforce`, or `observe` where it only counts.
+    pub policy: Option<String>,
+    /// Sessions of clients.
+    pub sessions: u64,
+    /// Sources that are not listened to for a while.
+    pub blocked: u64,
+    /// Packets by verdict of the kernel's program, those that there were.
+    pub kernel: Vec<VerdictCount>,
+    /// Datagrams by verdict of the process, those that there were.
+    pub process: Vec<VerdictCount>,
+}
+
+/// How often a verdict was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerdictCount {
+    /// The verdict: a name of `net_ebpf::Verdict`.
+    pub verdict: String,
+    /// How often.
+    pub count: u64,
+}
+
+/// Where the packet path publishes its state.
+#[derive(Debug, Default)]
+pub struct PacketBoard(Mutex<PacketStatus>);
+
+impl PacketBoard {
+    /// Replaces the state.
+    pub fn update(&self, status: PacketStatus) {
+        *self.0.lock().expect("nothing panics while it holds the board") = status;
+    }
+
+    /// Returns the newest state.
+    pub fn snapshot(&self) -> PacketStatus {
+        self.0.lock().expect("nothing panics while it holds the board").clone()
+    }
 }
 
 /// How full a queue is.

@@ -1,16 +1,15 @@
 //! Checks of the border; [`fake`] is the node that the rest of the edge is checked against.
 
 mod fake;
+mod session;
 
 pub(crate) use fake::*;
+pub(crate) use session::Pair;
 
 use super::*;
 use crate::metrics::{DropLabel, PathLabel};
 use crossbeam::channel;
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    time::Duration,
-};
+use std::time::Duration;
 
 fn refusal(answer: Answer) -> (Digest, Refusal, u32) {
     match answer {
@@ -190,11 +189,15 @@ fn an_answer_without_room_closes_the_outbox_alone_or_with_all() {
 #[test]
 fn a_datagram_gets_one_answer_and_never_news_of_finality() {
     let (sender, answers) = channel::bounded(1);
-    let address = (IpAddr::V4(Ipv4Addr::LOCALHOST), 9).into();
+    let mut pair = Pair::new();
     let metrics = Metrics::new();
     let label = PathLabel { path: "udp" };
     let dropped = metrics.net_answers_dropped.get_or_create_owned(&label);
-    let new = || Reply::Udp(Arc::new(UdpReply::new(address, 6, sender.clone(), dropped.clone())));
+    let mut new = || {
+        let (ticket, standing) = pair.ticket();
+        let reply = UdpReply::new(pair.address, ticket, standing, sender.clone(), dropped.clone());
+        Reply::Udp(Arc::new(reply))
+    };
     let reply = new();
     assert!(!reply.wants_final() && reply.is_open());
     reply.send(Answer::Unknown { id: PRUNED });
@@ -203,13 +206,39 @@ fn a_datagram_gets_one_answer_and_never_news_of_finality() {
     reply.send(applied(PRUNED));
     assert!(!reply.is_open());
     let sent = answers.try_recv().unwrap();
-    assert_eq!(sent.address, address);
-    let answer = net_ebpf::abi::Answer::decode(&sent.bytes).unwrap();
-    assert_eq!((answer.counter, answer.status), (6, net_ebpf::abi::Status::Accepted));
     assert!(answers.is_empty());
     new().send(Answer::Accepted { id: PRUNED });
     new().send(Answer::Accepted { id: PRUNED });
     assert_eq!(dropped.get(), 1, "a full queue drops and counts");
+    assert_eq!(sent.address, pair.address);
+    let answer = pair.open(&sent.bytes);
+    assert_eq!((answer.counter, answer.outcome.status), (1, net_ebpf::abi::Status::Accepted));
+}
+
+#[test]
+fn hostile_transactions_end_their_session_and_list_the_address_that_was_proved() {
+    let (sender, _answers) = channel::bounded(100);
+    let mut pair = Pair::new();
+    let dropped =
+        Metrics::new().net_answers_dropped.get_or_create_owned(&PathLabel { path: "udp" });
+    let refuse = |pair: &mut Pair, refusal| {
+        let (ticket, standing) = pair.ticket();
+        let reply = UdpReply::new(pair.address, ticket, standing, sender.clone(), dropped.clone());
+        let reply = Reply::Udp(Arc::new(reply));
+        reply.send(Answer::Refused { id: PRUNED, refusal, expected: None, retry_ms: 0 });
+    };
+    // What an honest client may meet is no blame.
+    for refusal in Refusal::ALL.into_iter().filter(|refusal| !refusal.is_hostile()) {
+        refuse(&mut pair, refusal);
+    }
+    assert!(pair.tick().is_empty());
+    for _ in 0..net_ebpf::session::BLAMES_MAX - 1 {
+        refuse(&mut pair, Refusal::InvalidSignature);
+    }
+    assert!(pair.tick().is_empty());
+    refuse(&mut pair, Refusal::Malformed);
+    let block = net_ebpf::session::Action::Block(pair.address.ip());
+    assert_eq!(pair.tick(), [block]);
 }
 
 #[test]

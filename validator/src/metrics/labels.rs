@@ -50,6 +50,13 @@ pub struct RuleLabel {
     pub rule: &'static str,
 }
 
+/// Labels of a verdict of the kernel's packet filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct VerdictLabel {
+    /// A name of `net_ebpf::Verdict`.
+    pub verdict: &'static str,
+}
+
 /// Labels of a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ResultLabel {

@@ -4,7 +4,8 @@ use super::{Delivered, room::Disk};
 use crate::{
     consensus::engine::Observer,
     handle::{
-        BackendStatus, Budget, LaneStatus, PeerStatus, QueueStatus, Status, StatusBoard, Stop,
+        BackendStatus, Budget, LaneStatus, PacketBoard, PeerStatus, QueueStatus, Status,
+        StatusBoard, Stop,
     },
     lane::{OWN_BYTES_MAX, WAITING_BYTES_MAX, WINDOW_BYTES},
     metrics::{EquivocationLabel, Metrics},
@@ -75,6 +76,8 @@ pub(super) struct Reporter {
     pub(super) backends: Vec<BackendStatus>,
     /// Queues with a byte budget of their own.
     pub(super) budgets: Vec<(&'static str, Arc<Budget>)>,
+    /// What the packet path publishes.
+    pub(super) packets: Arc<PacketBoard>,
     /// Bytes admitted and not yet in a batch.
     pub(super) waiting_bytes: Arc<AtomicUsize>,
     /// What the lane stage reports.
@@ -220,6 +223,7 @@ impl Reporter {
             lanes: lanes.positions.iter().enumerate().map(lane).collect(),
             peers: self.keys.iter().enumerate().filter(|(i, _)| *i != me).map(peer).collect(),
             backends: self.backends.clone(),
+            packets: self.packets.snapshot(),
             queues: self.queues(),
             damaged_groups: stored.damaged_groups,
             repaired_groups: stored.repaired_groups,

@@ -3,19 +3,16 @@
 use crate::{
     command::Exit,
     config::{Config, StorageBackend},
-    handle::{Budget, Hold, NodeHandle, Stop},
-    ingest,
+    handle::{Budget, Hold, Stop},
     lane::Finalized,
     metrics::Metrics,
     network::lanes,
     stage::FromPeer,
 };
 use crossbeam::channel::{Sender, TrySendError};
-use net_ebpf::{filter, policy, receive};
 use sigverify::Verifier;
 use std::{
     fmt::Display,
-    net::{SocketAddr, TcpListener},
     sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -54,97 +51,6 @@ impl Threads {
             }
         }
     }
-}
-
-/// Everything that clients and peers come in by, opened before any thread starts.
-pub(super) struct Doors {
-    /// What carries packets.
-    pub(super) gate: filter::Choice,
-    intake: ingest::udp::Intake,
-    answers: ingest::udp::Answers,
-    tcp: TcpListener,
-    http: TcpListener,
-}
-
-impl Doors {
-    /// Opens sockets and chooses the packet path.
-    ///
-    /// Errors: network, where a port is in use; host unfit, where an interface does not exist.
-    pub(super) fn open(config: &Config) -> Result<Self, Exit> {
-        let gate = filter::Gate::choose(config.net.xdp.as_deref())
-            .map_err(|error| Exit::host_unfit(format!("--xdp: {error}")))?;
-        let listen = &config.listen;
-        let tcp = bind("listen.tcp", listen.tcp)?;
-        let http = bind("listen.http", listen.http)?;
-        // The engine binds these itself, and could only panic: a trial finds a port in use.
-        drop(bind("listen.consensus", listen.consensus)?);
-        drop(bind("listen.lanes", listen.lanes)?);
-        let mut limits = policy::Limits::default();
-        limits.source.packets_per_second = config.ingest.packets_per_source;
-        limits.source.burst_packets = config.ingest.burst;
-        let mut seed = [0; 16];
-        getrandom::fill(&mut seed)
-            .map_err(|error| Exit::host_unfit(format!("no randomness from the system: {error}")))?;
-        let (intake, answers) =
-            ingest::udp::bind(listen.udp, &receive::Options::default(), &limits, seed)
-                .map_err(|error| Exit::network(format!("listen.udp: {error}")))?;
-        tracing::info!(socket = %intake.receiver(), "packets");
-        Ok(Self { gate, intake, answers, tcp, http })
-    }
-
-    /// Starts the threads that take requests.
-    ///
-    /// Errors: host unfit, where the runtime of the HTTP interface cannot start.
-    pub(super) fn serve(
-        self,
-        threads: &mut Threads,
-        handle: NodeHandle,
-        stop: &Stop,
-    ) -> Result<(), Exit> {
-        let Self { gate: _, intake, answers, tcp, http } = self;
-        let (udp_handle, udp_stop) = (handle.clone(), stop.clone());
-        threads.start("udp", move || {
-            if let Err(error) = intake.run(&udp_handle, &udp_stop) {
-                fatal(&format!("listen.udp: {error}"));
-            }
-        });
-        let (metrics, answers_stop) = (handle.metrics.clone(), stop.clone());
-        threads.start("udp_answers", move || answers.run(&metrics, &answers_stop));
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Exit::host_unfit(format!("cannot start a runtime: {error}")))?;
-        let stop = stop.clone();
-        threads.start("api", move || {
-            let serve = async move {
-                let (api, tcp) = (
-                    crate::api::serve(http, handle.clone(), stop.clone()),
-                    ingest::tcp::serve(tcp, handle, stop),
-                );
-                tokio::try_join!(api, tcp).map(drop)
-            };
-            if let Err(error) = runtime.block_on(serve) {
-                fatal(&format!("listen.tcp or listen.http: {error}"));
-            }
-        });
-        Ok(())
-    }
-}
-
-fn bind(name: &str, address: SocketAddr) -> Result<TcpListener, Exit> {
-    let listener = TcpListener::bind(address).map_err(|error| {
-        let hint = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "the port is in use: choose another, or stop its user",
-            std::io::ErrorKind::AddrNotAvailable => "this machine has no such address",
-            std::io::ErrorKind::PermissionDenied => "not permitted: choose a port above 1023",
-            _ => "cannot listen",
-        };
-        Exit::network(format!("{name} {address}: {hint} ({error})"))
-    })?;
-    listener
-        .set_nonblocking(true)
-        .map_err(|error| Exit::network(format!("{name} {address}: {error}")))?;
-    Ok(listener)
 }
 
 /// Makes the signature verifier that the configuration asks for.

@@ -156,15 +156,18 @@ fn a_quiet_connection_keeps_no_memory() {
 #[test]
 fn a_datagram_says_what_a_frame_says() {
     for answer in answers() {
-        let Some(datagram) = datagram_answer(5, &answer) else {
+        let Some(outcome) = datagram_outcome(&answer) else {
             assert_eq!(answer, Answer::Unknown { id: ID });
             continue;
         };
+        let session = abi::Session::new(3, 1);
+        let datagram =
+            abi::Answer { session, counter: 5, installed: 9, tag: [7; 16], outcome };
         assert_eq!(abi::Answer::decode(&datagram.encode()), Ok(datagram));
-        assert_eq!((datagram.counter, Digest(datagram.id)), (5, ID));
-        let previous = Digest(datagram.expected_previous);
-        let link = expected(datagram.expected_sequence, previous).unwrap();
-        match (answer, datagram.status) {
+        assert_eq!(Digest(outcome.id), ID);
+        let previous = Digest(outcome.expected_previous);
+        let link = expected(outcome.expected_sequence, previous).unwrap();
+        match (answer, outcome.status) {
             (Answer::Accepted { .. }, abi::Status::Accepted)
             | (Answer::Final { .. }, abi::Status::Final) => assert_eq!(link, None),
             (Answer::Refused { refusal, expected, .. }, abi::Status::Refused(code)) => {

@@ -1,22 +1,18 @@
-//! A connection to one validator that is made again whenever it breaks, and its datagrams.
+//! A connection to one validator that is made again whenever it breaks.
 
-use super::Target;
-use crate::handle::{Answer, RETRY_MS};
-use crate::refusal::Refusal;
+use crate::handle::Answer;
 use crate::wire::{self, Call, Frames, HELLO, WELCOME_BYTES, Welcome};
-use ledger::Digest;
-use net_ebpf::abi;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{Notify, mpsc};
 
 /// Time between two attempts to connect.
-const RECONNECT: Duration = Duration::from_millis(200);
+pub(super) const RECONNECT: Duration = Duration::from_millis(200);
 /// Time for one attempt.
 const CONNECT: Duration = Duration::from_secs(2);
 /// Bytes that may wait for a validator that does not read; then the connection is given up.
@@ -63,12 +59,12 @@ impl Outgoing {
 /// Keeps a connection for as long as the events are read.
 pub(super) async fn keep(
     index: usize,
-    target: Target,
+    address: SocketAddr,
     outgoing: Outgoing,
     events: mpsc::Sender<Event>,
 ) {
     while !events.is_closed() {
-        let end = match tokio::time::timeout(CONNECT, open(target.tcp)).await {
+        let end = match tokio::time::timeout(CONNECT, open(address)).await {
             Ok(Ok((stream, welcome))) => {
                 // What was meant for the connection before is sent again by whoever sent it.
                 outgoing.lock().clear();
@@ -80,7 +76,7 @@ pub(super) async fn keep(
             Ok(Err(error)) => error,
             Err(_) => io::Error::from(io::ErrorKind::TimedOut),
         };
-        let reason = format!("{}: {end}", target.tcp);
+        let reason = format!("{address}: {end}");
         if events.send(Event::Gone(index, reason)).await.is_err() {
             return;
         }
@@ -156,56 +152,5 @@ async fn write(mut writer: OwnedWriteHalf, outgoing: &Outgoing) -> io::Error {
 async fn clogged(outgoing: &Outgoing) {
     while outgoing.lock().len() < OUTGOING_BYTES_MAX {
         tokio::time::sleep(RECONNECT).await;
-    }
-}
-
-/// Makes a socket for the datagrams to one validator.
-pub(super) async fn datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
-    let local: SocketAddr = match address {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let socket = UdpSocket::bind(local).await?;
-    socket.connect(address).await?;
-    Ok(socket)
-}
-
-/// Reads the answers to datagrams for as long as the events are read.
-pub(super) async fn keep_datagrams(
-    index: usize,
-    socket: Arc<UdpSocket>,
-    events: mpsc::Sender<Event>,
-) {
-    let mut packet = [0; abi::ANSWER_SIZE + 1];
-    while !events.is_closed() {
-        // An error here tells of an earlier datagram: nobody listened. Its transaction has no answer
-        // and goes elsewhere in time.
-        let Ok(count) = socket.recv(&mut packet).await else {
-            tokio::time::sleep(RECONNECT).await;
-            continue;
-        };
-        let Some(answer) = abi::Answer::decode(&packet[..count]).ok().as_ref().and_then(answer_of)
-        else {
-            continue;
-        };
-        if events.send(Event::Answers(index, vec![answer])).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// What a datagram says; none for what the connection tells better, with its height.
-fn answer_of(answer: &abi::Answer) -> Option<Answer> {
-    let id = Digest(answer.id);
-    match answer.status {
-        abi::Status::Accepted => Some(Answer::Accepted { id }),
-        abi::Status::Final => None,
-        abi::Status::Refused(code) => {
-            let refusal = Refusal::from_code(code)?;
-            let previous = Digest(answer.expected_previous);
-            let expected = wire::expected(answer.expected_sequence, previous).ok()?;
-            let retry_ms = if refusal.retryable() { RETRY_MS } else { 0 };
-            Some(Answer::Refused { id, refusal, expected, retry_ms })
-        }
     }
 }

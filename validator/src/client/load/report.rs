@@ -1,7 +1,7 @@
 //! What a load measured, and whether it may be believed.
 
 use super::core::{Cause, Micros};
-use super::{Counts, LATE_MAX, Options, Transport};
+use super::{Counts, LATE_MAX, Options, Sessions, Transport};
 use crate::command::terminal::{Paint, Side, Table, duration, micros, thousands};
 use hdrhistogram::Histogram;
 use ledger::Outcome;
@@ -171,6 +171,8 @@ pub struct Report {
     pub duration: Duration,
     /// What became of the transactions.
     pub counts: Counts,
+    /// What went by UDP, where that was wanted.
+    pub sessions: Option<Sessions>,
     /// Those that became final while others were still offered.
     pub finalized_in_time: u64,
     /// Transactions that left more than [`LATE_MAX`] late, or never.
@@ -188,6 +190,7 @@ impl Report {
         options: &Options,
         duration: Duration,
         finalized_in_time: u64,
+        sessions: Option<Sessions>,
         (counts, measured, lateness): (Counts, Measured, Lateness),
     ) -> Self {
         Self {
@@ -197,6 +200,7 @@ impl Report {
             seed: options.workload.seed,
             transport: options.transport,
             duration,
+            sessions,
             finalized_in_time,
             late: lateness.total(),
             accepted: Latency::of(&measured.accepted),
@@ -245,6 +249,13 @@ impl Report {
         ] {
             if count > 0 {
                 table.row([name.into(), thousands(count), share(count)]);
+            }
+        }
+        if let Some(Sessions { handshakes, opened, datagrams: _, held_back }) = self.sessions {
+            let handshakes = format!("handshakes sent: {}", thousands(handshakes));
+            table.row(["sessions".into(), thousands(opened), handshakes]);
+            if held_back > 0 {
+                table.row(["  by TCP instead".into(), thousands(held_back), share(held_back)]);
             }
         }
         let mut text = table.render();
@@ -303,6 +314,7 @@ impl Report {
             "late": self.late,
             "resubmitted": counts.resubmitted,
             "resigned": counts.resigned,
+            "sessions": self.sessions.as_ref().map(Sessions::json),
             "latency_accepted": self.accepted.as_ref().map(Latency::json),
             "latency_final": self.finality.as_ref().map(Latency::json),
             "valid": valid,

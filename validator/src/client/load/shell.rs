@@ -1,16 +1,15 @@
-//! The load's thread: clock, connections and signers around the core.
+//! The load's thread: clock, connections, sessions and signers around the core.
 
 use super::connection::{self, Event, Outgoing};
 use super::core::{Action, Core, Micros};
+use super::datagrams::Datagrams;
 use super::signer::Signer;
-use super::{Acknowledged, Control, Error, Options, Report, Snapshot, Transport};
+use super::{Acknowledged, Control, Error, Options, Report, Sessions, Snapshot, Transport};
 use crate::wire::Call;
 use ledger::Digest;
-use net_ebpf::abi::{self, Submit};
-use std::io;
+use net_ebpf::abi::PACKET_SIZE_MAX;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -18,6 +17,10 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 const EVENTS: usize = 1_024;
 /// Time for the first connection.
 const CONNECT: Duration = Duration::from_secs(5);
+/// Time for the first session, which may be opened over a network that loses much.
+const SESSION: Duration = Duration::from_secs(10);
+/// Time for the others once one stands.
+const SESSIONS: Duration = Duration::from_secs(2);
 /// Time between two calls of `on_tick`.
 const TICK: Duration = Duration::from_secs(1);
 /// Looked at least this often, for what arrives without waking: signed transactions and the wish to
@@ -47,10 +50,13 @@ pub(super) fn run(
         core.signed(signer.wait(), 0);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let report = runtime.block_on(async {
         let shell = Shell::connect(options, core, signer).await?;
         shell.run(options, control, on_tick, on_final).await
-    })
+    });
+    // A question to a validator that does not answer is not waited for.
+    runtime.shutdown_background();
+    report
 }
 
 /// Returns how many transactions a run offers in all.
@@ -66,10 +72,10 @@ struct Shell {
     core: Core,
     signer: Signer,
     links: Vec<Outgoing>,
-    datagrams: Vec<Arc<UdpSocket>>,
+    /// Sessions beside the connections, for [`Transport::Udp`].
+    datagrams: Vec<Arc<Datagrams>>,
     events: mpsc::Receiver<Event>,
     start: Instant,
-    packets: u64,
 }
 
 impl Shell {
@@ -80,19 +86,17 @@ impl Shell {
         let mut datagrams = Vec::new();
         for (index, target) in options.targets.iter().enumerate() {
             let outgoing = Outgoing::default();
-            tokio::spawn(connection::keep(index, *target, outgoing.clone(), sender.clone()));
+            tokio::spawn(connection::keep(index, target.tcp, outgoing.clone(), sender.clone()));
             links.push(outgoing);
-            if let (Transport::Udp, Some(address)) = (options.transport, target.udp) {
-                let socket = Arc::new(connection::datagrams(address).await?);
-                let answers =
-                    connection::keep_datagrams(index, Arc::clone(&socket), sender.clone());
-                tokio::spawn(answers);
-                datagrams.push(socket);
+            if let (Transport::Udp, Some(udp)) = (options.transport, &target.udp) {
+                let started = Datagrams::start(index, udp, options.network, sender.clone());
+                datagrams.push(started.await?);
             }
         }
         let start = Instant::now();
-        let mut shell = Self { core, signer, links, datagrams, events, start, packets: 0 };
+        let mut shell = Self { core, signer, links, datagrams, events, start };
         shell.wait_for_connections(options).await?;
+        shell.wait_for_sessions().await?;
         Ok(shell)
     }
 
@@ -126,6 +130,23 @@ impl Shell {
             reasons.push(format!("no answer within {} s", CONNECT.as_secs()));
         }
         Err(Error::Unreachable(reasons.join("; ")))
+    }
+
+    /// Waits until the sessions stand, or the time is up and one does.
+    async fn wait_for_sessions(&self) -> Result<(), Error> {
+        let start = Instant::now();
+        loop {
+            let open = self.datagrams.iter().filter(|datagrams| datagrams.is_open()).count();
+            let is_enough = open > 0 && start.elapsed() >= SESSIONS;
+            if open == self.datagrams.len() || is_enough {
+                return Ok(());
+            }
+            if start.elapsed() >= SESSION {
+                let reasons: Vec<_> = self.datagrams.iter().map(|one| one.trouble()).collect();
+                return Err(Error::Unreachable(reasons.join("; ")));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     async fn run(
@@ -173,7 +194,8 @@ impl Shell {
         let duration = end.map_or(Duration::ZERO, |end| end - self.start);
         let finalized_in_time = finalized_in_time.unwrap_or_default();
         let now = self.now();
-        Ok(Report::new(options, duration, finalized_in_time, self.core.finish(now)))
+        let sessions = (options.transport == Transport::Udp).then(|| self.sessions());
+        Ok(Report::new(options, duration, finalized_in_time, sessions, self.core.finish(now)))
     }
 
     fn now(&self) -> Micros {
@@ -222,6 +244,9 @@ impl Shell {
             Event::Connected(index, welcome) => {
                 check_welcome(options, index, &welcome)?;
                 self.core.connected(index, now);
+                if let Some(datagrams) = self.datagrams.get(index) {
+                    datagrams.doubt();
+                }
             }
             Event::Gone(index, _) => self.core.disconnected(index, now),
             Event::Answers(index, answers) => {
@@ -249,15 +274,28 @@ impl Shell {
     }
 
     async fn submit(&mut self, target: usize, id: &Digest, bytes: &[u8]) {
-        let Some(socket) = self.datagrams.get(target) else {
+        let mut packet = [0; PACKET_SIZE_MAX];
+        let datagrams = self.datagrams.get(target);
+        let sealed =
+            datagrams.and_then(|datagrams| Some((datagrams, datagrams.seal(bytes, &mut packet)?)));
+        let Some((datagrams, size)) = sealed else {
             return self.links[target].push(&Call::Submit(bytes));
         };
         self.links[target].push(&Call::Watch(*id));
-        self.packets += 1;
-        let mut packet = [0; abi::PACKET_SIZE_MAX];
-        let size = Submit { counter: self.packets, transaction: bytes }.encode(&mut packet);
-        // A datagram that cannot leave is like one that is lost on the way: it is sent again.
-        let _: io::Result<usize> = socket.send(&packet[..size]).await;
+        datagrams.send(&packet[..size]).await;
+    }
+
+    /// What was counted of all sessions.
+    fn sessions(&self) -> Sessions {
+        let mut all = Sessions::default();
+        for datagrams in &self.datagrams {
+            let Sessions { handshakes, opened, datagrams, held_back } = datagrams.counts();
+            all.handshakes += handshakes;
+            all.opened += opened;
+            all.datagrams += datagrams;
+            all.held_back += held_back;
+        }
+        all
     }
 }
 

@@ -1,35 +1,71 @@
 //! Checks of whole runs against validators that live in a thread and answer at once.
 
+mod udp;
+
 use super::*;
 use crate::handle::Answer;
 use crate::wire::{Call, Frames, HELLO, Welcome, call_bytes_max, encode_answer};
 use ledger::Transaction;
-use net_ebpf::abi;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Mutex;
 use std::thread;
 
 const NETWORK: Digest = Digest([8; 32]);
 const WELCOME: Welcome = Welcome { hint: [8; 8], transaction_bytes_max: 65_536 };
 
-/// Finalizes every transaction with a right link at once, and remembers it.
+/// Finalizes every transaction at once, and remembers it and who wants to know of the others.
 #[derive(Default)]
 struct Ledger {
-    known: Mutex<HashSet<Digest>>,
+    books: Mutex<Books>,
+}
+
+#[derive(Default)]
+struct Books {
+    known: HashSet<Digest>,
+    watched: HashMap<Digest, Arc<Mutex<TcpStream>>>,
 }
 
 impl Ledger {
-    fn answer(&self, call: Call<'_>) -> Vec<Answer> {
-        let id = match call {
-            Call::Submit(bytes) => Transaction::decode(bytes).unwrap().id(&NETWORK),
-            Call::Watch(id) => id,
-        };
-        self.known.lock().unwrap().insert(id);
-        let outcome = Outcome::Applied;
-        vec![Answer::Accepted { id }, Answer::Final { id, height: Height(3), outcome }]
+    /// Takes a transaction, on whatever way it came.
+    fn take(&self, bytes: &[u8]) -> Digest {
+        let id = Transaction::decode(bytes).unwrap().id(&NETWORK);
+        let mut books = self.books.lock().unwrap();
+        books.known.insert(id);
+        if let Some(stream) = books.watched.remove(&id) {
+            let mut bytes = Vec::new();
+            encode_answer(&applied(id), &mut bytes);
+            // A client that has gone is told nothing.
+            let _: std::io::Result<()> = stream.lock().unwrap().write_all(&bytes);
+        }
+        id
     }
+
+    fn answer(&self, call: Call<'_>, stream: &Arc<Mutex<TcpStream>>) -> Vec<Answer> {
+        match call {
+            Call::Submit(bytes) => {
+                let id = self.take(bytes);
+                vec![Answer::Accepted { id }, applied(id)]
+            }
+            Call::Watch(id) => {
+                let mut books = self.books.lock().unwrap();
+                if books.known.contains(&id) {
+                    return vec![applied(id)];
+                }
+                books.watched.insert(id, Arc::clone(stream));
+                vec![Answer::Unknown { id }]
+            }
+        }
+    }
+
+    fn known(&self) -> HashSet<Digest> {
+        self.books.lock().unwrap().known.clone()
+    }
+}
+
+fn applied(id: Digest) -> Answer {
+    Answer::Final { id, height: Height(3), outcome: Outcome::Applied }
 }
 
 fn serve(ledger: &Ledger, mut stream: TcpStream) {
@@ -37,18 +73,19 @@ fn serve(ledger: &Ledger, mut stream: TcpStream) {
     stream.read_exact(&mut hello).unwrap();
     assert_eq!(hello, HELLO);
     stream.write_all(&WELCOME.encode()).unwrap();
+    let writer = Arc::new(Mutex::new(stream.try_clone().unwrap()));
     let mut frames = Frames::new(call_bytes_max(65_536));
     let mut buffer = vec![0; 65_536];
     while let Ok(count @ 1..) = stream.read(&mut buffer) {
         let mut answers = Vec::new();
         let fed = frames.feed(&buffer[..count], |frame| {
-            for answer in ledger.answer(Call::decode(frame)?) {
+            for answer in ledger.answer(Call::decode(frame)?, &writer) {
                 encode_answer(&answer, &mut answers);
             }
             Ok(())
         });
         fed.unwrap();
-        if stream.write_all(&answers).is_err() {
+        if writer.lock().unwrap().write_all(&answers).is_err() {
             return;
         }
     }
@@ -98,7 +135,7 @@ fn a_run_offers_exactly_its_rate_and_every_final_is_told() {
     let counts = &report.counts;
     assert_eq!((counts.offered, counts.sent, counts.finalized_total()), (1_000, 1_000, 1_000));
     assert_eq!((counts.accepted, counts.lost, counts.rejected_total()), (1_000, 0, 0));
-    assert_eq!(finals, *ledger.known.lock().unwrap());
+    assert_eq!(finals, ledger.known());
     assert_eq!(report.duration, Duration::from_millis(500));
     let finality = report.finality.unwrap();
     assert!(finality.p50 <= finality.p99 && finality.p99 <= finality.max);
@@ -108,29 +145,6 @@ fn a_run_offers_exactly_its_rate_and_every_final_is_told() {
     assert_eq!(json["finalized"], 1_000);
     assert_eq!(json["outcomes"]["applied"], 1_000);
     assert_eq!(json["rejected_by_reason"], serde_json::json!({}));
-}
-
-#[test]
-fn datagrams_carry_transactions_and_the_connection_tells_of_finality() {
-    let ledger = Arc::new(Ledger::default());
-    let mut options = options(&[validator(&ledger)]);
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    options.targets[0].udp = Some(socket.local_addr().unwrap());
-    options.transport = Transport::Udp;
-    options.rate = 400;
-    thread::spawn(move || {
-        let mut packet = [0; 2_048];
-        while let Ok((count, from)) = socket.recv_from(&mut packet) {
-            let submit = abi::Submit::decode(&packet[..count]).unwrap();
-            let id = Transaction::decode(submit.transaction).unwrap().id(&NETWORK);
-            let answer = Answer::Accepted { id };
-            let answer = crate::wire::datagram_answer(submit.counter, &answer).unwrap();
-            socket.send_to(&answer.encode(), from).unwrap();
-        }
-    });
-    let (report, finals) = run_all(&options);
-    assert_eq!((report.counts.sent, report.counts.finalized_total()), (200, 200));
-    assert_eq!(finals.len(), 200);
 }
 
 #[test]

@@ -3,44 +3,94 @@
 use super::*;
 use crate::{
     handle::tests::{
-        EXPECTED, FORGOTTEN, FakeNode, KNOWN_FINAL, REFUSED, TAKEN, TAKEN_NEVER_FINAL, transaction,
+        EXPECTED, FORGOTTEN, FakeNode, KNOWN_FINAL, NETWORK, REFUSED, TAKEN, TAKEN_NEVER_FINAL,
+        transaction,
     },
+    metrics::RuleLabel,
     refusal::Refusal,
     wire,
 };
 use ledger::Digest;
-use net_ebpf::abi::{self, Answer, PACKET_SIZE_MAX, Status, Submit};
-use std::{net::UdpSocket, thread::JoinHandle};
+use net_ebpf::{
+    abi::{self, Answer, PACKET_SIZE_MAX, Status},
+    policy::{Limits, Rate},
+    receive::{Options, Receiver},
+    session::{self, Client, Event},
+    tables::{Keys, Setup},
+};
+use std::{net::UdpSocket, sync::Mutex, thread::JoinHandle, time::Instant};
 
-struct Server {
+struct Running {
     address: SocketAddr,
+    key: [u8; 32],
+    board: Arc<PacketBoard>,
     stop: Stop,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Server {
-    fn start(handle: &NodeHandle, limits: &Limits) -> Self {
-        let address = "127.0.0.1:0".parse().unwrap();
-        let (intake, answers) = bind(address, &Options::default(), limits, [5; 16]).unwrap();
-        let address = intake.receiver().address();
+fn rate(packets_per_second: u64, burst_packets: u64) -> Rate {
+    Rate { packets_per_second, burst_packets }
+}
+
+impl Running {
+    fn start(handle: &NodeHandle, limits: Limits, session_rate: Rate) -> Self {
+        let receiver = Receiver::bind("127.0.0.1:0".parse().unwrap(), &Options::default()).unwrap();
+        let address = receiver.address();
+        let tables = Tables::plain(64);
+        let setup = Setup {
+            keys: Keys::new([5; 32]),
+            limits,
+            udp_port: address.port(),
+            tcp_ports: [0, 0],
+            local: Vec::new(),
+            peers: Vec::new(),
+        };
+        tables.set_up(&setup).unwrap();
+        let options = session::Options {
+            sessions: 64,
+            network: NETWORK.0,
+            rate: session_rate,
+            handshake_cpu_percent: 5,
+        };
+        let server = Server::new(&options, AdmissionKey::generate([6; 32]), [7; 32]).unwrap();
+        let announced = Arc::new(Mutex::new(Vec::new()));
+        let (board, announce) = (Arc::new(PacketBoard::default()), Arc::clone(&announced));
+        let (intake, answers) = join(Parts {
+            ingress: Ingress::new(receiver, Vec::new()),
+            policy: Policy::new(tables),
+            server,
+            kernel: None,
+            local: None,
+            announce: Box::new(move |key| announce.lock().unwrap().push(*key.public())),
+            board: Arc::clone(&board),
+        })
+        .unwrap();
+        let key = announced.lock().unwrap()[0];
         let stop = Stop::new();
         let (taking, sending) = ((handle.clone(), stop.clone()), (handle.clone(), stop.clone()));
         let threads = vec![
             std::thread::spawn(move || intake.run(&taking.0, &taking.1).unwrap()),
             std::thread::spawn(move || answers.run(&sending.0.metrics, &sending.1)),
         ];
-        Self { address, stop, threads }
+        Self { address, key, board, stop, threads }
     }
 
-    fn client(&self) -> UdpSocket {
+    fn socket(&self) -> UdpSocket {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(self.address).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         socket
+    }
+
+    fn client(&self, seed: u8) -> Caller {
+        let client = Client::new(NETWORK.0, self.key, [seed; 32]);
+        let mut caller = Caller { socket: self.socket(), client, start: Instant::now() };
+        caller.await_event(|event| *event == Event::Established);
+        caller
     }
 }
 
-impl Drop for Server {
+impl Drop for Running {
     fn drop(&mut self) {
         self.stop.stop();
         let start = Instant::now();
@@ -52,17 +102,48 @@ impl Drop for Server {
     }
 }
 
-fn send(client: &UdpSocket, counter: u64, transaction: &[u8]) {
-    let mut packet = [0; PACKET_SIZE_MAX];
-    let size = Submit { counter, transaction }.encode(&mut packet);
-    client.send(&packet[..size]).unwrap();
+/// A client with its socket.
+struct Caller {
+    socket: UdpSocket,
+    client: Client,
+    start: Instant,
 }
 
-fn receive(client: &UdpSocket) -> Answer {
-    let mut packet = [0; 2_000];
-    let size = client.recv(&mut packet).unwrap();
-    assert!(size <= abi::SUBMIT_SIZE_MIN, "no answer is longer than any request");
-    Answer::decode(&packet[..size]).unwrap()
+impl Caller {
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap()
+    }
+
+    fn await_event(&mut self, wanted: impl Fn(&Event) -> bool) -> Event {
+        let mut packet = [0; 2_000];
+        loop {
+            assert!(self.start.elapsed() < Duration::from_secs(20), "it did not come");
+            while let Some(outgoing) = self.client.poll(self.now()) {
+                self.socket.send(outgoing.bytes()).unwrap();
+            }
+            let Ok(size) = self.socket.recv(&mut packet) else { continue };
+            assert!(size <= abi::SUBMIT_SIZE_MIN, "no answer is longer than any request");
+            let event = self.client.receive(self.now(), &packet[..size]);
+            if wanted(&event) {
+                return event;
+            }
+        }
+    }
+
+    /// Seals and sends; the bytes that were sent.
+    fn send(&mut self, transaction: &[u8]) -> Vec<u8> {
+        let mut packet = [0; PACKET_SIZE_MAX];
+        let size = self.client.seal(self.now(), transaction, &mut packet).unwrap();
+        self.socket.send(&packet[..size]).unwrap();
+        packet[..size].to_vec()
+    }
+
+    fn answer(&mut self) -> Answer {
+        match self.await_event(|event| matches!(event, Event::Answer(_))) {
+            Event::Answer(answer) => answer,
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 fn dropped(handle: &NodeHandle, rule: &'static str) -> u64 {
@@ -83,118 +164,133 @@ fn await_dropped(handle: &NodeHandle, rule: &'static str, count: u64) {
 }
 
 #[test]
-fn each_request_gets_one_answer_with_its_label() {
+fn each_request_gets_one_answer_in_its_session() {
     let node = FakeNode::start();
-    let server = Server::start(&node.handle, &Limits::default());
-    let client = server.client();
+    let running = Running::start(&node.handle, Limits::default(), rate(50_000, 10_000));
+    let mut caller = running.client(1);
     let cases = [
         (TAKEN, Status::Accepted),
         (TAKEN_NEVER_FINAL, Status::Accepted),
         (KNOWN_FINAL, Status::Final),
         (REFUSED, Status::Refused(Refusal::Ahead.code())),
     ];
-    for (counter, (valid_until, status)) in cases.into_iter().enumerate() {
-        let (bytes, id) = transaction(counter as u64, valid_until, &[7; 1_028]);
+    for (number, (valid_until, status)) in cases.into_iter().enumerate() {
+        let (bytes, id) = transaction(number as u64, valid_until, &[7; 1_028]);
         assert_eq!(bytes.len(), abi::TRANSACTION_SIZE_MAX);
-        send(&client, counter as u64, &bytes);
-        let answer = receive(&client);
-        assert_eq!((answer.counter, answer.status), (counter as u64, status));
-        assert_eq!(Digest(answer.id), id);
-        let link = wire::expected(answer.expected_sequence, Digest(answer.expected_previous));
+        caller.send(&bytes);
+        let answer = caller.answer();
+        assert_eq!((answer.counter, answer.outcome.status), (number as u64 + 1, status));
+        assert_eq!(Digest(answer.outcome.id), id);
+        let previous = Digest(answer.outcome.expected_previous);
+        let link = wire::expected(answer.outcome.expected_sequence, previous);
         let known = matches!(status, Status::Refused(_)).then_some(EXPECTED);
         assert_eq!(link, Ok(known));
     }
-    send(&client, 9, &[1; 156]);
-    assert_eq!(receive(&client).status, Status::Refused(Refusal::Malformed.code()));
+    caller.send(&[1; 156]);
+    let malformed = Status::Refused(Refusal::Malformed.code());
+    assert_eq!(caller.answer().outcome.status, malformed);
     // The next answer belongs to the next request: nothing was answered twice, and what the node
     // forgot was not answered at all.
-    send(&client, 10, &transaction(10, FORGOTTEN, b"").0);
-    send(&client, 11, &transaction(11, TAKEN, b"").0);
-    assert_eq!(receive(&client).counter, 11);
+    caller.send(&transaction(10, FORGOTTEN, b"").0);
+    caller.send(&transaction(11, TAKEN, b"").0);
+    assert_eq!(caller.answer().counter, 7);
+    // A cookie, a welcome and six answers.
     let sent = packets(&node.handle.metrics, "out");
-    await_true(|| sent.get() >= 6);
-    assert_eq!(sent.get(), 6);
+    await_true(|| sent.get() >= 8);
+    assert_eq!(sent.get(), 8);
+    await_true(|| running.board.snapshot().sessions == 1);
 }
 
 #[test]
-fn what_is_no_request_is_counted_by_its_rule_and_gets_no_answer() {
+fn what_no_session_sent_is_counted_by_its_rule_and_gets_no_answer() {
     let node = FakeNode::start();
-    let server = Server::start(&node.handle, &Limits::default());
-    let client = server.client();
-    let mut packet = [0; PACKET_SIZE_MAX];
+    let running = Running::start(&node.handle, Limits::default(), rate(50_000, 10_000));
+    let mut caller = running.client(1);
     let (bytes, _) = transaction(1, TAKEN, b"");
-    let size = Submit { counter: 0, transaction: &bytes }.encode(&mut packet);
-    for (at, value) in [(0, 0), (2, 9), (3, 2), (4, 1), (16, 1), (40, 1)] {
-        let mut damaged = packet;
+    let sent = caller.send(&bytes);
+    assert_eq!(caller.answer().counter, 1);
+    // Again, and with the fields that the frame has.
+    let mut stranger = running.socket();
+    stranger.send(&sent).unwrap();
+    for (at, value) in [(0, 0), (2, 9), (3, 2), (40, 1)] {
+        let mut damaged = sent.clone();
         damaged[at] = value;
-        client.send(&damaged[..size]).unwrap();
+        stranger.send(&damaged).unwrap();
     }
-    client.send(&packet[..abi::SUBMIT_SIZE_MIN - 1]).unwrap();
-    client.send(&[packet.as_slice(), &[0; 8]].concat()).unwrap();
-    client.send(&[]).unwrap();
-    let rules = ["magic", "version", "kind", "session", "token", "reserved", "too_long"];
-    for rule in rules {
+    let mut without = sent.clone();
+    without[4..8].fill(0);
+    stranger.send(&without).unwrap();
+    stranger.send(&sent[..abi::SUBMIT_SIZE_MIN - 1]).unwrap();
+    stranger.send(&[sent.as_slice(), &[0; PACKET_SIZE_MAX]].concat()).unwrap();
+    stranger.send(&[]).unwrap();
+    for rule in ["magic", "version", "kind", "session", "reserved", "too_long", "token"] {
         await_dropped(&node.handle, rule, 1);
     }
     await_dropped(&node.handle, "too_short", 2);
-    send(&client, 77, &bytes);
-    assert_eq!(receive(&client).counter, 77, "the first answer of all");
-    assert_eq!(node.handle.metrics.tx_received.get(), 1);
+    // Who copies a packet under way and changes it spends its token, and no more.
+    let mut packet = [0; PACKET_SIZE_MAX];
+    let size = caller.client.seal(caller.now(), &bytes, &mut packet).unwrap();
+    packet[size - 1] ^= 1;
+    stranger.send(&packet[..size]).unwrap();
+    await_dropped(&node.handle, "tag", 1);
+    caller.send(&bytes);
+    assert_eq!(caller.answer().counter, 3);
+    assert_eq!(node.handle.metrics.tx_received.get(), 2);
+    let mut byte = [0];
+    stranger.set_nonblocking(true).unwrap();
+    assert!(stranger.recv(&mut byte).is_err(), "strangers are told nothing");
+    stranger = running.socket();
+    drop(stranger);
 }
 
 #[test]
-fn a_source_above_its_rate_is_not_served_beyond_it() {
+fn a_session_above_its_rate_is_not_served_beyond_it() {
     let node = FakeNode::start();
-    let mut limits = Limits { loopback_exempt: false, ..Limits::default() };
-    limits.source = net_ebpf::policy::Rate { packets_per_second: 1, burst_packets: 5 };
-    let server = Server::start(&node.handle, &limits);
-    let client = server.client();
+    let running = Running::start(&node.handle, Limits::default(), rate(50, 100));
+    let mut caller = running.client(1);
     let start = Instant::now();
-    for counter in 0..50 {
-        send(&client, counter, &transaction(counter, TAKEN, b"").0);
+    let mut sent = 0;
+    while start.elapsed() < Duration::from_secs(2) {
+        let mut packet = [0; PACKET_SIZE_MAX];
+        let (bytes, _) = transaction(sent, TAKEN, b"");
+        match caller.client.seal(caller.now(), &bytes, &mut packet) {
+            Some(size) => {
+                caller.socket.send(&packet[..size]).unwrap();
+                sent += 1;
+                // As fast as an answer comes.
+                caller.answer();
+            }
+            None => {
+                let mut packet = [0; 2_000];
+                if let Ok(size) = caller.socket.recv(&mut packet) {
+                    caller.client.receive(caller.now(), &packet[..size]);
+                }
+            }
+        }
     }
-    for counter in 0..5 {
-        assert_eq!(receive(&client).counter, counter);
-    }
-    // One more may pass with each second that a slow machine takes.
-    let admitted = |handle: &NodeHandle| handle.metrics.tx_received.get();
-    await_true(|| admitted(&node.handle) + dropped(&node.handle, "source_rate") == 50);
-    assert!(admitted(&node.handle) <= 6 + start.elapsed().as_secs());
+    // The first window, the burst, and the rate.
+    let most = 1_024 + 100 + 50 * (start.elapsed().as_secs() + 1);
+    assert!(sent >= 1_024 && sent <= most, "{sent} of {most}");
 }
 
 #[test]
 fn a_flood_is_answered_or_counted_and_nothing_else() {
     const COUNT: u64 = 5_000;
     let node = FakeNode::start();
-    let server = Server::start(&node.handle, &Limits::default());
-    let client = server.client();
-    let reading = client.try_clone().unwrap();
-    reading.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    let reader = std::thread::spawn(move || {
-        let mut packet = [0; 2_000];
-        std::iter::from_fn(|| reading.recv(&mut packet).ok()).count() as u64
-    });
-    let (bytes, _) = transaction(0, TAKEN, &[1; 300]);
-    for counter in 0..COUNT {
-        send(&client, counter, &bytes);
+    let limits = Limits { hello: rate(1, 7), ..Limits::default() };
+    let running = Running::start(&node.handle, limits, rate(50_000, 10_000));
+    let socket = running.socket();
+    let mut hello = [0; 48];
+    hello[..4].copy_from_slice(&[0x61, 0x6c, 1, 3]);
+    for _ in 0..COUNT {
+        socket.send(&hello).unwrap();
     }
-    let answered = reader.join().unwrap();
     let metrics = &node.handle.metrics;
     let lost = || dropped(&node.handle, "kernel_buffer");
     await_true(|| packets(metrics, "in").get() + lost() == COUNT);
-    assert_eq!(metrics.tx_received.get(), packets(metrics, "in").get());
-    assert!(answered > 0 && answered <= packets(metrics, "out").get());
-}
-
-#[test]
-fn a_port_in_use_and_a_bad_limit_are_errors_before_anything_runs() {
-    let first = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = first.local_addr().unwrap();
-    let error = bind(address, &Options::default(), &Limits::default(), [0; 16]).err().unwrap();
-    assert!(error.to_string().contains("in use by another process"), "{error}");
-    let mut limits = Limits::default();
-    limits.source.burst_packets = 0;
-    let free = "127.0.0.1:0".parse().unwrap();
-    let error = bind(free, &Options::default(), &limits, [0; 16]).err().unwrap();
-    assert!(error.to_string().contains("source.burst_packets"), "{error}");
+    let refused = || dropped(&node.handle, "source_rate");
+    let answered = || packets(metrics, "out").get();
+    await_true(|| refused() + lost() + answered() == COUNT);
+    assert!((7..=20).contains(&answered()), "{}", answered());
+    assert_eq!(metrics.tx_received.get(), 0);
 }
