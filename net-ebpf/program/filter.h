@@ -398,24 +398,26 @@ INLINE int judge_datagram(const struct control *control, struct packet *packet, 
   if (!state)
     return DROP_REPLY_RATE; // never: an array has its one entry
   __u64 now = clock_ns(control);
-  __u64 hash = mix(control, host_of(packet));
   __u64 epoch = now >> 35;
+  // What this CPU does for strangers has a budget, looked at before anything that costs: nobody else touches it.
+  __u64 *budget = &state->reply[cpu_index() & (CPUS - 1)];
+  __u64 spent = (*budget > now ? *budget : now) + control->reply.interval_ns;
+  int is_over = spent - now > control->reply.depth_ns;
 
   if (kind == KIND_HELLO) {
     if (UNLIKELY(size != UDP_SIZE + HEADER_SIZE))
       return DROP_TOO_LONG;
     if (UNLIKELY(header->token))
       return DROP_TOKEN;
+    if (is_over)
+      return DROP_REPLY_RATE;
+    __u64 hash = mix(control, host_of(packet));
     if (UNLIKELY(is_blocked(control, hash, now)))
       return DROP_SOURCE_DENIED;
+    // One source's flood ends here and leaves the budget to others.
     if (!take(&state->hello[(hash >> 8) & (HELLO_SLOTS - 1)], &control->hello, now))
       return DROP_SOURCE_RATE;
-    // Nobody else touches this CPU's budget, and it is spent before the hash.
-    __u64 *budget = &state->reply[cpu_index() & (CPUS - 1)];
-    __u64 next = (*budget > now ? *budget : now) + control->reply.interval_ns;
-    if (next - now > control->reply.depth_ns)
-      return DROP_REPLY_RATE;
-    *budget = next;
+    *budget = spent;
     if (UNLIKELY(!(control->flags & FLAG_ANSWER)))
       return PASS_HELLO;
     __u64 cookie = cookie_of(control, packet, epoch & 0xffffffff);
@@ -428,8 +430,12 @@ INLINE int judge_datagram(const struct control *control, struct packet *packet, 
     return DROP_TOO_SHORT;
   if (UNLIKELY(size > UDP_SIZE + HANDSHAKE_SIZE))
     return DROP_TOO_LONG;
+  if (is_over)
+    return DROP_REPLY_RATE;
+  __u64 hash = mix(control, host_of(packet));
   if (UNLIKELY(is_blocked(control, hash, now)))
     return DROP_SOURCE_DENIED;
+  *budget = spent;
   __u64 token = header->token;
   if (token != cookie_of(control, packet, epoch & 0xffffffff) && token != cookie_of(control, packet, (epoch - 1) & 0xffffffff))
     return DROP_COOKIE;

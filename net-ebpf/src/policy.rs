@@ -9,8 +9,8 @@
 //!   reserved, source                        a known peer's or anybody's budget for its prefix
 //!              │
 //!     submit ──┼── the slot of (session, counter) holds this token? clear it ─▶ Submit
-//!     hello ───┼── listed? ─▶ source's bucket ─▶ this CPU's reply budget ─▶ Cookie, sent back
-//!     handshake┴── listed? ─▶ cookie right? ─▶ source's bucket ─▶ Handshake
+//!     hello ───┼── this CPU's budget? ─▶ listed? ─▶ source's bucket ─▶ Cookie, sent back
+//!     handshake┴── this CPU's budget? ─▶ listed? ─▶ cookie right? ─▶ source's bucket ─▶ Handshake
 //! ```
 //!
 //! The checks run cheapest first and stop at the first that fails. What a packet may cost grows
@@ -58,7 +58,7 @@ pub struct Limits {
     pub hello: Rate,
     /// Handshakes of one source.
     pub handshake: Rate,
-    /// Cookies that one CPU sends.
+    /// Hellos and handshakes that one CPU looks at: cookies that it makes and compares.
     pub reply: Rate,
     /// Attempts of one known peer's address to connect to a validators' port.
     pub peer_syn: Rate,
@@ -316,8 +316,10 @@ fn judge_datagram(
     if header[24..40] != [0; 16] {
         return Err(Reject::Token);
     }
-    let hash = tables.mix(host_of(flow.source));
     let epoch = now_ns >> 35;
+    // What this CPU does for strangers has a budget, looked at before anything that costs.
+    let budget = &tables.state[tables::REPLY_AT + cpu % tables::CPUS];
+    let spent = tables.pace(REPLY_PACE).take(budget.load(Relaxed), now_ns);
     if kind == HELLO {
         if datagram.len() != HELLO_SIZE {
             return Err(Reject::TooLong);
@@ -325,17 +327,17 @@ fn judge_datagram(
         if token != 0 {
             return Err(Reject::Token);
         }
+        let spent = spent.ok_or(Reject::ReplyRate)?;
+        let hash = tables.mix(host_of(flow.source));
         if tables.is_blocked(hash, now_ns) {
             return Err(Reject::SourceDenied);
         }
+        // One source's flood ends here and leaves the budget to others.
         let bucket = &tables.state[slot(hash, tables::HELLO_SLOTS)];
         if !take(bucket, tables.pace(HELLO_PACE), now_ns) {
             return Err(Reject::SourceRate);
         }
-        let budget = &tables.state[tables::REPLY_AT + cpu % tables::CPUS];
-        if !take(budget, tables.pace(REPLY_PACE), now_ns) {
-            return Err(Reject::ReplyRate);
-        }
+        budget.store(spent, Relaxed);
         let cookie = cookie(tables, flow, epoch);
         return Ok(Admitted::Cookie(Cookie { nonce: counter, cookie }.encode()));
     }
@@ -345,9 +347,12 @@ fn judge_datagram(
     if datagram.len() > HANDSHAKE_SIZE {
         return Err(Reject::TooLong);
     }
+    let spent = spent.ok_or(Reject::ReplyRate)?;
+    let hash = tables.mix(host_of(flow.source));
     if tables.is_blocked(hash, now_ns) {
         return Err(Reject::SourceDenied);
     }
+    budget.store(spent, Relaxed);
     let is_right = [epoch, epoch.wrapping_sub(1)]
         .into_iter()
         .any(|epoch| token == cookie(tables, flow, epoch));

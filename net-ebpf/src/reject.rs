@@ -46,7 +46,7 @@ pub enum Reject {
     Length = 16,
     /// A handshake whose cookie is not the one of its addresses and this time.
     Cookie = 17,
-    /// A hello above the rate at which this CPU answers them.
+    /// A hello or a handshake above what this CPU looks at.
     ReplyRate = 18,
     /// A connection attempt of a known peer's address above its rate.
     PeerSynRate = 19,

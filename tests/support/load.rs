@@ -39,8 +39,13 @@ pub struct Load {
 }
 
 impl Load {
-    /// Offers records and some transfers to all validators until it is stopped.
+    /// Offers records and some transfers to all validators over connections until it is stopped.
     pub fn start(cluster: &Cluster, offer: Offer) -> Self {
+        Self::start_over(Transport::Tcp, cluster, offer)
+    }
+
+    /// Offers them this way.
+    pub fn start_over(transport: Transport, cluster: &Cluster, offer: Offer) -> Self {
         let Offer { rate, size, drain } = offer;
         let network = cluster.network();
         let options = Options {
@@ -50,7 +55,7 @@ impl Load {
             duration: None,
             workload: Workload { seed: SEED, size, transfers_percent: 10 },
             authors: network.authors,
-            transport: Transport::Tcp,
+            transport,
             drain,
         };
         let control = Arc::new(Control::default());

@@ -9,6 +9,8 @@ use std::{
     thread,
 };
 
+/// The name of the interface in each namespace.
+pub const WIRE: &str = "wire";
 /// The folder in which `ip` keeps the names of namespaces.
 const NAMES: &str = "/run/netns";
 
@@ -44,10 +46,12 @@ impl Namespaces {
         for (index, end) in self.ends.iter().enumerate() {
             let address = address(index);
             ip(&format!("netns add {end}"))?;
-            ip(&format!("-n {bridge} link add port{index} type veth peer name wire netns {end}"))?;
+            ip(&format!(
+                "-n {bridge} link add port{index} type veth peer name {WIRE} netns {end}"
+            ))?;
             ip(&format!("-n {bridge} link set port{index} master joint up"))?;
-            ip(&format!("-n {end} addr add {address}/24 dev wire"))?;
-            ip(&format!("-n {end} link set wire up"))?;
+            ip(&format!("-n {end} addr add {address}/24 dev {WIRE}"))?;
+            ip(&format!("-n {end} link set {WIRE} up"))?;
             ip(&format!("-n {end} link set lo up"))?;
         }
         Ok(())
@@ -71,6 +75,11 @@ impl Namespaces {
     /// Calls something in a namespace.
     pub fn reach_from<T: Send>(&self, index: usize, call: impl FnOnce() -> T + Send) -> T {
         inside(&self.ends[index], call)
+    }
+
+    /// What `ip` says of the interface in a namespace, details included.
+    pub fn describe(&self, index: usize) -> String {
+        ip_text(&format!("-n {} -d link show {WIRE}", self.ends[index])).expect("it is there")
     }
 
     /// Cuts a namespace off, or joins it again.
@@ -109,6 +118,10 @@ fn inside<T: Send>(name: &str, call: impl FnOnce() -> T + Send) -> T {
 }
 
 fn ip(line: &str) -> Result<(), String> {
+    ip_text(line).map(drop)
+}
+
+fn ip_text(line: &str) -> Result<String, String> {
     let arguments = line.split_whitespace();
     let output = Command::new("ip")
         .args(arguments)
@@ -116,7 +129,7 @@ fn ip(line: &str) -> Result<(), String> {
         .output()
         .map_err(|error| format!("ip: {error}"))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(format!("ip {line}: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }

@@ -1,7 +1,7 @@
 //! Runs a program without something that a machine may deny: `without WHAT PROGRAM ARGUMENT..`.
 //!
-//! `io_uring`: a system call filter answers EPERM, as container runtimes do. `capabilities`: root
-//! without any of its powers, as an ordinary user.
+//! `io_uring`, `bpf`: a system call filter answers EPERM, as container runtimes do. `capabilities`:
+//! root without any of its powers, as an ordinary user.
 
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
@@ -15,11 +15,14 @@ use std::{
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     let (Some(what), Some(program)) = (arguments.next(), arguments.next()) else {
-        eprintln!("usage: without io_uring|capabilities PROGRAM ARGUMENT..");
+        eprintln!("usage: without io_uring|bpf|capabilities PROGRAM ARGUMENT..");
         return ExitCode::from(2);
     };
     let denied = match what.to_str() {
-        Some("io_uring") => deny_io_uring(),
+        Some("io_uring") => {
+            deny(&[libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register])
+        }
+        Some("bpf") => deny(&[libc::SYS_bpf]),
         Some("capabilities") => deny_capabilities(),
         _ => Err("nothing of this name can be denied".into()),
     };
@@ -31,9 +34,9 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn deny_io_uring() -> Result<(), Box<dyn Error>> {
-    let calls = [libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
-    let rules: BTreeMap<i64, Vec<_>> = calls.into_iter().map(|call| (call, Vec::new())).collect();
+fn deny(calls: &[i64]) -> Result<(), Box<dyn Error>> {
+    let rules: BTreeMap<i64, Vec<_>> =
+        calls.iter().copied().map(|call| (call, Vec::new())).collect();
     let filter = SeccompFilter::new(
         rules,
         SeccompAction::Allow,

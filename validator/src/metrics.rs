@@ -237,9 +237,9 @@ impl Metrics {
                 &["verdict"],
                 "Packets on the filtered interface, by verdict of the kernel's filter.",
             ),
-            net_sessions: table.gauge("althing_net_sessions", "Sessions that clients hold."),
+            net_sessions: table.gauge("althing_net_sessions_count", "Sessions that clients hold."),
             net_blocked: table.gauge(
-                "althing_net_blocked_sources",
+                "althing_net_blocked_sources_count",
                 "Sources that are not listened to for a while, after hostile transactions.",
             ),
             net_connections: table.gauges(

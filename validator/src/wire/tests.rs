@@ -161,8 +161,7 @@ fn a_datagram_says_what_a_frame_says() {
             continue;
         };
         let session = abi::Session::new(3, 1);
-        let datagram =
-            abi::Answer { session, counter: 5, installed: 9, tag: [7; 16], outcome };
+        let datagram = abi::Answer { session, counter: 5, installed: 9, tag: [7; 16], outcome };
         assert_eq!(abi::Answer::decode(&datagram.encode()), Ok(datagram));
         assert_eq!(Digest(outcome.id), ID);
         let previous = Digest(outcome.expected_previous);

@@ -188,7 +188,8 @@ impl<'a> Process<'a> {
         self.lots = self.lots.wrapping_mul(6_364_136_223_846_793_005);
         self.lots = self.lots.wrapping_add(1_442_695_040_888_963_407);
         let is_open = self.state.taken.load(Ordering::Relaxed) > 0;
-        is_open && (self.lots >> 33) % 100 < u64::from(self.state.loss_percent.load(Ordering::Relaxed))
+        is_open
+            && (self.lots >> 33) % 100 < u64::from(self.state.loss_percent.load(Ordering::Relaxed))
     }
 
     fn now(&self) -> u64 {
