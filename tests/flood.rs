@@ -88,16 +88,23 @@ fn flood(target: (std::net::IpAddr, u16), stop: &AtomicBool) -> u64 {
     3 * sent
 }
 
-/// The capabilities of the validator whose config file this is, as `/proc` shows them.
+/// The capabilities that any thread of the validator with this config file holds.
 fn capabilities(config: &Path) -> u64 {
     let config = config.to_str().expect("our folder");
     for entry in std::fs::read_dir("/proc").expect("a system with /proc").flatten() {
         let line = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
         let mut words = line.split('\0');
         if words.next() == Some(PROGRAM) && words.any(|word| word == config) {
-            let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
-            let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-            return u64::from_str_radix(mask.expect("a mask").trim(), 16).expect("hexadecimal");
+            let threads = std::fs::read_dir(entry.path().join("task")).expect("it runs");
+            let masks = threads.flatten().map(|thread| {
+                let text = std::fs::read_to_string(thread.path().join("status"));
+                let text = text.unwrap_or_default();
+                let mask = text.lines().find_map(|line| line.strip_prefix("CapEff:"));
+                u64::from_str_radix(mask.unwrap_or("0").trim(), 16).expect("hexadecimal")
+            });
+            let masks: Vec<u64> = masks.collect();
+            assert!(masks.len() > 5, "all threads are looked at");
+            return masks.into_iter().fold(0, |all, mask| all | mask);
         }
     }
     panic!("the validator runs");
@@ -129,8 +136,10 @@ fn a_flood_dies_before_the_process_and_honest_clients_do_not_notice() {
     load.wait_for(200, PATIENCE);
     let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
-        let attack = || namespaces.reach(|| flood((address(0), PORT + 2), &stop));
-        scope.spawn(|| sent.store(attack(), Ordering::Relaxed));
+        scope.spawn(|| {
+            let count = namespaces.reach(|| flood((address(0), PORT + 2), &stop));
+            sent.store(count, Ordering::Relaxed);
+        });
         thread::sleep(FLOOD);
         stop.store(true, Ordering::Relaxed);
     });
@@ -169,6 +178,72 @@ fn a_flood_dies_before_the_process_and_honest_clients_do_not_notice() {
         assert!(Instant::now() < end, "{}", namespaces.describe(0));
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Offers a load by sessions while this is flooded, for ten seconds; answers what share of it became final
+/// and the 99th percentile of the time to that.
+fn under_flood(
+    cluster: &Cluster,
+    namespaces: &Namespaces,
+    target: (std::net::IpAddr, u16),
+) -> (f64, Duration) {
+    let offer = Offer { rate: 2_000, size: 512, drain: Duration::from_secs(10) };
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let attack = scope.spawn(|| namespaces.reach(|| flood(target, &stop)));
+        let load = namespaces.reach(|| Load::start_over(Transport::Udp, cluster, offer));
+        thread::sleep(Duration::from_secs(10));
+        let (report, told) = load.stop();
+        stop.store(true, Ordering::Relaxed);
+        let sent = attack.join().expect("it only sends");
+        let share = told.len() as f64 / report.counts.offered.max(1) as f64;
+        let finality = report.finality.expect("something became final");
+        println!(
+            "{} attack packets to {}:{}: {} of {} final, p50 {:?}, p99 {:?}",
+            sent,
+            target.0,
+            target.1,
+            told.len(),
+            report.counts.offered,
+            finality.p50,
+            finality.p99
+        );
+        (share, finality.p99)
+    })
+}
+
+#[test]
+#[ignore = "measures for a minute: run it alone, in release, with --nocapture"]
+fn a_flooded_validator_against_the_same_flood_of_a_sink() {
+    let _alone = alone();
+    let Some(namespaces) = namespaces(5) else {
+        return;
+    };
+    let mut cluster = create(256);
+    for index in 0..cluster.size() {
+        start(&mut cluster, &namespaces, index, &[]);
+    }
+    let ask = |cluster: &Cluster| namespaces.reach(|| cluster.views());
+    cluster.wait_through("all are ready", PATIENCE, ask, |views| {
+        views.iter().all(|view| view.as_ref().is_some_and(|status| status.ready))
+    });
+    // Nobody listens at the sink; its kernel drops what comes.
+    let sink = namespaces.reach_from(4, || UdpSocket::bind((address(4), PORT + 2)));
+    let _sink = sink.expect("a free port");
+    let (mut shares, mut times) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+    for _ in 0..3 {
+        for (place, target) in [(0, address(4)), (1, address(0))] {
+            let (share, p99) = under_flood(&cluster, &namespaces, (target, PORT + 2));
+            shares[place].push(share);
+            times[place].push(p99);
+        }
+    }
+    shares.iter_mut().for_each(|list| list.sort_by(f64::total_cmp));
+    times.iter_mut().for_each(|list| list.sort());
+    let (goodput, slower) =
+        (shares[1][1] / shares[0][1], times[1][1].as_secs_f64() / times[0][1].as_secs_f64());
+    println!("medians of 3: goodput {goodput:.3} of the control, p99 {slower:.2} times it");
+    cluster.stop_all();
 }
 
 /// Starts validator 0 as it is set up, and answers how it says that datagrams come in.

@@ -92,6 +92,7 @@ struct state {
   __u64 peer_syn[PEER_SYN_SLOTS];
   __u64 syn[SYN_SLOTS];
   __u64 reply[CPUS];
+  __u64 check[CPUS];
 };
 
 struct counters {
@@ -399,8 +400,10 @@ INLINE int judge_datagram(const struct control *control, struct packet *packet, 
     return DROP_REPLY_RATE; // never: an array has its one entry
   __u64 now = clock_ns(control);
   __u64 epoch = now >> 35;
-  // What this CPU does for strangers has a budget, looked at before anything that costs: nobody else touches it.
-  __u64 *budget = &state->reply[cpu_index() & (CPUS - 1)];
+  // What this CPU does for strangers has a budget, looked at before anything that costs; nobody else touches it.
+  // Who sends wrong cookies takes nothing from those who ask for one.
+  __u32 cpu = cpu_index() & (CPUS - 1);
+  __u64 *budget = kind == KIND_HELLO ? &state->reply[cpu] : &state->check[cpu];
   __u64 spent = (*budget > now ? *budget : now) + control->reply.interval_ns;
   int is_over = spent - now > control->reply.depth_ns;
 

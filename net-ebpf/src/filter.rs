@@ -164,8 +164,8 @@ pub struct Gate;
 impl Gate {
     /// Chooses what carries the packets, and does everything for it that needs privileges.
     ///
-    /// Errors: [`Error::Interface`] when the interface does not exist; those of
-    /// [`Tables::set_up`]. Everything else is a named fallback.
+    /// Errors: [`Error::Interface`] when the interface does not exist; [`Error::Limit`]. Everything
+    /// else is a named fallback.
     pub fn open(request: &Request<'_>) -> Result<Opened, Error> {
         let socket = |reason: String| {
             let choice = Choice { mode: Mode::Socket, reason };
@@ -199,7 +199,11 @@ impl Gate {
             Ok(loaded) => loaded,
             Err(error) => return socket(because(&error)),
         };
-        tables.set_up(request.setup)?;
+        match tables.set_up(request.setup) {
+            Ok(()) => {}
+            Err(error @ Error::LocalCount { .. }) => return socket(because(&error)),
+            Err(error) => return Err(error),
+        }
         let (hook, note) = match attach(&mut kernel, &interface, request.wanted) {
             Ok(attached) => attached,
             Err(error) => return socket(because(&error)),

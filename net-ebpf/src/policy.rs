@@ -58,7 +58,7 @@ pub struct Limits {
     pub hello: Rate,
     /// Handshakes of one source.
     pub handshake: Rate,
-    /// Hellos and handshakes that one CPU looks at: cookies that it makes and compares.
+    /// Hellos that one CPU looks at, and as many handshakes: cookies that it makes and compares.
     pub reply: Rate,
     /// Attempts of one known peer's address to connect to a validators' port.
     pub peer_syn: Rate,
@@ -70,17 +70,19 @@ impl Default for Limits {
     /// The limits of a public validator.
     ///
     /// * hello 50/s, burst 100: a client needs one in hours; behind one address stand many.
-    /// * handshake 20/s, burst 40: as hellos, and each costs a tenth of a millisecond.
+    /// * handshake 4/s, burst 16: a quarter of what its network may ([`session`](crate::session)), so
+    ///   that one host cannot spend it all.
     /// * reply 100,000/s, burst 10,000: 100 Mb/s of cookies and a percent of a core for each CPU.
-    /// * peer_syn 20/s, burst 100: a peer dials a few times a second while it is away.
+    /// * peer_syn 1,000/s, burst 1,000: a peer dials a few times a second while it is away; who forges its
+    ///   address must send more than that to keep it from coming back, and SYN cookies stand behind.
     /// * syn 5/s, burst 20: nobody but peers has business at these ports.
     fn default() -> Self {
         let rate = |packets_per_second, burst_packets| Rate { packets_per_second, burst_packets };
         Self {
             hello: rate(50, 100),
-            handshake: rate(20, 40),
+            handshake: rate(4, 16),
             reply: rate(100_000, 10_000),
-            peer_syn: rate(20, 100),
+            peer_syn: rate(1_000, 1_000),
             syn: rate(5, 20),
         }
     }
@@ -317,8 +319,10 @@ fn judge_datagram(
         return Err(Reject::Token);
     }
     let epoch = now_ns >> 35;
-    // What this CPU does for strangers has a budget, looked at before anything that costs.
-    let budget = &tables.state[tables::REPLY_AT + cpu % tables::CPUS];
+    // What this CPU does for strangers has a budget, looked at before anything that costs; who sends
+    // wrong cookies takes nothing from those who ask for one.
+    let budgets = if kind == HELLO { tables::REPLY_AT } else { tables::CHECK_AT };
+    let budget = &tables.state[budgets + cpu % tables::CPUS];
     let spent = tables.pace(REPLY_PACE).take(budget.load(Relaxed), now_ns);
     if kind == HELLO {
         if datagram.len() != HELLO_SIZE {

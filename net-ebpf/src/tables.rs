@@ -19,7 +19,8 @@
 //!         65536      buckets of handshakes, 16,384
 //!         81920      buckets of peers' SYNs, 1,024
 //!         82944      buckets of others' SYNs, 16,384
-//!         99328      reply budgets, one for each of 256 CPUs
+//!         99328      budgets of 256 CPUs for hellos
+//!         99584      their budgets for handshakes
 //!   tokens    0      1,024 words for each session: the token that a slot waits for, or 0
 //!   counts    0      64 words for each CPU: how often each verdict was given
 //! ```
@@ -80,9 +81,10 @@ pub(crate) const HANDSHAKE_AT: usize = HELLO_SLOTS;
 pub(crate) const PEER_SYN_AT: usize = HANDSHAKE_AT + HANDSHAKE_SLOTS;
 pub(crate) const SYN_AT: usize = PEER_SYN_AT + PEER_SYN_SLOTS;
 pub(crate) const REPLY_AT: usize = SYN_AT + SYN_SLOTS;
-pub(crate) const STATE_WORDS: usize = REPLY_AT + CPUS;
+pub(crate) const CHECK_AT: usize = REPLY_AT + CPUS;
+pub(crate) const STATE_WORDS: usize = CHECK_AT + CPUS;
 
-const _: () = assert!(CONTROL_WORDS == 8_274 && STATE_WORDS == 99_584);
+const _: () = assert!(CONTROL_WORDS == 8_274 && STATE_WORDS == 99_840);
 
 const FLAG_ENFORCE: u64 = 1;
 const FLAG_REDIRECT: u64 = 2;
@@ -237,9 +239,10 @@ impl Tables {
         }
         let flags = self.control[FLAGS_AT].load(Relaxed) & LOW_HALF;
         let ports = self.control[PORTS_AT].load(Relaxed) & !LOW_HALF;
-        // An address of half the old and half the new entry must never match: none does meanwhile.
+        // None matches while they are written; a run under way may see an old entry or a mixed one.
         self.control[FLAGS_AT].store(flags, Relaxed);
         self.control[PORTS_AT].store(ports, Relaxed);
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
         for (word, (address, ports)) in self.control[LOCAL4_AT..].iter().zip(&v4) {
             word.store(u64::from(*address) | u64::from(*ports) << 32, Relaxed);
         }

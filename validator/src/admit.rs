@@ -141,6 +141,10 @@ impl Core {
                     continue;
                 }
             };
+            // What waited here while its session was ended for forgeries is not worth a check.
+            if reply.is_revoked() {
+                continue;
+            }
             match self.check(now, &bytes, &mut ids, &ahead, room) {
                 Ok(Checked::Candidate(id, author)) => {
                     room -= bytes.len().min(room);
@@ -195,6 +199,8 @@ impl Core {
             author.since = now;
             bytes += transaction.len();
             admitted.push(Admitted { bytes: transaction, id });
+            // Only what was checked and admitted just now keeps its sender's place: a copy costs nothing.
+            reply.earned();
             reply.send(Answer::Accepted { id });
             self.note(id).admitted = Some(now);
             self.wait(id, reply);

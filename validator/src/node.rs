@@ -1,7 +1,8 @@
 //! One validator: builds queues and stages in the order in which data flows, and ends them.
 //!
-//! Privileged and fallible work comes first, in one thread: files, sockets, the store. Then the
-//! capabilities are dropped, then threads start. Only this module starts threads.
+//! Privileged work comes first, in one thread: files, sockets, the kernel's filter. Then the
+//! capabilities are dropped, then threads start: those of the store and of signature checks, then the
+//! stages, which only this module starts.
 
 mod delivered;
 mod doors;
@@ -52,12 +53,13 @@ pub fn start(config: &Config) -> Result<(), Exit> {
     config.adopt_data_folder(&identity.genesis)?;
     let admission = Arc::new(AdmissionBoard::default());
     let doors = doors::Doors::open(config, &identity, announcer(&identity, &admission))?;
+    // A thread keeps the rights that it was started with: none has been started yet.
+    threads::drop_capabilities()?;
     let store = open_store(config, &identity.genesis)?;
     guard::bind(&config.key, &config.data, store.durable() > 0)?;
     let verifier = threads::verifier(config)?;
     let backends = status::backends(&doors.gate, &verifier, &store);
     tracing::info!(backends = %status::line(&backends), "accelerators");
-    threads::drop_capabilities()?;
     let recovered = recovered(config, &identity, &store)?;
     let height = recovered.execute.chain().height();
     tracing::info!(height = height.get(), view = recovered.view, "recovered");
@@ -72,9 +74,9 @@ fn announcer(
 ) -> impl FnMut(&net_ebpf::session::AdmissionKey) + Send + 'static {
     let (network, board) = (identity.genesis.digest(), Arc::clone(board));
     let secret = crate::key::Secret::from_seed(&identity.secret.seed());
-    let clock = Clock::start();
     move |key| {
-        let from = u64::try_from(clock.wall().as_millis()).expect("millions of years");
+        // The time of day as it is now: a clock that was set, or a machine that slept, is noticed.
+        let from = u64::try_from(Clock::start().wall().as_millis()).expect("millions of years");
         // Handed out for a day, and good for an hour more.
         let until = from + ingest::udp::KEY_LIFE_NS / 1_000_000 + 3_600_000;
         board.publish(admission::Admission::sign(&secret, network, *key.public(), from..until));

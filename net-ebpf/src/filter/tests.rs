@@ -1,3 +1,5 @@
+//! Choices that need no privileges; `tests/flood.rs` looks at the others in network namespaces.
+
 use super::*;
 use crate::policy::tests::setup;
 

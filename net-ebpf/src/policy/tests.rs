@@ -1,3 +1,5 @@
+//! Verdicts on frames and datagrams, one rule at a time; `differential` holds them against the kernel.
+
 use super::*;
 use crate::tables::{Flags, Keys, Port, Setup};
 use frames::{Frame, datagram};
@@ -339,8 +341,8 @@ fn budgets_bind_each_source_each_cpu_and_each_network() {
     assert_eq!(strangers.count(), 20);
     assert_eq!(syn("203.0.113.200:9"), Verdict::Drop(Reject::SynRate));
     assert_eq!(syn("203.0.114.1:9"), Verdict::Syn, "the next network");
-    let peers = (0..200).filter(|_| syn("198.51.100.7:9") == Verdict::PeerSyn).count();
-    assert_eq!(peers, 100);
+    let peers = (0..2_000).filter(|_| syn("198.51.100.7:9") == Verdict::PeerSyn).count();
+    assert_eq!(peers, 1_000);
     assert_eq!(syn("198.51.100.7:9"), Verdict::Drop(Reject::PeerSynRate));
     assert_eq!(syn("198.51.100.8:9"), Verdict::Syn, "the peer's neighbour is a stranger");
 }

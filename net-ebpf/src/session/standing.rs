@@ -57,6 +57,13 @@ impl Standing {
         }
     }
 
+    /// Whether a session has reached [`BLAMES_MAX`], or stands no more.
+    pub fn has_ended(&self, session: Session) -> bool {
+        let word = self.words.get(place(session)).map_or(0, |word| word.load(Ordering::Acquire));
+        word >> GENERATION_SHIFT != u64::from(session.generation())
+            || word & BLAMES_MASK >= BLAMES_MAX * BLAME
+    }
+
     /// Changes the word of a session while the session lasts; returns what the word was.
     fn change(&self, session: Session, next: impl Fn(u64) -> Option<u64>) -> Option<u64> {
         let word = self.words.get(place(session))?;

@@ -1,3 +1,5 @@
+//! The layout against the program's header, and what the tables tell apart.
+
 use super::*;
 use crate::policy::tests::setup;
 

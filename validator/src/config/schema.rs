@@ -90,13 +90,13 @@ pub const KEYS: [Key; 25] = [
     key(
         "ingest.packets_per_session",
         "50000",
-        Shape::Number(1, 100_000_000),
+        Shape::Number(1, net_ebpf::policy::PACKETS_PER_SECOND_MAX),
         "Transactions a second that one session of a client may send in datagrams.",
     ),
     key(
         "ingest.burst",
         "10000",
-        Shape::Number(1, 100_000_000),
+        Shape::Number(1, net_ebpf::policy::BURST_PACKETS_MAX),
         "Transactions that it may send at once after a pause.",
     ),
     key(
@@ -109,7 +109,7 @@ pub const KEYS: [Key; 25] = [
         "net.xdp",
         "\"\"",
         Shape::Text,
-        "Interface whose packets the kernel filters early; empty for none.",
+        "Interface whose packets the kernel filters before its firewall; empty for none.",
     ),
     key(
         "net.xdp_mode",

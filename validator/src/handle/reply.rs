@@ -66,6 +66,26 @@ impl Reply {
         }
     }
 
+    /// Reports that the request brought a transaction which was checked and admitted: its sender
+    /// earns the place of its session.
+    pub fn earned(&self) {
+        if let Self::Udp(udp) = self
+            && let Some(ticket) = &*udp.ticket()
+        {
+            udp.standing.accepted(ticket.session());
+        }
+    }
+
+    /// Returns whether the session that the request came by was ended for hostile transactions.
+    pub fn is_revoked(&self) -> bool {
+        match self {
+            Self::Udp(udp) => {
+                udp.ticket().as_ref().is_some_and(|one| udp.standing.has_ended(one.session()))
+            }
+            Self::Tcp(_) | Self::Http(_) | Self::None => false,
+        }
+    }
+
     /// Returns whether anybody may still read an answer.
     pub fn is_open(&self) -> bool {
         match self {
@@ -251,12 +271,14 @@ impl UdpReply {
             return;
         };
         match answer {
-            Answer::Accepted { .. } => self.standing.accepted(ticket.session()),
             // The tag was right: whoever holds the session sent these very bytes.
             Answer::Refused { refusal, .. } if refusal.is_hostile() => {
                 self.standing.blamed(ticket.session());
             }
-            Answer::Refused { .. } | Answer::Final { .. } | Answer::Unknown { .. } => {}
+            Answer::Accepted { .. }
+            | Answer::Refused { .. }
+            | Answer::Final { .. }
+            | Answer::Unknown { .. } => {}
         }
         let bytes = ticket.answer(&outcome);
         if self.answers.try_send(UdpAnswer { address: self.address, bytes }).is_err() {

@@ -236,7 +236,15 @@ fn hostile_transactions_end_their_session_and_list_the_address_that_was_proved()
         refuse(&mut pair, Refusal::InvalidSignature);
     }
     assert!(pair.tick().is_empty());
+    let waiting = {
+        let (ticket, standing) = pair.ticket();
+        let reply = UdpReply::new(pair.address, ticket, standing, sender.clone(), dropped.clone());
+        Reply::Udp(Arc::new(reply))
+    };
+    waiting.earned();
+    assert!(!waiting.is_revoked());
     refuse(&mut pair, Refusal::Malformed);
+    assert!(waiting.is_revoked(), "what still waits is not worth a check");
     let block = net_ebpf::session::Action::Block(pair.address.ip());
     assert_eq!(pair.tick(), [block]);
 }

@@ -84,6 +84,10 @@ pub struct Intake {
     kept_ns: u64,
     addresses_ns: u64,
     key_ns: u64,
+    /// The addresses of this host as they were last read.
+    addresses: Vec<(std::net::IpAddr, u32)>,
+    /// Rings that were found dead, so that each is said once.
+    dead: usize,
 }
 
 /// The way back, before any thread.
@@ -109,13 +113,15 @@ pub fn join(mut parts: Parts) -> Result<(Intake, Answers), Error> {
         kept_ns: 0,
         addresses_ns: key_ns,
         key_ns,
+        addresses: Vec::new(),
+        dead: 0,
     };
     Ok((intake, Answers { sender: answering, queue }))
 }
 
-/// The monotonic clock that the kernel's program reads too. Units: ns.
+/// The clock that the kernel's program reads too, some milliseconds coarse. Units: ns.
 pub fn now_ns() -> u64 {
-    nanoseconds(ClockId::Monotonic)
+    nanoseconds(ClockId::MonotonicCoarse)
 }
 
 /// The CPU time of this thread. Units: ns.
@@ -174,7 +180,7 @@ impl Intake {
             self.send(&mut counters, &mut direct);
             if now >= self.kept_ns + HOUSEKEEPING_NS {
                 self.kept_ns = now;
-                self.keep_house(now, &mut counters)?;
+                self.keep_house(now, &mut counters);
             }
         }
         Ok(())
@@ -207,7 +213,7 @@ impl Intake {
                         Ok(welcome) => direct.push((from, welcome.to_vec())),
                         Err(reject) => policy.count(reject),
                     }
-                    server.charge(cpu_ns() - before);
+                    server.charge(cpu_ns().saturating_sub(before));
                 }
                 Ok(Admitted::Submit) => {
                     let mut tokens = Both { policy: policy.tables_mut(), kernel: kernel.as_mut() };
@@ -267,9 +273,7 @@ impl Intake {
 
     /// Publishes counters, takes what has ended off the lists, follows this host's addresses, and
     /// makes another admission key in time.
-    ///
-    /// Errors: those of [`net_ebpf::receive::Receiver::kernel_dropped`].
-    fn keep_house(&mut self, now: u64, counters: &mut Counters) -> Result<(), Error> {
+    fn keep_house(&mut self, now: u64, counters: &mut Counters) {
         let Parts { ingress, policy, server, kernel, local, announce, board } = &mut self.parts;
         let blocked = policy.tables().expire(now);
         if let Some(kernel) = kernel {
@@ -279,8 +283,12 @@ impl Intake {
             {
                 self.addresses_ns = now;
                 // Those known before stay where the kernel does not tell, or tells too many.
-                if let Some(Err(error)) = local().map(|all| kernel.tables().set_local(&all)) {
-                    tracing::warn!(%error, "the addresses of this host changed");
+                let now = local().filter(|now| *now != self.addresses);
+                if let Some(now) = now {
+                    if let Err(error) = kernel.tables().set_local(&now) {
+                        tracing::warn!(%error, "addresses of this host that are not filtered");
+                    }
+                    self.addresses = now;
                 }
             }
         }
@@ -293,10 +301,15 @@ impl Intake {
             announce(server.key());
             tracing::info!("admission key rotated");
         }
+        let dead =
+            ingress.rings_mut().iter_mut().filter_map(|ring| ring.failure().map(drop)).count();
+        if dead > self.dead {
+            tracing::warn!(rings = dead, "AF_XDP rings receive no more: the interface is gone");
+            self.dead = dead;
+        }
         let sessions = server.sessions();
-        counters.publish(policy, ingress, kernel.as_ref(), sessions, blocked)?;
+        counters.publish(policy, ingress, kernel.as_ref(), sessions, blocked);
         board.update(report::status(policy, kernel.as_ref(), sessions, blocked));
-        Ok(())
     }
 }
 

@@ -60,7 +60,7 @@ impl Doors {
             limits: Limits::default(),
             udp_port: udp.port(),
             tcp_ports: [listen.consensus.port(), listen.lanes.port()],
-            local: local_addresses(&local),
+            local: local_addresses(&local).unwrap_or_default(),
             peers: config.peers.iter().flat_map(|p| [p.consensus.ip(), p.lanes.ip()]).collect(),
         };
         let opened = Gate::open(&filter::Request {
@@ -104,9 +104,8 @@ impl Doors {
             policy: Policy::new(tables),
             server,
             kernel: opened.attached,
-            local: is_wildcard.then(|| -> udp::LocalAddresses {
-                Box::new(move || Some(local_addresses(&local)))
-            }),
+            local: is_wildcard
+                .then(|| -> udp::LocalAddresses { Box::new(move || local_addresses(&local)) }),
             announce: Box::new(announce),
             board: packets.clone(),
         })
@@ -178,21 +177,25 @@ fn our_ports(config: &Config, udp: SocketAddr) -> Vec<(IpAddr, Port)> {
     ]
 }
 
-/// The addresses of this host at which they are open, as they are now.
-fn local_addresses(ports: &[(IpAddr, Port)]) -> Vec<(IpAddr, u32)> {
-    // Where the kernel does not tell, only what is configured is known: the rest passes untouched.
-    let host = interface::addresses().unwrap_or_default();
+/// The addresses of this host at which they are open, as they are now; none where the kernel does
+/// not tell.
+///
+/// IPv6 addresses of a link are left out unless configured: each interface has one, and no
+/// client or validator is beyond a router there. What is sent to them passes to the socket.
+fn local_addresses(ports: &[(IpAddr, Port)]) -> Option<Vec<(IpAddr, u32)>> {
+    let host = interface::addresses().ok()?;
     let open = |&(ip, port): &(IpAddr, Port)| {
-        let matching = host.iter().copied().filter(move |other| match ip {
-            IpAddr::V4(_) => other.is_ipv4(),
+        let matching = host.iter().copied().filter(move |other| match (ip, other) {
+            (IpAddr::V4(_), other) => other.is_ipv4(),
             // A socket of both families.
-            IpAddr::V6(_) => true,
+            (IpAddr::V6(_), IpAddr::V6(other)) => !other.is_unicast_link_local(),
+            (IpAddr::V6(_), IpAddr::V4(_)) => true,
         });
         let all: Vec<IpAddr> =
             if ip.is_unspecified() { matching.collect() } else { vec![ip.to_canonical()] };
         all.into_iter().map(move |ip| (ip, port as u32))
     };
-    ports.iter().flat_map(open).collect()
+    Some(ports.iter().flat_map(open).collect())
 }
 
 fn random() -> Result<Zeroizing<[u8; 32]>, Exit> {

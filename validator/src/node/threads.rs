@@ -96,7 +96,8 @@ pub(super) fn corrupt(error: super::recover::Error) -> Exit {
     }
 }
 
-/// Gives up every capability but one for good; a process without any is not touched.
+/// Gives up every capability but one for good, for this thread and those that it starts; a process
+/// without any is not touched.
 ///
 /// Errors: host unfit, where the kernel does not let go of them.
 pub(super) fn drop_capabilities() -> Result<(), Exit> {
@@ -112,6 +113,8 @@ pub(super) fn drop_capabilities() -> Result<(), Exit> {
     let sets =
         CapabilitySets { effective: keep, permitted: keep, inheritable: CapabilitySet::empty() };
     set_capabilities(None, sets).map_err(unfit)?;
+    // Nor does any program that this process should ever start get them back.
+    rustix::thread::set_no_new_privs(true).map_err(unfit)?;
     tracing::info!("capabilities dropped");
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::{
     metrics::{Metrics, Number, PathLabel, RuleLabel, TrafficLabel, VerdictLabel},
 };
 use net_ebpf::{
-    Error, Reject, Verdict,
+    Reject, Verdict,
     filter::Attached,
     policy::Policy,
     receive::{Fault, Ingress},
@@ -81,9 +81,7 @@ impl Counters {
         self.answers_dropped.inc_by(dropped as u64);
     }
 
-    /// Brings the metrics up to what was counted.
-    ///
-    /// Errors: those of [`net_ebpf::receive::Receiver::kernel_dropped`].
+    /// Brings the metrics up to what was counted, as far as the kernel tells.
     pub(super) fn publish(
         &mut self,
         policy: &Policy,
@@ -91,8 +89,8 @@ impl Counters {
         kernel: Option<&Attached>,
         sessions: usize,
         blocked: usize,
-    ) -> Result<(), Error> {
-        self.socket.follow(ingress.receiver_mut().kernel_dropped()?);
+    ) {
+        self.socket.follow(ingress.receiver_mut().kernel_dropped().unwrap_or(0));
         let rings = ingress.rings();
         let lost = |ring: &net_ebpf::receive::Ring| {
             ring.dropped().map(|lost| lost.other + lost.rx_full).unwrap_or(0)
@@ -112,7 +110,6 @@ impl Counters {
         }
         self.sessions.set(sessions as u64);
         self.blocked.set(blocked as u64);
-        Ok(())
     }
 }
 
