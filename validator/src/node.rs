@@ -270,6 +270,8 @@ impl Node<'_> {
             tracing::info!(queue = name, limit_bytes = budget, "budget");
         }
 
+        // Before anybody can see that it runs, and ask it to stop.
+        threads::watch_signals(&stop)?;
         let mut threads = Threads::default();
         threads.start("verify", move || verify.run());
         threads.start("lane", move || lane.run());
@@ -279,7 +281,6 @@ impl Node<'_> {
         doors.serve(&mut threads, handle, &stop)?;
         let (board_stop, publish) = (stop.clone(), status.clone());
         threads.start("status", move || reporter.run(&publish, &board_stop));
-        threads::watch_signals(&stop)?;
         let listen = &self.config.listen;
         tracing::info!(
             validator = self.identity.index,

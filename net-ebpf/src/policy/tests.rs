@@ -71,13 +71,13 @@ fn a_hello_is_answered_and_its_cookie_opens_a_handshake() {
         for now in [2, epoch, 2 * epoch - 1] {
             assert_eq!(policy.admit(now, from, to, &handshake), Ok(Admitted::Handshake));
         }
-        let wrong = Err(Reject::Cookie);
-        assert_eq!(policy.admit(2 * epoch, from, to, &handshake), wrong);
+        let (wrong, late) = (Err(Reject::Cookie), 2 * epoch - 1);
         let other_port = SocketAddr::new(from.ip(), 8);
-        assert_eq!(policy.admit(2, other_port, to, &handshake), wrong);
+        assert_eq!(policy.admit(late, other_port, to, &handshake), wrong);
         let other = SocketAddr::new(from.ip(), 9);
-        assert_eq!(policy.admit(2, SocketAddr::new(to.ip(), 7), to, &handshake), wrong);
-        assert_eq!(policy.admit(2, from, other, &handshake), wrong);
+        assert_eq!(policy.admit(late, SocketAddr::new(to.ip(), 7), to, &handshake), wrong);
+        assert_eq!(policy.admit(late, from, other, &handshake), wrong);
+        assert_eq!(policy.admit(2 * epoch, from, to, &handshake), wrong);
     }
 }
 
@@ -125,6 +125,21 @@ fn an_answer_turns_the_frame_around_with_right_checksums() {
         let udp = after[network + header..].iter();
         assert_eq!(frame::checksum(pseudo.chain(udp).copied()), 0, "UDP");
     }
+}
+
+#[test]
+fn who_sends_wrong_cookies_keeps_nobody_from_asking_for_one() {
+    let limits =
+        Limits { reply: Rate { packets_per_second: 1, burst_packets: 5 }, ..Limits::default() };
+    let tables = Tables::plain(64);
+    tables.set_up(&Setup { limits, ..setup() }).unwrap();
+    let mut policy = Policy::new(tables);
+    let mut handshake = datagram(5, 0, 99, 1, 160);
+    handshake[24..48].fill(0);
+    let mut judge = |packet: &[u8]| policy.admit(1 << 40, source("192.0.2.1:7"), ours(), packet);
+    let wrong = (0..50).filter(|_| judge(&handshake) == Err(Reject::Cookie)).count();
+    assert_eq!((wrong, judge(&handshake)), (5, Err(Reject::ReplyRate)));
+    assert!(judge(&datagram(3, 0, 99, 0, 48)).is_ok());
 }
 
 #[test]
