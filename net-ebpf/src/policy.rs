@@ -18,7 +18,7 @@
 //! cookie, and a cookie that its address receives what is sent there. Sources that proved nothing meet in
 //! direct-mapped buckets of fixed number, placed by a keyed hash: forged addresses push nobody out.
 //!
-//! The same tables serve both sides (see [`tables`](crate::tables)). In user space every packet
+//! The same tables serve both sides (see [`tables`]). In user space every packet
 //! is judged again: the kernel filter drops earlier by the same rules, never by others, and nothing it says
 //! is believed.
 
