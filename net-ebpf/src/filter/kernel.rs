@@ -166,19 +166,6 @@ impl Kernel {
         Ok(TestRun { action: result.return_value, frame: out })
     }
 
-    /// Runs the program so many times over a frame, each time as if it had just arrived.
-    ///
-    /// Errors: those of the kernel.
-    pub fn repeat(&self, frame: &[u8], repeat: u32) -> io::Result<()> {
-        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
-        self.program()
-            .test_run(options)
-            .map(drop)
-            .map_err(|error| os_error(&EbpfError::ProgramError(error)))
-    }
-}
-
-impl Kernel {
     fn program(&self) -> &Xdp {
         let program = self.ebpf.program(PROGRAM).expect("the object has this program");
         program.try_into().expect("it is an XDP program")
