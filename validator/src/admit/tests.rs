@@ -259,3 +259,27 @@ fn waits_are_bounded() {
     assert_eq!(core.waits.len(), WAITS_MAX);
     assert_eq!(core.waits_order.len(), WAITS_MAX);
 }
+
+#[test]
+fn what_waited_while_its_session_was_ended_is_not_checked() {
+    let mut core = core();
+    let mut pair = crate::handle::tests::Pair::new();
+    let (answers, _queue) = crossbeam::channel::bounded(4);
+    let mut request = |bytes: Vec<u8>| {
+        let (ticket, standing) = pair.ticket();
+        let session = ticket.session();
+        let (answers, dropped) =
+            (answers.clone(), prometheus_client::metrics::counter::Counter::default());
+        let reply =
+            crate::handle::UdpReply::new(pair.address, ticket, standing.clone(), answers, dropped);
+        let submission = Submission::new(bytes, Reply::Udp(Arc::new(reply)));
+        (Request::Submit(submission), standing, session)
+    };
+    let (before, ..) = request(link(1, 0, Digest::ZERO).sign().0);
+    let (after, standing, session) = request(link(2, 0, Digest::ZERO).sign().0);
+    let mut messages = SignedMessages::default();
+    assert_eq!(core.sift(0, vec![before], &mut messages).len(), 1);
+    (0..net_ebpf::session::BLAMES_MAX).for_each(|_| standing.blamed(session));
+    assert!(core.sift(0, vec![after], &mut messages).is_empty());
+    assert_eq!(messages.len(), 1, "no signature more is looked at");
+}
