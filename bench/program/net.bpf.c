@@ -56,6 +56,7 @@ enum change {
   CHANGE_SOURCE,       // another source
   CHANGE_HELLO,        // a cookie was written over the hello that asked for it: makes a hello of it again
   CHANGE_HELLO_SOURCE, // the same from another source
+  CHANGE_GENERATION,   // another session, another counter, a generation that is not the session's
 };
 
 struct bpf_map_def SECTION("maps") CHANGE = {
@@ -87,6 +88,9 @@ INLINE void change(struct xdp_md *context) {
   } else if (*how == CHANGE_SLOT) {
     header->session = (word & (SESSIONS - 1)) | 1u << 20;
     header->counter = (word >> 12) & (WINDOW - 1);
+  } else if (*how == CHANGE_GENERATION) {
+    header->session = (word & (SESSIONS - 1)) | (word >> 20 | 2) << 20; // all generations are 1
+    header->counter = random() & (WINDOW - 1);
   } else if (*how == CHANGE_SOURCE) {
     *(__u32 *)(data + 26) = anywhere(word);
   } else {
@@ -118,12 +122,12 @@ SECTION("xdp") int change_only(struct xdp_md *context) {
 enum attack {
   ATTACK_NONE,
   ATTACK_GARBAGE,
-  ATTACK_FORGED,  // any session, one of four counters
+  ATTACK_FORGED,  // any session in its right generation, one of four counters
   ATTACK_SPOOFED, // hellos from anywhere
   ATTACK_REPLAY,
   ATTACK_HELLO,   // hellos from four neighbours
   ATTACK_COOKIE,  // handshakes from anywhere
-  ATTACK_SLOT,    // any session, any counter
+  ATTACK_SLOT,    // any session, any generation, any counter
 };
 
 struct generator {
@@ -182,7 +186,11 @@ INLINE int write_attack(void *data, struct header *header, const struct generato
     write_frame(data, generator, generator->source, size);
     made.start = MAGIC_AND_VERSION | KIND_SUBMIT << 24;
     made.session = (word & (SESSIONS - 1)) | 1u << 20;
-    made.counter = 1 + ((word >> 12) & (attack == ATTACK_SLOT ? WINDOW - 1 : 3));
+    made.counter = 1 + ((word >> 12) & 3);
+    if (attack == ATTACK_SLOT) {
+      made.session = (word & (SESSIONS - 1)) | (word >> 20) << 20;
+      made.counter = wide >> 32;
+    }
     made.token = wide;
     made.tag[0] = wide;
     made.tag[1] = wide;

@@ -16,6 +16,7 @@
 
 static void *(*const map_lookup)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
 static __u64 (*const coarse_clock_ns)(void) = (void *)BPF_FUNC_ktime_get_coarse_ns;
+static __u64 (*const ticks)(void) = (void *)BPF_FUNC_jiffies64;
 static __u32 (*const cpu_index)(void) = (void *)BPF_FUNC_get_smp_processor_id;
 static long (*const redirect_map)(void *map, __u64 key, __u64 flags) = (void *)BPF_FUNC_redirect_map;
 
@@ -30,8 +31,10 @@ static long (*const redirect_map)(void *map, __u64 key, __u64 flags) = (void *)B
 #define SUBMIT_SIZE_MIN (HEADER_SIZE + 156)
 #define PACKET_SIZE_MAX (HEADER_SIZE + 1184)
 #define HANDSHAKE_SIZE 160
-#define INDEX_MASK 0xfffffu // of a session: the low 20 bits
+#define INDEX_BITS 20       // of a session; its generation stands above
+#define INDEX_MASK 0xfffffu
 #define WINDOW 1024u        // tokens of a session
+#define EPOCH_SHIFT 35      // an epoch of cookies in ns, as a power of two
 
 struct header {
   __u32 start; // magic, version, kind
@@ -73,12 +76,13 @@ struct local6 {
 };
 
 struct control {
-  __u64 clock_ns; // 0: the kernel's; anything else stands in its place, for tests
+  __u64 clock_ns; // 0: the kernel's; anything else stands in the place of both its clocks, for tests
   __u64 cookie_key[2];
   __u64 hash_key[2];
   __u32 flags, local4_count, local6_count;
   __u16 udp_port, tcp_port[2]; // as on the wire
-  __u16 unused[3];
+  __u16 unused;
+  __u32 tick_ns;
   struct pace hello, handshake, reply, peer_syn, syn;
   struct local4 local4[LOCAL_MAX];
   struct local6 local6[LOCAL_MAX];
@@ -107,7 +111,9 @@ struct bpf_map_def SECTION("maps") CONTROL = {
     .type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = sizeof(struct control), .max_entries = 1, .map_flags = BPF_F_MMAPABLE};
 struct bpf_map_def SECTION("maps") STATE = {
     .type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = sizeof(struct state), .max_entries = 1, .map_flags = BPF_F_MMAPABLE};
-// Both of these are sized by the loader.
+// These are sized by the loader. A word of generations is for four sessions.
+struct bpf_map_def SECTION("maps") GENERATIONS = {
+    .type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = 8, .max_entries = 64 / 4, .map_flags = BPF_F_MMAPABLE};
 struct bpf_map_def SECTION("maps") TOKENS = {
     .type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = 8, .max_entries = 64 * WINDOW, .map_flags = BPF_F_MMAPABLE};
 struct bpf_map_def SECTION("maps") COUNTS = {
@@ -179,9 +185,17 @@ struct packet {
   __u8 is_v6, is_cut; // family; a first fragment
 };
 
+// The clock that user space reads too: epochs and the list's ends.
 INLINE __u64 clock_ns(const struct control *control) {
   __u64 set = control->clock_ns;
   return set ? set : coarse_clock_ns();
+}
+
+// The clock of buckets: as fine as the other, from another start, and without a call: the kernel puts a load in
+// the call's place. A flood's packet pays for it, and no more.
+INLINE __u64 bucket_clock_ns(const struct control *control) {
+  __u64 set = control->clock_ns;
+  return set ? set : ticks() * control->tick_ns;
 }
 
 // Places prefixes in tables where a stranger cannot aim: two rounds of a keyed multiplication. It is no
@@ -373,12 +387,21 @@ INLINE int judge_datagram(const struct control *control, struct packet *packet, 
   if (LIKELY(kind == KIND_SUBMIT)) {
     if (UNLIKELY(size < UDP_SIZE + SUBMIT_SIZE_MIN))
       return DROP_TOO_SHORT;
-    if (UNLIKELY(!header->session))
+    __u32 index = header->session & INDEX_MASK, generation = header->session >> INDEX_BITS;
+    if (UNLIKELY(!generation))
       return DROP_SESSION;
     __u64 token = header->token;
     if (UNLIKELY(!token))
       return DROP_TOKEN;
-    __u32 slot = (header->session & INDEX_MASK) * WINDOW + (header->counter & (WINDOW - 1));
+    // Generations start anywhere and lie close together: who guesses sessions stops here, in the cache, and
+    // only one packet of 4,095 costs a look at the tokens of somebody else.
+    __u32 place = index >> 2;
+    const __u64 *generations = map_lookup(&GENERATIONS, &place);
+    if (UNLIKELY(!generations))
+      return DROP_SESSION;
+    if (UNLIKELY((*(volatile const __u64 *)generations >> (index & 3) * 16 & 0xffff) != generation))
+      return DROP_SESSION;
+    __u32 slot = index * WINDOW + (header->counter & (WINDOW - 1));
     __u64 *word = map_lookup(&TOKENS, &slot);
     if (UNLIKELY(!word))
       return DROP_SESSION;
@@ -398,8 +421,7 @@ INLINE int judge_datagram(const struct control *control, struct packet *packet, 
   struct state *state = map_lookup(&STATE, &zero);
   if (!state)
     return DROP_REPLY_RATE; // never: an array has its one entry
-  __u64 now = clock_ns(control);
-  __u64 epoch = now >> 35;
+  __u64 now = bucket_clock_ns(control);
   // What this CPU does for strangers has a budget, looked at before anything that costs; nobody else touches it.
   // Who sends wrong cookies takes nothing from those who ask for one.
   __u32 cpu = cpu_index() & (CPUS - 1);
@@ -415,15 +437,16 @@ INLINE int judge_datagram(const struct control *control, struct packet *packet, 
     if (is_over)
       return DROP_REPLY_RATE;
     __u64 hash = mix(control, host_of(packet));
-    if (UNLIKELY(is_blocked(control, hash, now)))
-      return DROP_SOURCE_DENIED;
     // One source's flood ends here and leaves the budget to others.
     if (!take(&state->hello[(hash >> 8) & (HELLO_SLOTS - 1)], &control->hello, now))
       return DROP_SOURCE_RATE;
+    __u64 time = clock_ns(control);
+    if (UNLIKELY(is_blocked(control, hash, time)))
+      return DROP_SOURCE_DENIED;
     *budget = spent;
     if (UNLIKELY(!(control->flags & FLAG_ANSWER)))
       return PASS_HELLO;
-    __u64 cookie = cookie_of(control, packet, epoch & 0xffffffff);
+    __u64 cookie = cookie_of(control, packet, (time >> EPOCH_SHIFT) & 0xffffffff);
     if (LIKELY(control->flags & FLAG_ENFORCE))
       answer(data, packet, header, cookie);
     return ANSWER_COOKIE;
@@ -435,11 +458,11 @@ INLINE int judge_datagram(const struct control *control, struct packet *packet, 
     return DROP_TOO_LONG;
   if (is_over)
     return DROP_REPLY_RATE;
-  __u64 hash = mix(control, host_of(packet));
-  if (UNLIKELY(is_blocked(control, hash, now)))
+  __u64 hash = mix(control, host_of(packet)), time = clock_ns(control);
+  if (UNLIKELY(is_blocked(control, hash, time)))
     return DROP_SOURCE_DENIED;
   *budget = spent;
-  __u64 token = header->token;
+  __u64 epoch = time >> EPOCH_SHIFT, token = header->token;
   if (token != cookie_of(control, packet, epoch & 0xffffffff) && token != cookie_of(control, packet, (epoch - 1) & 0xffffffff))
     return DROP_COOKIE;
   if (!take(&state->handshake[(hash >> 8) & (HANDSHAKE_SLOTS - 1)], &control->handshake, now))
@@ -457,7 +480,7 @@ INLINE int judge_connection(const struct control *control, struct packet *packet
   struct state *state = map_lookup(&STATE, &zero);
   if (!state)
     return DROP_SYN_RATE;
-  __u64 now = clock_ns(control);
+  __u64 now = bucket_clock_ns(control);
   __u64 hash = mix(control, host_of(packet));
   if (is_peer(control, hash))
     return take(&state->peer_syn[(hash >> 8) & (PEER_SYN_SLOTS - 1)], &control->peer_syn, now) ? PASS_PEER_SYN : DROP_PEER_SYN_RATE;

@@ -149,12 +149,18 @@ impl Session {
         Self(generation << 20 | index)
     }
 
+    /// Takes a session as it travels.
+    pub(crate) const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
     /// The place of the session in the table of sessions.
     pub fn index(self) -> u32 {
         self.0 % Self::INDEX_COUNT
     }
 
-    /// How often that place was given away, modulo 2^12; zero is left out.
+    /// Which of those who held that place one after the other: it counts up from anywhere, modulo
+    /// 2^12, and leaves out zero.
     pub fn generation(self) -> u32 {
         self.0 >> 20
     }
@@ -214,7 +220,7 @@ impl Header {
         }
         Ok(Self {
             kind,
-            session: Session(u32::from_le_bytes(field(packet, SESSION_AT))),
+            session: Session::from_bits(u32::from_le_bytes(field(packet, SESSION_AT))),
             counter: u64::from_le_bytes(field(packet, COUNTER_AT)),
             token: u64::from_le_bytes(field(packet, TOKEN_AT)),
             tag: field(packet, TAG_AT),

@@ -14,6 +14,7 @@ use std::{fmt, fs, io, os::fd::AsFd as _};
 
 use crate::{
     Counters, Error,
+    abi::Session,
     interface::{self, Interface, QueuesSource},
     receive::{Ring, RingOptions},
     session::Tokens,
@@ -153,6 +154,10 @@ impl Attached {
 }
 
 impl Tokens for Attached {
+    fn open(&mut self, session: Session) {
+        self.tables.open(session);
+    }
+
     fn put(&mut self, slot: usize, token: u64) {
         self.tables.put(slot, token);
     }

@@ -8,8 +8,8 @@
 //!   lengths, magic, version, kind,          SYN? ─no─▶ Other
 //!   reserved, source                        a known peer's or anybody's budget for its prefix
 //!              │
-//!     submit ──┼── the slot of (session, counter) holds this token? clear it ─▶ Submit
-//!     hello ───┼── this CPU's budget? ─▶ listed? ─▶ source's bucket ─▶ Cookie, sent back
+//!     submit ──┼── the session's generation? ─▶ its slot holds this token? clear it ─▶ Submit
+//!     hello ───┼── this CPU's budget? ─▶ source's bucket ─▶ listed? ─▶ Cookie, sent back
 //!     handshake┴── this CPU's budget? ─▶ listed? ─▶ cookie right? ─▶ source's bucket ─▶ Handshake
 //! ```
 //!
@@ -37,10 +37,10 @@ use crate::{
     Counters, Error, Reject, Verdict,
     abi::{
         COOKIE_SIZE, Cookie, HANDSHAKE_SIZE, HEADER_SIZE, HELLO_SIZE, Kind, MAGIC, PACKET_SIZE_MAX,
-        SUBMIT_SIZE_MIN, VERSION,
+        SUBMIT_SIZE_MIN, Session, VERSION,
     },
     frame::{self, Flow, Frame, Parsed},
-    session::WINDOW,
+    session,
     tables::{self, Tables, host_of, network_of},
 };
 
@@ -304,7 +304,8 @@ fn judge_datagram(
         if datagram.len() < SUBMIT_SIZE_MIN {
             return Err(Reject::TooShort);
         }
-        if session == 0 {
+        let session = Session::from_bits(session);
+        if session.generation() == 0 {
             return Err(Reject::Session);
         }
         if token == 0 {
@@ -333,13 +334,13 @@ fn judge_datagram(
         }
         let spent = spent.ok_or(Reject::ReplyRate)?;
         let hash = tables.mix(host_of(flow.source));
-        if tables.is_blocked(hash, now_ns) {
-            return Err(Reject::SourceDenied);
-        }
         // One source's flood ends here and leaves the budget to others.
         let bucket = &tables.state[slot(hash, tables::HELLO_SLOTS)];
         if !take(bucket, tables.pace(HELLO_PACE), now_ns) {
             return Err(Reject::SourceRate);
+        }
+        if tables.is_blocked(hash, now_ns) {
+            return Err(Reject::SourceDenied);
         }
         budget.store(spent, Relaxed);
         let cookie = cookie(tables, flow, epoch);
@@ -371,10 +372,11 @@ fn judge_datagram(
 }
 
 /// Clears the slot that waits for this token.
-fn spend(tables: &Tables, session: u32, counter: u64, token: u64) -> Result<(), Reject> {
-    let index = usize::try_from(session & 0xf_ffff).expect("20 bits");
-    let place = usize::try_from(counter % WINDOW).expect("below the window");
-    let slot = tables.tokens.get(index * tables::window() + place).ok_or(Reject::Session)?;
+fn spend(tables: &Tables, session: Session, counter: u64, token: u64) -> Result<(), Reject> {
+    if tables.generation(session.index()) != Some(session.generation()) {
+        return Err(Reject::Session);
+    }
+    let slot = tables.tokens.get(session::slot(session, counter)).ok_or(Reject::Session)?;
     if slot.load(Relaxed) != token {
         return Err(Reject::Token);
     }

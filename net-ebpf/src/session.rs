@@ -60,24 +60,16 @@ use crate::abi::Session;
 /// a second over a path of 100 ms.
 pub const WINDOW: u64 = 1_024;
 
-/// Where the tokens that a validator waits for are put.
+/// Where the tokens that a validator waits for are put, and whose they are.
 pub trait Tokens {
+    /// Says which session holds its place from now on: packets of another generation are not
+    /// compared with its tokens.
+    fn open(&mut self, session: Session);
+
     /// Puts a token into a slot, in the place of what it held; 0 clears it.
     ///
     /// Shape: `slot` lies below [`WINDOW`] times the number of sessions.
     fn put(&mut self, slot: usize, token: u64);
-}
-
-impl Tokens for [u64] {
-    fn put(&mut self, slot: usize, token: u64) {
-        self[slot] = token;
-    }
-}
-
-impl Tokens for Vec<u64> {
-    fn put(&mut self, slot: usize, token: u64) {
-        self[slot] = token;
-    }
 }
 
 /// The slot of one counter of a session.

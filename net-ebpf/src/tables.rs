@@ -4,12 +4,12 @@
 //! mapped into this process, and plain memory:
 //!
 //! ```text
-//!   control   0      clock: 0 for the kernel's own, else the time in ns (tests)
+//!   control   0      clock: 0 for the kernel's own two, else the time in ns (tests)
 //!             1      cookie key, 2 words
 //!             3      hash key: exclusive-or and odd multiplier, 2 words
 //!             5      flags u32 | IPv4 addresses u32
 //!             6      IPv6 addresses u32 | UDP port u16 | first TCP port u16     ports as on the wire
-//!             7      second TCP port u16
+//!             7      second TCP port u16 | unused u16 | tick of the kernel's clock in ns u32
 //!             8      paces of hello, handshake, reply, peer SYN and SYN: interval and depth in ns each
 //!            18      IPv4 addresses: address u32 | ports u32, 16 words
 //!            34      IPv6 addresses: address 2 words, ports, 16 times
@@ -21,6 +21,7 @@
 //!         82944      buckets of others' SYNs, 16,384
 //!         99328      budgets of 256 CPUs for hellos
 //!         99584      their budgets for handshakes
+//!   generations 0    16 bits for each session, four to a word: who holds the place, or 0
 //!   tokens    0      1,024 words for each session: the token that a slot waits for, or 0
 //!   counts    0      64 words for each CPU: how often each verdict was given
 //! ```
@@ -39,6 +40,7 @@ pub use map::Words;
 
 use crate::{
     Counters, Error,
+    abi::Session,
     policy::{Limits, Pace},
     session::{Tokens, WINDOW},
 };
@@ -85,6 +87,10 @@ pub(crate) const CHECK_AT: usize = REPLY_AT + CPUS;
 pub(crate) const STATE_WORDS: usize = CHECK_AT + CPUS;
 
 const _: () = assert!(CONTROL_WORDS == 8_274 && STATE_WORDS == 99_840);
+
+/// Generations have 12 bits, and 16 here.
+pub(crate) const GENERATIONS_PER_WORD: usize = 4;
+const GENERATION_MASK: u64 = 0xffff;
 
 const FLAG_ENFORCE: u64 = 1;
 const FLAG_REDIRECT: u64 = 2;
@@ -154,10 +160,11 @@ pub struct Flags {
     pub answer: bool,
 }
 
-/// The four tables, in the kernel's memory or in this process's own.
+/// The five tables, in the kernel's memory or in this process's own.
 pub struct Tables {
     pub(crate) control: Words,
     pub(crate) state: Words,
+    pub(crate) generations: Words,
     pub(crate) tokens: Words,
     pub(crate) counts: Words,
 }
@@ -169,6 +176,7 @@ impl Tables {
         Self {
             control: Words::plain(CONTROL_WORDS),
             state: Words::plain(STATE_WORDS),
+            generations: Words::plain(sessions.div_ceil(GENERATIONS_PER_WORD)),
             tokens: Words::plain(sessions * window()),
             counts: Words::plain(COUNTERS),
         }
@@ -191,7 +199,8 @@ impl Tables {
         let wire = |port: u16| u64::from(port.to_be());
         let [first, second] = setup.tcp_ports;
         self.control[PORTS_AT].store(wire(setup.udp_port) << 32 | wire(first) << 48, Relaxed);
-        self.control[PORTS_AT + 1].store(wire(second), Relaxed);
+        let tick = self.control[PORTS_AT + 1].load(Relaxed) & !LOW_HALF;
+        self.control[PORTS_AT + 1].store(tick | wire(second), Relaxed);
         self.set_peers(&setup.peers);
         self.set_local(&setup.local)
     }
@@ -218,6 +227,12 @@ impl Tables {
     /// Sets the time that stands in the place of the kernel's clock; 0 for the clock itself.
     pub fn set_clock(&self, now_ns: u64) {
         self.control[CLOCK_AT].store(now_ns, Relaxed);
+    }
+
+    /// Says how long a tick of the kernel's clock is, which the program counts time by.
+    pub(crate) fn set_tick(&self, tick_ns: u32) {
+        let port = self.control[PORTS_AT + 1].load(Relaxed) & LOW_HALF;
+        self.control[PORTS_AT + 1].store(port | u64::from(tick_ns) << 32, Relaxed);
     }
 
     /// Replaces the addresses of this host. One that appears twice has the ports of both entries.
@@ -393,17 +408,38 @@ impl Tables {
         counters
     }
 
-    /// The memory of all four.
+    /// The generation of the session at a place, if there is such a place; 0 when it never had one.
+    pub(crate) fn generation(&self, index: u32) -> Option<u32> {
+        let (word, shift) = generation_place(index);
+        let word = self.generations.get(word)?.load(Relaxed);
+        Some(u32::try_from(word >> shift & GENERATION_MASK).expect("16 bits"))
+    }
+
+    /// The memory of all five.
     pub fn memory_bytes(&self) -> usize {
-        let words = self.control.len() + self.state.len() + self.tokens.len() + self.counts.len();
-        words * size_of::<u64>()
+        let tables = [&self.control, &self.state, &self.generations, &self.tokens, &self.counts];
+        tables.into_iter().map(|words| size_of_val::<[AtomicU64]>(words)).sum()
     }
 }
 
 impl Tokens for Tables {
+    fn open(&mut self, session: Session) {
+        let (word, shift) = generation_place(session.index());
+        let generations = &self.generations[word];
+        // Nobody else writes here: this holds the table by `&mut`, and the program only reads it.
+        let others = generations.load(Relaxed) & !(GENERATION_MASK << shift);
+        generations.store(others | u64::from(session.generation()) << shift, Relaxed);
+    }
+
     fn put(&mut self, slot: usize, token: u64) {
         self.tokens[slot].store(token, Relaxed);
     }
+}
+
+/// The word of a session's generation, and how far up it stands there.
+fn generation_place(index: u32) -> (usize, usize) {
+    let index = usize::try_from(index).expect("20 bits");
+    (index / GENERATIONS_PER_WORD, index % GENERATIONS_PER_WORD * 16)
 }
 
 /// Adds an entry, or ports to the one that is there.

@@ -169,7 +169,7 @@ impl Grant {
         if field(bytes, 4) != [0; 4] {
             return Err(Reject::Reserved);
         }
-        let session = Session(u32::from_le_bytes(field(bytes, 0)));
+        let session = Session::from_bits(u32::from_le_bytes(field(bytes, 0)));
         if session == Session::NONE {
             return Err(Reject::Session);
         }

@@ -97,7 +97,12 @@ impl Kernel {
         let tokens = sessions.checked_mul(window).expect("at most 2^20 sessions of 2^10 tokens");
         let cpus = cpus().map_err(refused("the number of CPUs"))?;
         let mut loader = EbpfLoader::new();
-        loader.map_max_entries("TOKENS", tokens).map_max_entries("COUNTS", cpus);
+        let per_word = u32::try_from(tables::GENERATIONS_PER_WORD).expect("four");
+        let generations = sessions.div_ceil(per_word);
+        loader
+            .map_max_entries("GENERATIONS", generations)
+            .map_max_entries("TOKENS", tokens)
+            .map_max_entries("COUNTS", cpus);
         let mut ebpf = loader.load(OBJECT).map_err(|error| refusal("the maps", error))?;
         let words = |name, count: usize| {
             Words::mapped(descriptor(&ebpf, name), count).map_err(refused("to map its maps"))
@@ -106,9 +111,11 @@ impl Kernel {
         let tables = Tables {
             control: words("CONTROL", tables::CONTROL_WORDS)?,
             state: words("STATE", tables::STATE_WORDS)?,
+            generations: words("GENERATIONS", usize::try_from(generations).expect("18 bits"))?,
             tokens: words("TOKENS", usize::try_from(tokens).expect("32 bits"))?,
             counts: words("COUNTS", cpus * tables::COUNTERS)?,
         };
+        tables.set_tick(tick_ns().map_err(refused("its tick"))?);
         program(&mut ebpf)
             .load()
             .map_err(|error| refusal("the program", EbpfError::ProgramError(error)))?;
@@ -198,6 +205,13 @@ fn cpus() -> io::Result<u32> {
     let text = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
     let last = text.trim().rsplit([',', '-']).next().and_then(|last| last.parse::<u32>().ok());
     last.map(|last| last + 1).ok_or_else(|| io::Error::other(format!("{text:?}")))
+}
+
+/// The tick of the kernel's clock: the resolution of the clock that moves with it.
+fn tick_ns() -> io::Result<u32> {
+    let tick = rustix::time::clock_getres(rustix::time::ClockId::MonotonicCoarse);
+    let ns = u32::try_from(tick.tv_nsec).ok().filter(|&ns| ns > 0 && tick.tv_sec == 0);
+    ns.ok_or_else(|| io::Error::other(format!("{tick:?}")))
 }
 
 fn refused(what: &'static str) -> impl Fn(io::Error) -> KernelError {

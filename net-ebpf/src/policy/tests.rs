@@ -160,16 +160,36 @@ fn where_the_program_does_not_answer_hellos_go_on_within_the_same_budgets() {
 fn a_token_is_good_once() {
     use crate::session::Tokens as _;
     let mut policy = policy();
+    let (third, fourth, last) = (9 << 20 | 3, 4_095 << 20 | 4, 1 << 20 | 63);
+    for session in [third, fourth, last] {
+        policy.tables_mut().open(Session::from_bits(session));
+    }
     policy.tables_mut().put(3 * 1_024 + 5, 77);
     let submit = |session, counter, token| datagram(1, session, counter, token, 300);
     let mut judge = |packet: &[u8]| policy.admit(0, source("192.0.2.1:7"), ours(), packet);
-    assert_eq!(judge(&submit(3, 5, 78)), Err(Reject::Token));
-    assert_eq!(judge(&submit(3, 6, 77)), Err(Reject::Token));
-    assert_eq!(judge(&submit(4, 5, 77)), Err(Reject::Token));
-    assert_eq!(judge(&submit(64, 5, 77)), Err(Reject::Session), "beyond the table");
-    assert_eq!(judge(&submit(3, 6, 0)), Err(Reject::Token), "an empty slot's word is no token");
-    assert_eq!(judge(&submit(9 << 20 | 3, 1_024 + 5, 77)), Ok(Admitted::Submit));
-    assert_eq!(judge(&submit(9 << 20 | 3, 1_024 + 5, 77)), Err(Reject::Token), "a replay");
+    assert_eq!(judge(&submit(third, 5, 78)), Err(Reject::Token));
+    assert_eq!(judge(&submit(third, 6, 77)), Err(Reject::Token));
+    assert_eq!(judge(&submit(fourth, 5, 77)), Err(Reject::Token));
+    assert_eq!(judge(&submit(last, 5, 77)), Err(Reject::Token));
+    assert_eq!(judge(&submit(third, 6, 0)), Err(Reject::Token), "an empty slot's word is no token");
+    for (session, what) in [
+        (3, "no generation"),
+        (8 << 20 | 3, "another generation"),
+        (9 << 20 | 2, "a place that nobody had"),
+        (1 << 20 | 64, "beyond the table"),
+        (1 << 20 | 0xf_ffff, "far beyond the table"),
+    ] {
+        assert_eq!(judge(&submit(session, 5, 77)), Err(Reject::Session), "{what}");
+    }
+    assert_eq!(judge(&submit(third, 1_024 + 5, 77)), Ok(Admitted::Submit));
+    assert_eq!(judge(&submit(third, 1_024 + 5, 77)), Err(Reject::Token), "a replay");
+    // The next holder of a place is nobody that packets under way belong to.
+    policy.tables_mut().put(3 * 1_024 + 5, 77);
+    policy.tables_mut().open(Session::from_bits(10 << 20 | 3));
+    let mut judge = |packet: &[u8]| policy.admit(0, source("192.0.2.1:7"), ours(), packet);
+    assert_eq!(judge(&submit(third, 5, 77)), Err(Reject::Session));
+    assert_eq!(judge(&submit(10 << 20 | 3, 5, 77)), Ok(Admitted::Submit));
+    assert_eq!(judge(&submit(fourth, 5, 77)), Err(Reject::Token), "neighbours keep theirs");
 }
 
 #[test]
@@ -281,7 +301,8 @@ fn what_hides_behind_options_extensions_and_fragments_is_dropped() {
 #[test]
 fn each_broken_datagram_has_its_reason_and_its_counter() {
     let mut policy = policy();
-    let good = datagram(1, 1, 1, 1, 300);
+    let session = 1 << 20;
+    let good = datagram(1, session, 1, 1, 300);
     let damaged = |at: usize| {
         let mut packet = good.clone();
         packet[at] ^= 0x80;
@@ -295,8 +316,8 @@ fn each_broken_datagram_has_its_reason_and_its_counter() {
     for (packet, reject) in [
         (Vec::new(), Reject::TooShort),
         (good[..47].to_vec(), Reject::TooShort),
-        (datagram(1, 1, 1, 1, 203), Reject::TooShort),
-        (datagram(1, 1, 1, 1, PACKET_SIZE_MAX + 1), Reject::TooLong),
+        (datagram(1, session, 1, 1, 203), Reject::TooShort),
+        (datagram(1, session, 1, 1, PACKET_SIZE_MAX + 1), Reject::TooLong),
         (damaged(0), Reject::Magic),
         (damaged(2), Reject::Version),
         (damaged(3), Reject::Kind),
@@ -304,8 +325,8 @@ fn each_broken_datagram_has_its_reason_and_its_counter() {
         (datagram(4, 0, 1, 0, 48), Reject::Kind),
         (reserved, Reject::Reserved),
         (datagram(1, 0, 1, 1, 300), Reject::Session),
-        (datagram(1, 1, 1, 0, 300), Reject::Token),
-        (datagram(3, 1, 1, 0, 48), Reject::Session),
+        (datagram(1, session, 1, 0, 300), Reject::Token),
+        (datagram(3, session, 1, 0, 48), Reject::Session),
         (datagram(3, 0, 1, 1, 48), Reject::Token),
         (hello, Reject::Token),
     ] {

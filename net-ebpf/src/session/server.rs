@@ -130,10 +130,10 @@ impl Server {
         let fields = ["session.packets_per_second", "session.burst_packets"];
         let sessions = usize::try_from(options.sessions).expect("20 bits");
         let mut generator = Generator::new(seed);
-        let entry = Entry {
+        let entry = |generation| Entry {
             is_live: false,
             is_held: false,
-            generation: 0,
+            generation,
             token_key: TokenKey::new([0; 16]),
             tag_key: TagKey::new([0; 32]),
             window: Window::new(),
@@ -150,7 +150,8 @@ impl Server {
             key,
             previous: None,
             credit: Credit::new(options.handshake_cpu_percent),
-            entries: vec![entry; sessions].into_boxed_slice(),
+            // Each place starts its generations anywhere: a stranger must guess them.
+            entries: (0..sessions).map(|_| entry(first_generation(generator.word()))).collect(),
             standing: Arc::new(Standing::new(sessions)),
             ranks: Ranks::new(sessions),
             networks: Networks::new(sessions, generator.draw()),
@@ -371,6 +372,7 @@ impl Server {
         for counter in 1..=WINDOW {
             tokens.put(slot(session, counter), entry.token_key.token(counter));
         }
+        tokens.open(session);
         self.standing.open(session);
         self.ranks.insert(now_ns, index);
         self.networks.insert(Network::from(entry.origin), index);
@@ -429,6 +431,12 @@ impl Server {
         let number = u32::try_from(index).expect("20 bits");
         Session::new(number, self.entries[index].generation)
     }
+}
+
+/// What stands before a place's first generation: any but the one that is left out.
+fn first_generation(random: u64) -> u32 {
+    let count = u64::from(Session::GENERATION_COUNT - 1);
+    1 + u32::try_from(random % count).expect("12 bits")
 }
 
 /// The CPU time that handshakes may take: it grows with time, and they use it up.

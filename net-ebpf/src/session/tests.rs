@@ -41,6 +41,8 @@ fn source(n: u32) -> SocketAddr {
 /// Slots that fall over when a token is put in twice, ever: a slot's counter only grows, and what
 /// was spent stays so.
 struct Table {
+    /// Who holds each place.
+    holders: Vec<Session>,
     slots: Vec<u64>,
     ever: HashSet<u64>,
 }
@@ -48,12 +50,17 @@ struct Table {
 impl Table {
     fn new(sessions: u32) -> Self {
         let size = usize::try_from(u64::from(sessions) * WINDOW).unwrap();
-        Self { slots: vec![0; size], ever: HashSet::new() }
+        let holders = vec![Session::NONE; usize::try_from(sessions).unwrap()];
+        Self { holders, slots: vec![0; size], ever: HashSet::new() }
     }
 
     /// What the filter does with a submit: compare, then clear.
     fn admit(&mut self, packet: &[u8]) -> Result<(), Reject> {
         let submit = Submit::decode(packet)?;
+        let index = usize::try_from(submit.session.index()).unwrap();
+        if self.holders.get(index) != Some(&submit.session) {
+            return Err(Reject::Session);
+        }
         let held = self.slots.get_mut(slot(submit.session, submit.counter));
         let held = held.ok_or(Reject::Session)?;
         if *held != submit.token {
@@ -65,6 +72,12 @@ impl Table {
 }
 
 impl Tokens for Table {
+    fn open(&mut self, session: Session) {
+        let index = usize::try_from(session.index()).unwrap();
+        assert_ne!(self.holders[index], session, "a holder comes twice");
+        self.holders[index] = session;
+    }
+
     fn put(&mut self, slot: usize, token: u64) {
         assert!(token == 0 || self.ever.insert(token), "a token comes twice");
         self.slots[slot] = token;

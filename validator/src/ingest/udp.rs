@@ -16,6 +16,7 @@ use crate::{
 use crossbeam::channel::{self, RecvTimeoutError};
 use net_ebpf::{
     Error,
+    abi::Session,
     filter::Attached,
     policy::{Admitted, Policy},
     receive::{BATCH_PACKETS_MAX, Ingress, Outgoing, Sender},
@@ -142,6 +143,13 @@ struct Both<'a> {
 }
 
 impl Tokens for Both<'_> {
+    fn open(&mut self, session: Session) {
+        self.policy.open(session);
+        if let Some(kernel) = &mut self.kernel {
+            kernel.open(session);
+        }
+    }
+
     fn put(&mut self, slot: usize, token: u64) {
         self.policy.put(slot, token);
         if let Some(kernel) = &mut self.kernel {

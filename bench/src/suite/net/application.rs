@@ -75,6 +75,9 @@ impl Sessions {
 
     /// Puts every session's tokens in place.
     pub(super) fn install(&self, tokens: &mut impl Tokens) {
+        for index in (0..).take(self.keys.len()) {
+            tokens.open(session(index));
+        }
         for (slot, token) in self.installed.iter().enumerate() {
             tokens.put(slot, *token);
         }

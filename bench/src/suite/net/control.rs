@@ -1,5 +1,7 @@
 //! The filter's settings as the kernel program reads them; the layout is that of `net_ebpf::tables`.
 
+use rustix::time::{ClockId, clock_getres};
+
 use super::frame::{PORT, SERVER, SERVER_V6};
 
 /// CPUs with counters of their own.
@@ -33,6 +35,8 @@ impl Control {
         words[5] = FLAGS | 1 << 32;
         let wire = |port: u16| u64::from(port.to_be());
         words[6] = 1 | wire(PORT) << 32 | wire(tcp_port) << 48;
+        let tick = clock_getres(ClockId::MonotonicCoarse).tv_nsec;
+        words[7] = u64::try_from(tick).expect("below a second") << 32;
         let paces = [sources, sources, replies, sources, sources];
         for (pair, pace) in words[8..18].chunks_exact_mut(2).zip(paces) {
             pair.copy_from_slice(&pace.0);

@@ -31,7 +31,8 @@ pub(super) enum Attack {
     None = 0,
     /// Random bytes.
     Garbage = 1,
-    /// Submits for existing sessions, one of their first counters and a token that was guessed.
+    /// Submits for existing sessions, whose generations the attacker knows, with one of their first
+    /// counters and a token that was guessed.
     Forged = 2,
     /// Hellos from sources drawn at random.
     Spoofed = 3,
@@ -41,9 +42,8 @@ pub(super) enum Attack {
     Hello = 5,
     /// Handshakes with cookies that were guessed, from sources drawn at random.
     Cookie = 6,
-    /// As [`Forged`](Self::Forged), with any of a session's counters: next to none of four million
-    /// words is in a cache, so it is as slow to refuse as a packet can be.
-    Slot = 7,
+    /// Submits with all of session, generation, counter and token guessed: what a stranger can send.
+    Session = 7,
 }
 
 impl Attack {
@@ -57,7 +57,7 @@ impl Attack {
             Self::Replay => "replays",
             Self::Hello => "cookie_requests",
             Self::Cookie => "forged_cookies",
-            Self::Slot => "forged_slots",
+            Self::Session => "forged_sessions",
         }
     }
 }

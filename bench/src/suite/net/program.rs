@@ -34,6 +34,7 @@ impl Programs {
     /// Errors: [`Failure::Skipped`] where the kernel refuses.
     pub(super) fn open(names: &[&str], tokens: u32) -> Result<Self, Failure> {
         let mut ebpf = EbpfLoader::new()
+            .map_max_entries("GENERATIONS", SESSIONS / 4)
             .map_max_entries("TOKENS", tokens)
             .load(OBJECT)
             .map_err(|error| Failure::Skipped(format!("no kernel programs: {error}")))?;

@@ -32,6 +32,8 @@ const PROGRAMS: [&str; 6] =
     ["empty_drop", "empty_pass", "ideal", "same_filter", "change_only", "change_filter"];
 /// The token of every slot, so that a packet for any of them can be prepared.
 pub(super) const TOKEN: u64 = 0x5eed_5eed_5eed_5eed;
+/// Four sessions to a word, each in its first generation.
+const FIRST_GENERATIONS: u64 = 0x0001_0001_0001_0001;
 /// The counter of prepared packets.
 pub(super) const COUNTER: u64 = 1;
 /// Packets of a check.
@@ -62,6 +64,7 @@ fn open(repeat: u32, turns: u32, any_slot: bool, rounds: Rounds) -> Result<Group
     let waits = |slot: &u32| any_slot || u64::from(slot % WINDOW) == COUNTER;
     let slots = (0..SESSIONS * WINDOW).filter(waits);
     programs.fill("TOKENS", slots.map(|slot| (slot, TOKEN)))?;
+    programs.fill("GENERATIONS", (0..SESSIONS / 4).map(|place| (place, FIRST_GENERATIONS)))?;
     let programs = Rc::new(RefCell::new(programs));
     let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
     for case in cases {

@@ -96,6 +96,9 @@ fn policy() -> Result<Policy, Failure> {
     let mut tables = Tables::plain(SESSIONS);
     tables.set_up(&setup).map_err(|error| Failure::machine("set the twin up", error))?;
     tables.set_flags(Flags { enforce: true, redirect: false, answer: true });
+    for index in 0..SESSIONS {
+        tables.open(Session::new(index, 1));
+    }
     for slot in 0..SESSIONS as usize * WINDOW as usize {
         tables.put(slot, TOKEN);
     }

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     Verdict,
+    abi::Session,
     filter::kernel::{Kernel, KernelError},
     policy::{Limits, Policy, Rate, cookie},
     session::Tokens as _,
@@ -101,8 +102,14 @@ impl World {
                 let slot = index * 1_024 + usize::try_from(counter % 1_024).unwrap();
                 first.put(slot, token);
                 second.put(slot, token);
-                let generation = 1 + u32::try_from(random.below(4_000)).unwrap();
-                let session = generation << 20 | u32::try_from(index).unwrap();
+                let index = u32::try_from(index).unwrap();
+                let mut generation = first.generation(index).unwrap();
+                if generation == 0 || random.once_in(16) {
+                    generation = 1 + u32::try_from(random.below(4_095)).unwrap();
+                    first.open(Session::new(index, generation));
+                    second.open(Session::new(index, generation));
+                }
+                let session = generation << 20 | index;
                 if self.tokens.len() == 64 {
                     self.tokens.remove(0);
                 }
@@ -206,7 +213,8 @@ impl World {
             0..=3 => {
                 let known = (!self.tokens.is_empty()).then(|| random.pick(&self.tokens));
                 let (mut session, mut counter, mut token) = known.unwrap_or((1 << 20, 1, 1));
-                match random.below(12) {
+                match random.below(13) {
+                    12 => session ^= 1 << (20 + random.below(12)),
                     0 => session = u32::try_from(random.word() >> 32).unwrap() >> random.below(32),
                     1 => counter = counter.wrapping_add(1_024),
                     2 => counter = counter.wrapping_add(1),
@@ -298,6 +306,7 @@ fn values(words: &[AtomicU64]) -> Vec<u64> {
 fn assert_same_state(kernel: &Tables, twin: &Policy, seed: u64) {
     let plain = twin.tables();
     let same = values(&kernel.tokens) == values(&plain.tokens)
+        && values(&kernel.generations) == values(&plain.generations)
         && values(&kernel.state) == values(&plain.state)
         && values(&kernel.control)[1..] == values(&plain.control)[1..];
     assert!(same, "seed {seed}: the same verdicts left different tables");
@@ -323,6 +332,7 @@ fn program_and_twin_agree_on_every_frame() {
     };
     for table in [&tables, twin.tables()] {
         table.set_flags(ANSWERING);
+        table.set_tick(1);
     }
     let cpu = stay_on_one_cpu();
     for item in 0..items {
@@ -377,6 +387,34 @@ fn stay_on_one_cpu() -> usize {
 }
 
 #[test]
+fn the_kernels_own_clock_fills_a_bucket_again() {
+    let Some((kernel, tables)) = kernel() else {
+        return;
+    };
+    tables.set_up(&setup()).unwrap();
+    tables.set_flags(ANSWERING);
+    let (source, ours) = ("192.0.2.1:1000".parse().unwrap(), "10.0.0.1:4002".parse().unwrap());
+    let hello = Frame::udp(source, ours, &datagram(3, 0, 7, 0, 48)).bytes();
+    let answered = || -> u64 {
+        let mut runs = (0..2_000).map(|_| kernel.test_run(&hello).unwrap());
+        runs.by_ref().filter(|run| run.action == TRANSMIT).count() as u64
+    };
+    let began = std::time::Instant::now();
+    let rate = setup().limits.hello;
+    let most = |began: std::time::Instant, at_first: u64| {
+        let ticks = u64::try_from(began.elapsed().as_millis()).unwrap() + 20;
+        at_first + ticks * rate.packets_per_second / 1_000
+    };
+    let first = answered();
+    let most_at_first = most(began, rate.burst_packets);
+    assert!((rate.burst_packets..=most_at_first).contains(&first), "{first} of {most_at_first}");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let (later, most_later) = (answered(), most(began, rate.burst_packets) - first);
+    // Half a second is worth 25; a tick is at most 10 ms.
+    assert!((24..=most_later).contains(&later), "{later} of {most_later}");
+}
+
+#[test]
 fn many_cpus_spend_a_token_once_and_a_bucket_to_its_brim() {
     let Some((kernel, mut tables)) = kernel() else {
         return;
@@ -386,6 +424,7 @@ fn many_cpus_spend_a_token_once_and_a_bucket_to_its_brim() {
     tables.set_clock(1 << 40);
     let (source, ours) = ("192.0.2.1:1000".parse().unwrap(), "10.0.0.1:4002".parse().unwrap());
     let hello = Frame::udp(source, ours, &datagram(3, 0, 7, 0, 48)).bytes();
+    tables.open(Session::new(5, 1));
     let submits: Vec<Vec<u8>> = (1..=1_024)
         .map(|counter| {
             let token = counter * 77;

@@ -38,7 +38,7 @@ fn each_broken_submit_has_its_reason() {
         (vec![0; 300], Reject::Magic),
         (hand.untagged(1, 0), Reject::Token),
         (with(Session::NONE, 1), Reject::Session),
-        (with(Session::new(index, 2), 1), Reject::Session),
+        (with(Session::new(index, hand.session.generation() % 4_095 + 1), 1), Reject::Session),
         (with(Session::new(index, 0), 1), Reject::Session),
         (with(Session::new(63, 1), 1), Reject::Session),
         (with(Session::new(64, 1), 1), Reject::Session),

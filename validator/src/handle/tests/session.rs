@@ -4,6 +4,7 @@ use net_ebpf::{
     abi::{Answer, Cookie, Hello, PACKET_SIZE_MAX},
     policy::Rate,
     session::{Action, AdmissionKey, Client, Event, Options, Server, Standing, Ticket},
+    tables::Tables,
 };
 use std::{net::SocketAddr, sync::Arc};
 
@@ -11,7 +12,7 @@ pub(crate) struct Pair {
     pub(crate) address: SocketAddr,
     server: Server,
     client: Client,
-    tokens: Vec<u64>,
+    tokens: Tables,
 }
 
 impl Pair {
@@ -26,7 +27,7 @@ impl Pair {
         let mut client = Client::new(options.network, *key.public(), [2; 32]);
         let mut server = Server::new(&options, key, [3; 32]).unwrap();
         let address = "127.0.0.1:9".parse().unwrap();
-        let mut tokens = vec![0; 64 * 1_024];
+        let mut tokens = Tables::plain(64);
         let hello = Hello::decode(client.poll(0).unwrap().bytes()).unwrap();
         let cookie = Cookie { nonce: hello.nonce, cookie: 5 }.encode();
         assert_eq!(client.receive(0, &cookie), Event::Cookie);

@@ -20,6 +20,7 @@ pub(super) enum Change {
     /// Nothing differs, but the answer stands where the packet was.
     Hello = 3,
     HelloSource = 4,
+    Generation = 5,
 }
 
 /// What runs.
@@ -87,7 +88,7 @@ impl Case {
     fn changed(self, change: Change) -> Self {
         let label = match change {
             Change::Session => self.label.with("sessions", SESSIONS.to_string()),
-            Change::Slot => self.label.with("slots", "random"),
+            Change::Slot | Change::Generation => self.label.with("slots", "random"),
             Change::Source | Change::HelloSource => self.label.with("sources", "random"),
             Change::Hello => self.label,
         };
@@ -147,12 +148,15 @@ fn submits() -> Vec<Case> {
         let packet = udp(CLIENT, &submit(!TOKEN));
         Case::filter("forged", &packet, Verdict::Drop(Reject::Token))
     };
+    let guessed = udp(CLIENT, &submit(!TOKEN));
+    let guessed = Case::filter("forged_session", &guessed, Verdict::Drop(Reject::Session));
     let accepted = || Case::filter("accepted", &accepted(), Verdict::Submit);
     let v6 = Case::filter("accepted", &udp_v6(&submit(TOKEN)), Verdict::Submit);
     vec![
         forged(),
         forged().changed(Change::Session),
         forged().changed(Change::Slot),
+        guessed.changed(Change::Generation),
         accepted(),
         accepted().changed(Change::Session),
         accepted().changed(Change::Slot),
