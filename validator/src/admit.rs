@@ -3,7 +3,8 @@
 //! Cheapest check first: form, network, expiry, author, link, funds, then the signature. Only the
 //! next link after an author's pending head is admitted; everything else is refused with the link
 //! that is expected. The pending head moves when the signature has been checked, never before, so
-//! that nobody can hold another's account up with a forged link.
+//! that nobody can hold another's account up with a forged link: in a round, links to any that came
+//! before them are candidates side by side, and the first whose signature holds is admitted.
 //!
 //! A plain state machine: [`Core::sift`] collects what to check, [`Core::settle`] takes verdicts.
 
@@ -62,6 +63,16 @@ pub struct Candidate {
     id: Digest,
     author: PublicKey,
     reply: Reply,
+    /// Who else sent the same bytes in this round.
+    others: Vec<Reply>,
+}
+
+/// A link that stands in a round, before its signature is checked.
+struct Ahead {
+    id: Digest,
+    sequence: u64,
+    /// The place of its candidate.
+    place: usize,
 }
 
 /// A transaction on its way into a batch.
@@ -129,7 +140,7 @@ impl Core {
     ) -> Vec<Candidate> {
         let mut candidates: Vec<Candidate> = Vec::new();
         // Links that stand in this round, before their signatures are checked.
-        let mut ahead: HashMap<PublicKey, Vec<Digest>> = HashMap::new();
+        let mut ahead: HashMap<PublicKey, Vec<Ahead>> = HashMap::new();
         let mut room =
             self.waiting_bytes_max.saturating_sub(self.waiting_bytes.load(Ordering::Relaxed));
         let mut ids = self.ids(&requests).into_iter();
@@ -146,6 +157,14 @@ impl Core {
                 continue;
             }
             match self.check(now, &bytes, &mut ids, &ahead, room) {
+                Ok(Checked::Again(place)) => {
+                    let Candidate { id, others, .. } = &mut candidates[place];
+                    if others.len() < WAITERS_MAX {
+                        others.push(reply);
+                    } else {
+                        self.refuse(&reply, *id, Refusal::Busy, None);
+                    }
+                }
                 Ok(Checked::Candidate(id, author)) => {
                     room -= bytes.len().min(room);
                     let transaction =
@@ -155,8 +174,9 @@ impl Core {
                         ledger::signing_message(&id),
                         *transaction.signature_bytes(),
                     );
-                    ahead.entry(author).or_default().push(id);
-                    candidates.push(Candidate { bytes, id, author, reply });
+                    let (sequence, place) = (transaction.sequence(), candidates.len());
+                    ahead.entry(author).or_default().push(Ahead { id, sequence, place });
+                    candidates.push(Candidate { bytes, id, author, reply, others: Vec::new() });
                 }
                 Ok(Checked::Known(id)) => {
                     reply.send(Answer::Accepted { id });
@@ -181,29 +201,34 @@ impl Core {
         let mut admitted = Vec::with_capacity(candidates.len());
         let mut bytes = 0;
         for (candidate, valid) in candidates.into_iter().zip(verdicts) {
-            let Candidate { bytes: transaction, id, author, reply } = candidate;
+            let Candidate { bytes: transaction, id, author, reply, others } = candidate;
             if !valid {
-                self.refuse(&reply, id, Refusal::InvalidSignature, None);
+                self.refuse_all(&reply, &others, id, Refusal::InvalidSignature, None);
                 continue;
             }
             let view = Transaction::decode(&transaction).expect("a candidate decodes");
             let (sequence, previous) = (view.sequence(), view.previous());
             let cost = cost(&self.parameters, &view);
-            let author = self.authors.get_mut(&author).expect("a candidate's author is known");
-            let expected = author.expected();
+            let expected =
+                self.authors.get(&author).expect("a candidate's author is known").expected();
             if expected.sequence != sequence || expected.previous != previous {
-                self.refuse(&reply, id, Refusal::Ahead, Some(expected));
+                let is_ahead = sequence > expected.sequence;
+                let refusal = if is_ahead { Refusal::Ahead } else { Refusal::Forked };
+                self.refuse_all(&reply, &others, id, refusal, Some(expected));
                 continue;
             }
+            let author = self.authors.get_mut(&author).expect("looked at a moment ago");
             author.pending.push_back((id, cost));
             author.since = now;
             bytes += transaction.len();
             admitted.push(Admitted { bytes: transaction, id });
             // Only what was checked and admitted just now keeps its sender's place: a copy costs nothing.
             reply.earned();
-            reply.send(Answer::Accepted { id });
             self.note(id).admitted = Some(now);
-            self.wait(id, reply);
+            for reply in std::iter::once(reply).chain(others) {
+                reply.send(Answer::Accepted { id });
+                self.wait(id, reply);
+            }
         }
         self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         admitted
@@ -304,6 +329,20 @@ impl Core {
         reply.send(Answer::Refused { id, refusal, expected, retry_ms });
     }
 
+    /// Refuses a candidate to all who sent it.
+    fn refuse_all(
+        &mut self,
+        reply: &Reply,
+        others: &[Reply],
+        id: Digest,
+        refusal: Refusal,
+        expected: Option<Expected>,
+    ) {
+        for reply in std::iter::once(reply).chain(others) {
+            self.refuse(reply, id, refusal, expected);
+        }
+    }
+
     /// The ids of what can be read of a round, several at a time, in order.
     fn ids(&self, requests: &[Request]) -> Vec<Digest> {
         let submissions = requests.iter().filter_map(|request| match request {
@@ -333,7 +372,7 @@ impl Core {
         now: u64,
         bytes: &[u8],
         ids: &mut impl Iterator<Item = Digest>,
-        ahead: &HashMap<PublicKey, Vec<Digest>>,
+        ahead: &HashMap<PublicKey, Vec<Ahead>>,
         room: usize,
     ) -> Result<Checked, (Digest, Refusal, Option<Expected>)> {
         let transaction = self.read(bytes).map_err(|refusal| (Digest::ZERO, refusal, None))?;
@@ -352,22 +391,25 @@ impl Core {
         if author.pending.iter().any(|(pending, _)| *pending == id) {
             return Ok(Checked::Known(id));
         }
-        let mut expected = author.expected();
-        let round: &[Digest] = ahead.get(&key).map_or(&[], Vec::as_slice);
-        if let Some(newest) = round.last() {
-            expected.sequence += round.len() as u64;
-            expected.previous = *newest;
+        let round: &[Ahead] = ahead.get(&key).map_or(&[], Vec::as_slice);
+        if let Some(same) = round.iter().find(|link| link.id == id) {
+            return Ok(Checked::Again(same.place));
         }
-        if transaction.sequence() < author.account.sequence {
+        let expected = author.expected();
+        let (sequence, previous) = (transaction.sequence(), transaction.previous());
+        if sequence < author.account.sequence {
             return refuse(Refusal::Stale, Some(expected));
         }
-        if transaction.sequence() != expected.sequence {
-            let stale = transaction.sequence() < expected.sequence;
-            let refusal = if stale { Refusal::Forked } else { Refusal::Ahead };
-            return refuse(refusal, Some(expected));
-        }
-        if transaction.previous() != expected.previous {
+        if sequence < expected.sequence {
             return refuse(Refusal::Forked, Some(expected));
+        }
+        if sequence == expected.sequence && previous != expected.previous {
+            return refuse(Refusal::Forked, Some(expected));
+        }
+        // What stands in the round proves nothing yet: it can let a link in, and accuse none.
+        let follows = |link: &Ahead| link.sequence + 1 == sequence && link.id == previous;
+        if sequence > expected.sequence && !round.iter().any(follows) {
+            return refuse(Refusal::Ahead, Some(expected));
         }
         if author.pending.len() + round.len() >= PENDING_LINKS_MAX {
             return refuse(Refusal::Busy, Some(expected));
@@ -400,6 +442,8 @@ impl Author {
 enum Checked {
     /// Worth a signature check.
     Candidate(Digest, PublicKey),
+    /// The same bytes stand in this round already, at this place.
+    Again(usize),
     /// Admitted before: the same bytes came again.
     Known(Digest),
 }

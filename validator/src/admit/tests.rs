@@ -141,9 +141,12 @@ fn links_of_one_round_build_on_each_other() {
     let (first, a) = link(1, 0, Digest::ZERO).sign();
     let (second, b) = link(1, 1, a).sign();
     let (third, _) = link(1, 2, Digest([8; 32])).sign();
-    let (admitted, answers) = round(&mut core, 0, vec![first, second, third], |_| true);
+    let (admitted, answers) = round(&mut core, 0, vec![first, second, third.clone()], |_| true);
     assert_eq!(admitted, [a, b]);
-    assert!(matches!(answers[2], Answer::Refused { refusal: Refusal::Forked, .. }));
+    // Nothing that was checked speaks against the third yet; then it does.
+    assert!(matches!(answers[2], Answer::Refused { refusal: Refusal::Ahead, .. }));
+    let head = Expected { sequence: 2, previous: b };
+    assert_eq!(refusal(&mut core, third), (Refusal::Forked, Some(head)));
     let view = core.account(&author(1).1).unwrap();
     assert_eq!((view.sequence, view.pending_sequence, view.pending_head), (0, 2, b));
 }
@@ -161,6 +164,68 @@ fn a_forged_link_moves_nothing_and_drags_down_only_what_builds_on_it() {
     let honest = Link { body: b"honest".to_vec(), ..link(1, 0, Digest::ZERO) }.sign();
     let (admitted, _) = round(&mut core, 0, vec![honest.0], |_| true);
     assert_eq!(admitted, [honest.1]);
+}
+
+#[test]
+fn a_forged_link_in_front_of_an_honest_one_does_not_accuse_it() {
+    let mut core = core();
+    let fill = |text: &str| Link { body: text.into(), ..link(1, 0, Digest::ZERO) }.sign();
+    let ((forged, _), (honest, a), (other, _)) = (fill("forged"), fill("honest"), fill("other"));
+    let (after, b) = link(1, 1, a).sign();
+    let all = vec![forged, honest, other, after];
+    let (admitted, answers) = round(&mut core, 0, all, |index| index != 0);
+    assert_eq!(admitted, [a, b]);
+    assert!(matches!(answers[0], Answer::Refused { refusal: Refusal::InvalidSignature, .. }));
+    // Its author signed two links to one head: the first stands, the second is told so.
+    let head = Expected { sequence: 1, previous: a };
+    assert!(matches!(answers[2], Answer::Refused { refusal: Refusal::Forked, expected, .. }
+        if expected == Some(head)));
+}
+
+#[test]
+fn forged_links_of_one_round_are_bounded_for_each_author() {
+    let mut core = core();
+    let forged = |number: usize| {
+        Link { body: number.to_le_bytes().into(), ..link(1, 0, Digest::ZERO) }.sign().0
+    };
+    let all: Vec<_> = (0..PENDING_LINKS_MAX + 3).map(forged).collect();
+    let (admitted, answers) = round(&mut core, 0, all, |_| false);
+    assert!(admitted.is_empty());
+    let busy = |answer: &&Answer| matches!(answer, Answer::Refused { refusal: Refusal::Busy, .. });
+    assert_eq!(answers.iter().filter(busy).count(), 3);
+}
+
+#[test]
+fn the_same_bytes_twice_in_a_round_are_checked_once_and_both_senders_told() {
+    let (bytes, id) = link(1, 0, Digest::ZERO).sign();
+    for valid in [true, false] {
+        let mut core = core();
+        let (requests, mut clients): (Vec<_>, Vec<_>) =
+            (0..WAITERS_MAX + 3).map(|_| request(bytes.clone())).unzip();
+        let mut messages = SignedMessages::default();
+        let candidates = core.sift(0, requests, &mut messages);
+        assert_eq!((candidates.len(), messages.len()), (1, 1));
+        assert_eq!(core.settle(0, candidates, &[valid]).len(), usize::from(valid));
+        let answers: Vec<_> = clients.iter_mut().map_while(Client::next).collect();
+        assert_eq!(answers.len(), WAITERS_MAX + 3);
+        let is_busy =
+            |answer: &Answer| matches!(answer, Answer::Refused { refusal: Refusal::Busy, .. });
+        assert_eq!(answers.iter().filter(|answer| is_busy(answer)).count(), 2);
+        for answer in answers.into_iter().filter(|answer| !is_busy(answer)) {
+            let is_right = match answer {
+                Answer::Accepted { id: told } => valid && told == id,
+                Answer::Refused { refusal, .. } => !valid && refusal == Refusal::InvalidSignature,
+                Answer::Final { .. } | Answer::Unknown { .. } => false,
+            };
+            assert!(is_right, "{answer:?}");
+        }
+        if valid {
+            let done = done(11, vec![(id, Outcome::Applied)], vec![]);
+            core.executed(0, &done);
+            let told = clients.iter_mut().filter_map(Client::next).count();
+            assert_eq!(told, WAITERS_MAX, "as many as may wait");
+        }
+    }
 }
 
 #[test]
