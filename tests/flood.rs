@@ -75,8 +75,9 @@ fn flood(target: (std::net::IpAddr, u16), stop: &AtomicBool) -> u64 {
         sent += 1;
         let label = sent.to_le_bytes();
         garbage[100..108].copy_from_slice(&label);
-        // Sessions that exist, counters that are waited for, and any token.
-        forged[4..8].copy_from_slice(&(1_u32 << 20 | u32::from(label[0] & 7)).to_le_bytes());
+        // The place of a session that exists, each generation in turn, any counter and any token.
+        let generation = 1 + u32::try_from(sent % 4_095).expect("12 bits");
+        forged[4..8].copy_from_slice(&(generation << 20).to_le_bytes());
         forged[8..16].copy_from_slice(&label);
         forged[16..24].copy_from_slice(&sent.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
         hello[8..16].copy_from_slice(&label);
@@ -152,10 +153,13 @@ fn a_flood_dies_before_the_process_and_honest_clients_do_not_notice() {
     let packets = &status.packets;
     println!("{sent} attack packets, {} transactions final, {packets:?}", told.len());
     assert!(sent > 10_000, "a flood");
-    for verdict in ["magic", "token", "source_rate"] {
+    for verdict in ["magic", "session", "source_rate"] {
         let count = count(packets, verdict);
         assert!(count > sent / 10, "{verdict}: {count} of {sent}");
     }
+    // One generation of 4,095 is the session's: those few packets were compared with its tokens.
+    let compared = count(packets, "token");
+    assert!((1..=sent / 4_095 + 1).contains(&compared), "{compared} of {sent}");
     assert!(count(packets, "submit") > 100 && count(packets, "handshake") >= 1);
     assert!(packets.sessions >= 1 && packets.blocked == 0, "nobody was blamed");
     // Of the flood the process saw what the budgets of strangers let through.

@@ -21,7 +21,7 @@
 //!         82944      buckets of others' SYNs, 16,384
 //!         99328      budgets of 256 CPUs for hellos
 //!         99584      their budgets for handshakes
-//!   generations 0    16 bits for each session, four to a word: who holds the place, or 0
+//!   generations 0    16 bits for each session, four to a word: who held the place last, or 0
 //!   tokens    0      1,024 words for each session: the token that a slot waits for, or 0
 //!   counts    0      64 words for each CPU: how often each verdict was given
 //! ```

@@ -3,8 +3,9 @@
 //! Cheapest check first: form, network, expiry, author, link, funds, then the signature. Only the
 //! next link after an author's pending head is admitted; everything else is refused with the link
 //! that is expected. The pending head moves when the signature has been checked, never before, so
-//! that nobody can hold another's account up with a forged link: in a round, links to any that came
-//! before them are candidates side by side, and the first whose signature holds is admitted.
+//! that no forged link stands in an honest one's way: in a round, links to any that came before them
+//! are candidates side by side, and the first whose signature holds is admitted. Who forges as many
+//! links of an author as may be under way in one round makes that author's next one wait for another.
 //!
 //! A plain state machine: [`Core::sift`] collects what to check, [`Core::settle`] takes verdicts.
 
@@ -156,7 +157,7 @@ impl Core {
             if reply.is_revoked() {
                 continue;
             }
-            match self.check(now, &bytes, &mut ids, &ahead, room) {
+            match self.check(now, &bytes, &mut ids, &ahead, &candidates, room) {
                 Ok(Checked::Again(place)) => {
                     let Candidate { id, others, .. } = &mut candidates[place];
                     if others.len() < WAITERS_MAX {
@@ -178,10 +179,7 @@ impl Core {
                     ahead.entry(author).or_default().push(Ahead { id, sequence, place });
                     candidates.push(Candidate { bytes, id, author, reply, others: Vec::new() });
                 }
-                Ok(Checked::Known(id)) => {
-                    reply.send(Answer::Accepted { id });
-                    self.wait(id, reply);
-                }
+                Ok(Checked::Known(id)) => self.accept(id, std::iter::once(reply)),
                 Err((id, refusal, expected)) => self.refuse(&reply, id, refusal, expected),
             }
         }
@@ -209,15 +207,19 @@ impl Core {
             let view = Transaction::decode(&transaction).expect("a candidate decodes");
             let (sequence, previous) = (view.sequence(), view.previous());
             let cost = cost(&self.parameters, &view);
-            let expected =
-                self.authors.get(&author).expect("a candidate's author is known").expected();
+            let author = self.authors.get_mut(&author).expect("a candidate's author is known");
+            if author.pending.iter().any(|(pending, _)| *pending == id) {
+                // The same transaction, signed in another way, came before it in this round.
+                self.accept(id, std::iter::once(reply).chain(others));
+                continue;
+            }
+            let expected = author.expected();
             if expected.sequence != sequence || expected.previous != previous {
                 let is_ahead = sequence > expected.sequence;
                 let refusal = if is_ahead { Refusal::Ahead } else { Refusal::Forked };
                 self.refuse_all(&reply, &others, id, refusal, Some(expected));
                 continue;
             }
-            let author = self.authors.get_mut(&author).expect("looked at a moment ago");
             author.pending.push_back((id, cost));
             author.since = now;
             bytes += transaction.len();
@@ -225,10 +227,7 @@ impl Core {
             // Only what was checked and admitted just now keeps its sender's place: a copy costs nothing.
             reply.earned();
             self.note(id).admitted = Some(now);
-            for reply in std::iter::once(reply).chain(others) {
-                reply.send(Answer::Accepted { id });
-                self.wait(id, reply);
-            }
+            self.accept(id, std::iter::once(reply).chain(others));
         }
         self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         admitted
@@ -329,6 +328,14 @@ impl Core {
         reply.send(Answer::Refused { id, refusal, expected, retry_ms });
     }
 
+    /// Tells all who sent a transaction that it is under way.
+    fn accept(&mut self, id: Digest, replies: impl Iterator<Item = Reply>) {
+        for reply in replies {
+            reply.send(Answer::Accepted { id });
+            self.wait(id, reply);
+        }
+    }
+
     /// Refuses a candidate to all who sent it.
     fn refuse_all(
         &mut self,
@@ -373,6 +380,7 @@ impl Core {
         bytes: &[u8],
         ids: &mut impl Iterator<Item = Digest>,
         ahead: &HashMap<PublicKey, Vec<Ahead>>,
+        candidates: &[Candidate],
         room: usize,
     ) -> Result<Checked, (Digest, Refusal, Option<Expected>)> {
         let transaction = self.read(bytes).map_err(|refusal| (Digest::ZERO, refusal, None))?;
@@ -392,7 +400,9 @@ impl Core {
             return Ok(Checked::Known(id));
         }
         let round: &[Ahead] = ahead.get(&key).map_or(&[], Vec::as_slice);
-        if let Some(same) = round.iter().find(|link| link.id == id) {
+        // An id says nothing of the signature: who sent another one answers for that one alone.
+        let same = |link: &&Ahead| link.id == id && candidates[link.place].bytes == bytes;
+        if let Some(same) = round.iter().find(same) {
             return Ok(Checked::Again(same.place));
         }
         let expected = author.expected();

@@ -4,6 +4,7 @@ use super::*;
 use crate::{handle::Submission, held::SignedMessages};
 use ed25519_dalek::{Signer as _, SigningKey};
 use ledger::{Draft, Outcome, Signature, Transfer};
+use net_ebpf::{abi::Session, session::Standing};
 use tokio::sync::mpsc;
 
 const NETWORK: Digest = Digest([3; 32]);
@@ -66,6 +67,19 @@ impl Client {
 fn request(bytes: Vec<u8>) -> (Request, Client) {
     let (reply, answers) = Reply::http(true);
     (Request::Submit(Submission::new(bytes, reply)), Client(answers))
+}
+
+/// A request that came by a session of its own, whose standing can be looked at.
+fn in_session(bytes: Vec<u8>) -> (Request, (Arc<Standing>, Session)) {
+    let mut pair = crate::handle::tests::Pair::new();
+    let (ticket, standing) = pair.ticket();
+    let session = ticket.session();
+    let (answers, _) = crossbeam::channel::bounded(4);
+    let dropped = prometheus_client::metrics::counter::Counter::default();
+    let reply =
+        crate::handle::UdpReply::new(pair.address, ticket, standing.clone(), answers, dropped);
+    let submission = Submission::new(bytes, Reply::Udp(Arc::new(reply)));
+    (Request::Submit(submission), (standing, session))
 }
 
 /// One round in which every signature is judged by whether its last byte is even: a stand-in that
@@ -180,6 +194,43 @@ fn a_forged_link_in_front_of_an_honest_one_does_not_accuse_it() {
     let head = Expected { sequence: 1, previous: a };
     assert!(matches!(answers[2], Answer::Refused { refusal: Refusal::Forked, expected, .. }
         if expected == Some(head)));
+}
+
+#[test]
+fn a_copy_with_a_forged_signature_is_its_senders_alone() {
+    let (honest, id) = link(1, 0, Digest::ZERO).sign();
+    let mut forged = honest.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    for honest_place in [0, 1] {
+        let mut core = core();
+        let mut all = vec![forged.clone(), forged.clone()];
+        all[honest_place] = honest.clone();
+        let (requests, standings): (Vec<_>, Vec<_>) = all.into_iter().map(in_session).unzip();
+        let mut messages = SignedMessages::default();
+        let candidates = core.sift(0, requests, &mut messages);
+        assert_eq!(messages.len(), 2, "each is checked for itself");
+        let verdicts = [honest_place == 0, honest_place == 1];
+        let admitted = core.settle(0, candidates, &verdicts);
+        assert_eq!(admitted.into_iter().map(|one| one.id).collect::<Vec<_>>(), [id]);
+        for (place, (standing, session)) in standings.into_iter().enumerate() {
+            let refused = place != honest_place;
+            // One blame was counted for the forger already, or none for the other.
+            (0..net_ebpf::session::BLAMES_MAX - 1).for_each(|_| standing.blamed(session));
+            assert_eq!(standing.has_ended(session), refused, "{place} of {honest_place}");
+        }
+    }
+}
+
+#[test]
+fn one_transaction_signed_twice_is_admitted_once_and_nobody_is_refused() {
+    let mut core = core();
+    let (bytes, id) = link(1, 0, Digest::ZERO).sign();
+    let mut other = bytes.clone();
+    *other.last_mut().unwrap() ^= 1;
+    // As if both signatures held: a signer may draw its nonce.
+    let (admitted, answers) = round(&mut core, 0, vec![bytes, other], |_| true);
+    assert_eq!(admitted, [id]);
+    assert_eq!(answers, [Answer::Accepted { id }, Answer::Accepted { id }]);
 }
 
 #[test]
@@ -328,20 +379,8 @@ fn waits_are_bounded() {
 #[test]
 fn what_waited_while_its_session_was_ended_is_not_checked() {
     let mut core = core();
-    let mut pair = crate::handle::tests::Pair::new();
-    let (answers, _queue) = crossbeam::channel::bounded(4);
-    let mut request = |bytes: Vec<u8>| {
-        let (ticket, standing) = pair.ticket();
-        let session = ticket.session();
-        let (answers, dropped) =
-            (answers.clone(), prometheus_client::metrics::counter::Counter::default());
-        let reply =
-            crate::handle::UdpReply::new(pair.address, ticket, standing.clone(), answers, dropped);
-        let submission = Submission::new(bytes, Reply::Udp(Arc::new(reply)));
-        (Request::Submit(submission), standing, session)
-    };
-    let (before, ..) = request(link(1, 0, Digest::ZERO).sign().0);
-    let (after, standing, session) = request(link(2, 0, Digest::ZERO).sign().0);
+    let (before, _) = in_session(link(1, 0, Digest::ZERO).sign().0);
+    let (after, (standing, session)) = in_session(link(2, 0, Digest::ZERO).sign().0);
     let mut messages = SignedMessages::default();
     assert_eq!(core.sift(0, vec![before], &mut messages).len(), 1);
     (0..net_ebpf::session::BLAMES_MAX).for_each(|_| standing.blamed(session));

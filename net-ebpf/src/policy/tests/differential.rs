@@ -19,7 +19,8 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-const SESSIONS: u32 = 64;
+/// No multiple of the sessions whose generations share a word.
+const SESSIONS: u32 = 66;
 const DROP: u32 = 1;
 const PASS: u32 = 2;
 const TRANSMIT: u32 = 3;
@@ -97,7 +98,7 @@ impl World {
         let [first, second] = sides;
         match random.below(128) {
             0..=119 => {
-                let (index, counter) = (random.below(64), random.word() >> random.below(64));
+                let (index, counter) = (random.below(66), random.word() >> random.below(64));
                 let token = if random.once_in(16) { 0 } else { random.word() };
                 let slot = index * 1_024 + usize::try_from(counter % 1_024).unwrap();
                 first.put(slot, token);

@@ -219,6 +219,20 @@ fn generations_go_round_and_leave_out_zero() {
 }
 
 #[test]
+fn no_place_starts_where_a_stranger_expects_it() {
+    let starts = |seed: u8| -> Vec<u32> {
+        let mut world = World::new(64, WIDE);
+        let key = AdmissionKey::generate([1; 32]);
+        world.server = Server::new(&options(64, WIDE), key, [seed; 32]).unwrap();
+        (0..64).map(|n| open_later(&mut world, n).unwrap().session.generation()).collect()
+    };
+    let (first, second) = (starts(1), starts(2));
+    let all: std::collections::HashSet<_> = first.iter().chain(&second).collect();
+    assert!(all.len() > 100, "of 4,095 two in 128 are the same twice or so: {}", all.len());
+    assert_eq!(first, starts(1), "a run is decided by its seed");
+}
+
+#[test]
 fn a_place_that_changes_hands_keeps_nothing_of_the_former_holder() {
     let mut world = World::new(64, WIDE);
     let former = open_later(&mut world, 0).unwrap();
