@@ -24,6 +24,9 @@ const WITHOUT: &str = env!("CARGO_BIN_EXE_without");
 const PORT: u16 = 4_000;
 /// Time for anything: debug builds share two cores.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// Of the namespaces beyond the validators': whose flood nobody minds, and who floods.
+const SINK: usize = 4;
+const ATTACKER: usize = 5;
 /// How long the flood lasts.
 const FLOOD: Duration = Duration::from_secs(5);
 
@@ -184,17 +187,17 @@ fn a_flood_dies_before_the_process_and_honest_clients_do_not_notice() {
     }
 }
 
-/// Offers a load by sessions while this is flooded, for ten seconds; answers how much of it became final
-/// and the 99th percentile of the time to that.
+/// Offers a load by sessions while this is flooded by somebody else, for ten seconds: sessions are opened
+/// under the flood too. Answers how much of it became final and the 99th percentile of the time to that.
 fn under_flood(
     cluster: &Cluster,
     namespaces: &Namespaces,
     target: (std::net::IpAddr, u16),
 ) -> (usize, Duration) {
-    let offer = Offer { rate: 1_000, size: 512, drain: Duration::from_secs(10) };
+    let offer = Offer { rate: 2_000, size: 512, drain: Duration::from_secs(10) };
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let attack = scope.spawn(|| namespaces.reach(|| flood(target, &stop)));
+        let attack = scope.spawn(|| namespaces.reach_from(ATTACKER, || flood(target, &stop)));
         let load = namespaces.reach(|| Load::start_over(Transport::Udp, cluster, offer));
         thread::sleep(Duration::from_secs(10));
         let (report, told) = load.stop();
@@ -219,7 +222,7 @@ fn under_flood(
 #[ignore = "measures for a minute: run it alone, in release, with --nocapture"]
 fn a_flooded_validator_against_the_same_flood_of_a_sink() {
     let _alone = alone();
-    let Some(namespaces) = namespaces(5) else {
+    let Some(namespaces) = namespaces(6) else {
         return;
     };
     let mut cluster = create(256);
@@ -231,11 +234,11 @@ fn a_flooded_validator_against_the_same_flood_of_a_sink() {
         views.iter().all(|view| view.as_ref().is_some_and(|status| status.ready))
     });
     // Nobody listens at the sink; its kernel drops what comes.
-    let sink = namespaces.reach_from(4, || UdpSocket::bind((address(4), PORT + 2)));
+    let sink = namespaces.reach_from(SINK, || UdpSocket::bind((address(SINK), PORT + 2)));
     let _sink = sink.expect("a free port");
     let (mut finals, mut times) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     for _ in 0..3 {
-        for (place, target) in [(0, address(4)), (1, address(0))] {
+        for (place, target) in [(0, address(SINK)), (1, address(0))] {
             let (count, p99) = under_flood(&cluster, &namespaces, (target, PORT + 2));
             finals[place].push(count);
             times[place].push(p99);
