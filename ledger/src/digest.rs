@@ -1,6 +1,9 @@
 //! The 32- and 64-byte values, the numbers that must not be swapped, and one hash domain per use.
 
+mod keyed;
 mod many;
+
+pub use keyed::{Keyed, KeyedHasher};
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -58,7 +58,7 @@ pub use ack::{Ack, AvailabilityCertificate, ack_signing_message};
 pub use audit::{AuditBlock, Auditor, BlockSummary, Finding, Summary};
 pub use batch::{Batch, BatchHeader, BatchPlace, Sealer, batch_signing_message};
 pub use block::{Cut, Tip, Tips};
-pub use digest::{Digest, Height, PublicKey, Signature, View};
+pub use digest::{Digest, Height, Keyed, PublicKey, Signature, View};
 pub use execute::{Chain, Executed, ExecutedLane};
 pub use finality::{Finality, engine_namespace, finalize_message};
 pub use genesis::{Genesis, GenesisAccount, Parameters};

@@ -55,6 +55,7 @@ impl Load {
             duration: None,
             workload: Workload { seed: SEED, size, transfers_percent: 10 },
             authors: network.authors,
+            presigned: false,
             transport,
             drain,
         };

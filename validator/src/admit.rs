@@ -15,7 +15,7 @@ use crate::{
     held::SignedMessages,
     refusal::Refusal,
 };
-use ledger::{Account, Digest, Height, Kind, Parameters, PublicKey, Reject, Transaction};
+use ledger::{Account, Digest, Height, Keyed, Kind, Parameters, PublicKey, Reject, Transaction};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
@@ -90,8 +90,8 @@ pub struct Core {
     network: Digest,
     parameters: Parameters,
     height: Height,
-    authors: HashMap<PublicKey, Author>,
-    waits: HashMap<Digest, Wait>,
+    authors: HashMap<PublicKey, Author, Keyed>,
+    waits: HashMap<Digest, Wait, Keyed>,
     waits_order: VecDeque<Digest>,
     waiting_bytes: Arc<AtomicUsize>,
     waiting_bytes_max: usize,
@@ -121,7 +121,7 @@ impl Core {
             parameters,
             height,
             authors: accounts.map(|(key, account)| (key, Author::new(account))).collect(),
-            waits: HashMap::new(),
+            waits: HashMap::default(),
             waits_order: VecDeque::new(),
             waiting_bytes,
             waiting_bytes_max,
@@ -141,7 +141,7 @@ impl Core {
     ) -> Vec<Candidate> {
         let mut candidates: Vec<Candidate> = Vec::new();
         // Links that stand in this round, before their signatures are checked.
-        let mut ahead: HashMap<PublicKey, Vec<Ahead>> = HashMap::new();
+        let mut ahead: HashMap<PublicKey, Vec<Ahead>, Keyed> = HashMap::default();
         let mut room =
             self.waiting_bytes_max.saturating_sub(self.waiting_bytes.load(Ordering::Relaxed));
         let mut ids = self.ids(&requests).into_iter();
@@ -379,7 +379,7 @@ impl Core {
         now: u64,
         bytes: &[u8],
         ids: &mut impl Iterator<Item = Digest>,
-        ahead: &HashMap<PublicKey, Vec<Ahead>>,
+        ahead: &HashMap<PublicKey, Vec<Ahead>, Keyed>,
         candidates: &[Candidate],
         room: usize,
     ) -> Result<Checked, (Digest, Refusal, Option<Expected>)> {

@@ -9,7 +9,7 @@
 //! A plain state machine like the lane stage.
 
 use crate::{held::Held, lane::Ready, record};
-use ledger::{Account, Batch, Chain, Digest, Height, Outcome, PublicKey, Reject, Tips};
+use ledger::{Account, Batch, Chain, Digest, Height, Keyed, Outcome, PublicKey, Reject, Tips};
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
@@ -98,7 +98,7 @@ pub struct Core {
     stored: Height,
     /// Appended heights that are not durable yet.
     appended: VecDeque<Done>,
-    index: HashMap<Digest, Location>,
+    index: HashMap<Digest, Location, Keyed>,
     index_order: VecDeque<Digest>,
     /// Per recent height the executed batches in order, each with its number of transactions.
     executed: VecDeque<(Height, Vec<(Digest, u32)>)>,
@@ -118,7 +118,7 @@ impl Core {
             uncovered: Vec::new(),
             once: VecDeque::new(),
             appended: VecDeque::new(),
-            index: HashMap::new(),
+            index: HashMap::default(),
             index_order: VecDeque::new(),
             executed: VecDeque::new(),
             actions: Vec::new(),

@@ -273,11 +273,11 @@ impl Node<'_> {
         // Before anybody can see that it runs, and ask it to stop.
         threads::watch_signals(&stop)?;
         let mut threads = Threads::default();
-        threads.start("verify", move || verify.run());
+        threads.start_bulk("verify", move || verify.run());
         threads.start("lane", move || lane.run());
         threads.start("execute", move || execute.run());
         let repair_stop = stop.clone();
-        threads.start("repair", move || repair.run(&repair_stop));
+        threads.start_bulk("repair", move || repair.run(&repair_stop));
         doors.serve(&mut threads, handle, &stop)?;
         let (board_stop, publish) = (stop.clone(), status.clone());
         threads.start("status", move || reporter.run(&publish, &board_stop));

@@ -166,7 +166,8 @@ fn the_root_covers_everything() {
 fn the_root_is_that_of_its_layout() {
     let (state, _) = setup();
     let mut bytes = 5_u64.to_le_bytes().to_vec();
-    for (key, account) in &state.accounts {
+    let ordered: std::collections::BTreeMap<_, _> = state.accounts().collect();
+    for (key, account) in ordered {
         bytes.extend_from_slice(&key.0);
         bytes.extend_from_slice(&account.balance.to_le_bytes());
         bytes.extend_from_slice(&[0; 8 + 32]);

@@ -44,6 +44,8 @@ pub const LATE_MAX: Duration = Duration::from_millis(50);
 pub const DRAIN: Duration = Duration::from_secs(10);
 /// Transactions a second at most: far above what one machine signs.
 pub const RATE_MAX: u64 = 1_000_000;
+/// Memory for transactions that are signed before the start.
+pub const PRESIGNED_BYTES_MAX: f64 = 8e9;
 /// Authors at most; each takes some 700 bytes with its signed transaction.
 pub const AUTHORS_MAX: u32 = 4_000_000;
 
@@ -97,6 +99,9 @@ pub struct Options {
     pub workload: Workload,
     /// Authors that take turns; all must be funded.
     pub authors: u32,
+    /// Whether all transactions are signed before the first is due, so that signing takes nothing from
+    /// what is measured; it takes a duration, and memory for all of them.
+    pub presigned: bool,
     /// How transactions travel.
     pub transport: Transport,
     /// Time for the last answers.
@@ -288,6 +293,21 @@ impl Options {
         }
         if self.workload.transfers_percent > 100 {
             return wrong("the share of transfers must be 0 to 100 percent".into());
+        }
+        if self.presigned {
+            let Some(duration) = self.duration else {
+                return wrong("signing everything before the start needs a duration".into());
+            };
+            let offers = duration.as_secs_f64() * self.rate as f64;
+            let bytes = offers * self.workload.size as f64;
+            if bytes > PRESIGNED_BYTES_MAX {
+                let gigabytes = bytes / 1e9;
+                return wrong(format!(
+                    "signing everything before the start would take {gigabytes:.1} GB of memory: \
+                     at most {:.0} are taken",
+                    PRESIGNED_BYTES_MAX / 1e9
+                ));
+            }
         }
         let unknown = self.targets.iter().find(|target| target.udp.is_none());
         if let Some(target) = unknown.filter(|_| self.transport == Transport::Udp) {

@@ -59,6 +59,9 @@ pub struct Arguments {
     /// How transactions travel
     #[arg(long, value_enum, default_value = "tcp")]
     transport: Way,
+    /// Sign everything before the start: for peak rates, which signing would take cores from
+    #[arg(long, requires = "duration")]
+    presign: bool,
     /// Share of transfers in percent; the others are records
     #[arg(long, value_name = "PERCENT", default_value_t = 0)]
     transfers: u8,
@@ -162,6 +165,7 @@ fn options(arguments: &Arguments) -> Result<Options, Exit> {
         duration: arguments.duration,
         workload: Workload { seed, size, transfers_percent: arguments.transfers },
         authors,
+        presigned: arguments.presign,
         transport: match arguments.transport {
             Way::Tcp => Transport::Tcp,
             Way::Udp => Transport::Udp,

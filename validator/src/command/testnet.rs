@@ -67,6 +67,12 @@ pub struct Arguments {
     /// Bytes of a whole transaction
     #[arg(long, value_name = "BYTES", default_value_t = 512)]
     size: usize,
+    /// Authors that take turns; four for each transaction a second, at least 4,096, without it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
+    authors: Option<u32>,
+    /// Sign everything before the start: for peak rates, which signing would take cores from
+    #[arg(long, requires = "duration")]
+    presign: bool,
     /// Share of transfers in percent; the others are records
     #[arg(long, value_name = "PERCENT", default_value_t = 0)]
     transfers: u8,
@@ -164,14 +170,17 @@ fn create(arguments: &Arguments) -> Result<Network, Exit> {
         0 => ports::free(HOST, arguments.validators)?,
         base => consecutive(HOST, base, arguments.validators)?,
     };
+    // The validators share the cores: threads beyond them only cut batches into dearer pieces.
+    let cores = thread::available_parallelism().map_or(1, usize::from);
     let plan = Plan {
         name: "testnet".into(),
         listen,
-        authors: load::authors_for(arguments.load),
+        authors: arguments.authors.unwrap_or_else(|| load::authors_for(arguments.load)),
         seed: arguments.seed,
         settings: vec![
             ("storage.segment_bytes", SEGMENT_BYTES.to_string()),
             ("log.format", "\"human\"".into()),
+            ("sigverify.threads", (cores / usize::from(arguments.validators)).max(1).to_string()),
         ],
     };
     Network::create(&folder, &plan)
@@ -251,17 +260,23 @@ impl Run<'_> {
         say: &dyn Fn(&str),
     ) -> Result<Option<(Report, Acknowledgements)>, Exit> {
         let (ticks, loaded) = self.start_load()?;
-        let start = Instant::now();
+        // Where everything is signed first, the time counts from the first transaction.
+        let presigns = self.arguments.presign && self.arguments.load > 0;
+        let mut start = (!presigns).then(Instant::now);
+        if presigns {
+            complain("signing all transactions before the first is sent");
+        }
         self.watch.mark();
         let mut live = Live::new(self.arguments.load > 0, Paint::stdout());
         say(&live.head());
         loop {
-            let elapsed = start.elapsed();
+            let elapsed = start.map_or(Duration::ZERO, |start| start.elapsed());
             self.kill_or_restart(elapsed);
             self.look_for_problems();
             match &ticks {
                 Some(ticks) => {
                     for snapshot in ticks.try_iter() {
+                        start.get_or_insert_with(|| Instant::now() - snapshot.elapsed);
                         self.measure_pause(Some(&snapshot));
                         say(&live.line(snapshot.elapsed, Some(&snapshot), &self.watch.views()));
                     }
@@ -315,6 +330,7 @@ impl Run<'_> {
                 transfers_percent: self.arguments.transfers,
             },
             authors: self.network.authors,
+            presigned: self.arguments.presign,
             transport: Transport::Tcp,
             drain: load::DRAIN,
         };

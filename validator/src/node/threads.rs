@@ -30,6 +30,15 @@ pub fn fatal(error: &dyn Display) -> ! {
 pub(super) struct Threads(Vec<(&'static str, JoinHandle<()>)>);
 
 impl Threads {
+    /// Starts a thread that has much to do and may wait a little: where cores are short, those that
+    /// move votes and batches on come first.
+    pub(super) fn start_bulk(&mut self, name: &'static str, run: impl FnOnce() + Send + 'static) {
+        self.start(name, move || {
+            give_way();
+            run();
+        });
+    }
+
     /// Starts a thread.
     pub(super) fn start(&mut self, name: &'static str, run: impl FnOnce() + Send + 'static) {
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
@@ -62,9 +71,24 @@ pub(super) fn verifier(config: &Config) -> Result<Arc<Verifier>, Exit> {
         backend: config.sigverify.backend.clone(),
         threads: config.sigverify.threads,
     };
-    let verifier = Verifier::new(&options)
-        .map_err(|error| Exit::config(format!("sigverify.backend: {error}")))?;
+    let make = || {
+        // Threads are as nice as the one that starts them, which ends here.
+        give_way();
+        Verifier::new(&options)
+    };
+    let made = std::thread::scope(|scope| scope.spawn(make).join());
+    let verifier = made.unwrap_or_else(|_| fatal(&"the signature backends cannot be started"));
+    let verifier = verifier.map_err(|error| Exit::config(format!("sigverify.backend: {error}")))?;
     Ok(Arc::new(verifier))
+}
+
+/// How much a thread with bulk work gives way: a third of the weight of others.
+const BULK_NICENESS: i32 = 5;
+
+/// Lets others come before the calling thread.
+fn give_way() {
+    // Where it may not, it is as important as the others.
+    let _ = rustix::process::setpriority_process(None, BULK_NICENESS);
 }
 
 impl From<StorageBackend> for storage::Backend {

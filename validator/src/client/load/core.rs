@@ -7,7 +7,7 @@ use super::report::{Lateness, Measured};
 use super::{Acknowledged, Counts, LATE_MAX, Latency, Snapshot, TargetSnapshot};
 use crate::client::author::Link;
 use crate::handle::Answer;
-use ledger::Digest;
+use ledger::{Digest, Keyed};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -104,7 +104,7 @@ pub(super) struct Core {
     signing: usize,
     /// Offers whose transaction is being signed again.
     reoffers: usize,
-    flights: HashMap<Digest, Flight>,
+    flights: HashMap<Digest, Flight, Keyed>,
     timers: BinaryHeap<Reverse<(Micros, Digest)>>,
     targets: Vec<Target>,
     counts: Counts,
@@ -130,7 +130,7 @@ impl Core {
             ready: VecDeque::new(),
             signing: 0,
             reoffers: 0,
-            flights: HashMap::new(),
+            flights: HashMap::default(),
             timers: BinaryHeap::new(),
             targets: (0..targets).map(|_| target()).collect(),
             counts: Counts::default(),

@@ -38,7 +38,13 @@ pub(super) fn run(
     on_tick: &mut dyn FnMut(&Snapshot),
     on_final: &mut dyn FnMut(&Acknowledged),
 ) -> Result<Report, Error> {
-    let signer = Signer::start(options.network, options.workload, options.authors, options.rate)?;
+    let mut signer =
+        Signer::start(options.network, options.workload, options.authors, options.rate)?;
+    if options.presigned {
+        // The authors take turns: each signs its share, rounded up.
+        let links = offers(options).div_ceil(u64::from(options.authors));
+        signer.presign(links, || control.is_stopped())?;
+    }
     let mut core = Core::new(options.rate, offers(options), options.authors, options.targets.len());
     // Every author's first transaction is signed before the first is due.
     for action in core.take_actions() {

@@ -113,6 +113,7 @@ fn options(targets: &[SocketAddr]) -> Options {
         duration: Some(Duration::from_millis(500)),
         workload: Workload { seed: 1, size: 300, transfers_percent: 10 },
         authors: 600,
+        presigned: false,
         transport: Transport::Tcp,
         drain: Duration::from_secs(3),
     }
