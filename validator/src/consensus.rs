@@ -9,6 +9,7 @@ pub mod application;
 pub mod block;
 pub mod engine;
 pub mod patient;
+mod vault;
 
 use crate::execute::Progress;
 use ledger::{AvailabilityCertificate, Height, Tips, limits::EXECUTION_LAG_MAX};

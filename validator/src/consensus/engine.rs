@@ -217,7 +217,10 @@ where
     B: Blocker<PublicKey = PublicKey>,
     D: Deliver,
 {
-    let context = Patient::new(context, setup.room);
+    let context = Patient::new(context, setup.room)
+        .with_vault(&setup.partition)
+        .await
+        .expect("the engine's folder can be read and written, and its log is whole");
     let public_key = setup.signer.public_key();
     let scheme = Scheme::signer(&setup.namespace, setup.validators.clone(), setup.signer)
         .expect("the key was found in the set");
@@ -282,7 +285,8 @@ where
             partition_prefix: format!("{}-marshal", setup.partition),
             mailbox_size: NZUsize!(MAILBOX),
             view_retention: ViewDelta::new(32),
-            prunable_items_per_section: NZU64!(4_096),
+            // What is cached of the newest views is in memory: two sections of it at most.
+            prunable_items_per_section: NZU64!(64),
             page_cache: page_cache.clone(),
             replay_buffer: NZUsize!(BUFFER_BYTES),
             key_write_buffer: NZUsize!(BUFFER_BYTES),

@@ -1,4 +1,5 @@
-//! Makes the engine wait while the disk is full, where it would panic.
+//! Makes the engine wait while the disk is full, where it would panic; and keeps its small blobs in the
+//! [`Vault`](super::vault::Vault), if it has one.
 //!
 //! [`Patient`] wraps a runtime's context and passes everything through. Only what needs room on the
 //! disk, creating a blob, writing to it and resizing it, is tried again while the disk has none, so
@@ -10,13 +11,17 @@
 //! runtime remembers: every later barrier of that blob fails, room or not. For the same reason a
 //! failed `sync` is never repeated but passed on, and the engine ends as it does without this file.
 
+use super::vault::{Vault, VaultBlob};
 use commonware_runtime::{
     Blob, BlobVersion, Clock, Error, Handle, IoBufs, IoBufsMut, Metrics, Name, ReadOptions,
     Spawner, Storage, Supervisor, WriteOptions,
     signal::Signal,
     telemetry::metrics::{Metric, Registered},
 };
-use futures::{FutureExt as _, future::BoxFuture};
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, Either},
+};
 use rand_core::{TryCryptoRng, TryRng};
 use std::{
     fmt::Display,
@@ -58,6 +63,7 @@ impl Room for () {
 pub struct Patient<E> {
     inner: E,
     patience: Arc<Patience>,
+    vault: Option<Vault>,
 }
 
 impl<E: Supervisor + Clock> Patient<E> {
@@ -66,7 +72,18 @@ impl<E: Supervisor + Clock> Patient<E> {
         // A context of its own, as contexts cannot be cloned; nothing is ever spawned on it.
         let clock = inner.child("patience");
         let sleep = Box::new(move || clock.sleep(RETRY).boxed());
-        Self { inner, patience: Arc::new(Patience { sleep, room }) }
+        Self { inner, patience: Arc::new(Patience { sleep, room }), vault: None }
+    }
+}
+
+impl<E: Storage + Spawner> Patient<E> {
+    /// Keeps the small blobs of partitions whose names start so in a vault from now on.
+    ///
+    /// Errors: the storage's, or that the vault's log is damaged.
+    pub async fn with_vault(mut self, prefix: &str) -> Result<Self, Error> {
+        let vault = Vault::open(self.child("vault"), prefix).await?;
+        self.vault = Some(vault);
+        Ok(self)
     }
 }
 
@@ -132,7 +149,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl<E: Storage> Storage for Patient<E> {
-    type Blob = PatientBlob<E::Blob>;
+    type Blob = EngineBlob<E::Blob>;
 
     async fn open_versioned(
         &self,
@@ -140,13 +157,17 @@ impl<E: Storage> Storage for Patient<E> {
         name: &[u8],
         versions: RangeInclusive<BlobVersion>,
     ) -> Result<(Self::Blob, u64, BlobVersion), Error> {
+        if let Some(vault) = self.vault_of(partition) {
+            let (blob, length, version) = vault.open_versioned(partition, name, versions)?;
+            return Ok((EngineBlob::Kept(blob), length, version));
+        }
         let mut waiting = self.patience.begin();
         loop {
             // A creation that ended halfway is begun anew: the runtime recognizes a torn header.
             match self.inner.open_versioned(partition, name, versions.clone()).await {
                 Ok((inner, len, version)) => {
                     let patience = self.patience.clone();
-                    return Ok((PatientBlob { inner, patience }, len, version));
+                    return Ok((EngineBlob::Plain(PatientBlob { inner, patience }), len, version));
                 }
                 Err(error) => waiting.after(error).await?,
             }
@@ -155,11 +176,123 @@ impl<E: Storage> Storage for Patient<E> {
 
     // Removing frees room, and the second try of a removal that half succeeded would fail.
     async fn remove(&self, partition: &str, name: Option<&[u8]>) -> Result<(), Error> {
-        self.inner.remove(partition, name).await
+        match self.vault_of(partition) {
+            Some(vault) => vault.remove(partition, name),
+            None => self.inner.remove(partition, name).await,
+        }
     }
 
     async fn scan(&self, partition: &str) -> Result<Vec<Vec<u8>>, Error> {
-        self.inner.scan(partition).await
+        match self.vault_of(partition) {
+            Some(vault) => vault.scan(partition),
+            None => self.inner.scan(partition).await,
+        }
+    }
+}
+
+impl<E> Patient<E> {
+    fn vault_of(&self, partition: &str) -> Option<&Vault> {
+        self.vault.as_ref().filter(|vault| vault.keeps(partition))
+    }
+}
+
+/// A blob of the engine.
+pub enum EngineBlob<B> {
+    /// One that the storage has, whose writes wait while the disk is full.
+    Plain(PatientBlob<B>),
+    /// One that the vault keeps.
+    Kept(VaultBlob),
+}
+
+impl<B> EngineBlob<B> {
+    /// One that the storage has; nothing for one that the vault keeps.
+    pub(super) fn plain(self) -> Option<PatientBlob<B>> {
+        match self {
+            Self::Plain(blob) => Some(blob),
+            Self::Kept(_) => None,
+        }
+    }
+}
+
+impl<B: Blob> Blob for EngineBlob<B> {
+    async fn read_at_buf(
+        &self,
+        offset: u64,
+        len: usize,
+        bufs: impl Into<IoBufsMut> + Send,
+        options: ReadOptions,
+    ) -> Result<IoBufsMut, Error> {
+        match self {
+            Self::Plain(blob) => blob.read_at_buf(offset, len, bufs, options).await,
+            Self::Kept(blob) => blob.read_at_buf(offset, len, bufs, options).await,
+        }
+    }
+
+    async fn read_at(
+        &self,
+        offset: u64,
+        len: usize,
+        options: ReadOptions,
+    ) -> Result<IoBufsMut, Error> {
+        match self {
+            Self::Plain(blob) => blob.read_at(offset, len, options).await,
+            Self::Kept(blob) => blob.read_at(offset, len, options).await,
+        }
+    }
+
+    fn read_many(
+        &self,
+        ranges: &[(u64, usize)],
+        options: ReadOptions,
+    ) -> impl futures::Stream<Item = Result<(usize, IoBufsMut), Error>> + Send {
+        match self {
+            Self::Plain(blob) => Either::Left(blob.read_many(ranges, options)),
+            Self::Kept(blob) => Either::Right(blob.read_many(ranges, options)),
+        }
+    }
+
+    async fn start_read_many(
+        &self,
+        ranges: &[(u64, usize)],
+        options: ReadOptions,
+    ) -> Handle<Vec<IoBufsMut>> {
+        match self {
+            Self::Plain(blob) => blob.start_read_many(ranges, options).await,
+            Self::Kept(blob) => blob.start_read_many(ranges, options).await,
+        }
+    }
+
+    async fn write_at(
+        &self,
+        offset: u64,
+        bufs: impl Into<IoBufs> + Send,
+        options: WriteOptions,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Plain(blob) => blob.write_at(offset, bufs, options).await,
+            Self::Kept(blob) => blob.write_at(offset, bufs, options).await,
+        }
+    }
+
+    async fn resize(&self, len: u64) -> Result<(), Error> {
+        match self {
+            Self::Plain(blob) => blob.resize(len).await,
+            Self::Kept(blob) => blob.resize(len).await,
+        }
+    }
+
+    async fn sync(&self) -> Result<(), Error> {
+        match self {
+            Self::Plain(blob) => blob.sync().await,
+            Self::Kept(blob) => blob.sync().await,
+        }
+    }
+
+    async fn start_sync(&self) -> Handle<()> {
+        match self {
+            Self::Plain(blob) => blob.start_sync().await,
+            Self::Kept(blob) => blob.start_sync().await,
+        }
     }
 }
 
@@ -167,6 +300,16 @@ impl<E: Storage> Storage for Patient<E> {
 pub struct PatientBlob<B> {
     inner: B,
     patience: Arc<Patience>,
+}
+
+impl<B: Blob> PatientBlob<B> {
+    /// Writes over bytes that are there already, durably, in one call: this needs no room, so that
+    /// there is nothing to wait for.
+    ///
+    /// Errors: the storage's; the blob is not to be trusted after one.
+    pub(super) async fn overwrite(&self, offset: u64, bufs: IoBufs) -> Result<(), Error> {
+        self.inner.write_at(offset, bufs, WriteOptions::SYNC).await
+    }
 }
 
 impl<B: Blob> Blob for PatientBlob<B> {
@@ -248,21 +391,22 @@ impl<E: Supervisor> Supervisor for Patient<E> {
     }
 
     fn child(&self, label: &'static str) -> Self {
-        Self { inner: self.inner.child(label), patience: self.patience.clone() }
+        let (patience, vault) = (self.patience.clone(), self.vault.clone());
+        Self { inner: self.inner.child(label), patience, vault }
     }
 
     fn with_attribute(self, key: &'static str, value: impl Display) -> Self {
-        Self { inner: self.inner.with_attribute(key, value), patience: self.patience }
+        Self { inner: self.inner.with_attribute(key, value), ..self }
     }
 }
 
 impl<E: Spawner> Spawner for Patient<E> {
     fn shared(self, blocking: bool) -> Self {
-        Self { inner: self.inner.shared(blocking), patience: self.patience }
+        Self { inner: self.inner.shared(blocking), ..self }
     }
 
     fn dedicated(self) -> Self {
-        Self { inner: self.inner.dedicated(), patience: self.patience }
+        Self { inner: self.inner.dedicated(), ..self }
     }
 
     fn spawn<F, Fut, T>(self, task: F) -> Handle<T>
@@ -271,8 +415,8 @@ impl<E: Spawner> Spawner for Patient<E> {
         Fut: Future<Output = T> + Send + 'static,
         T: Send + 'static,
     {
-        let patience = self.patience;
-        self.inner.spawn(move |inner| task(Self { inner, patience }))
+        let Self { inner, patience, vault } = self;
+        inner.spawn(move |inner| task(Self { inner, patience, vault }))
     }
 
     async fn stop(self, value: i32, timeout: Option<Duration>) -> Result<(), Error> {

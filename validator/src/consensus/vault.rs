@@ -1,0 +1,546 @@
+//! The engine's small blobs in memory, made durable by one log with group commit.
+//!
+//! In each view the engine makes a file, writes to seven others, syncs each, and removes a file: seventeen
+//! syncs that cost more than its votes do. Here all of them are records of one log:
+//!
+//! ```text
+//!  write, resize, make, remove ─▶ memory, and a record ──┐
+//!  sync ─▶ waits ────────────────────────────────────────┴▶ commit: all records so far, one write, one sync
+//!                                                            ─▶ whoever waited goes on
+//!  a file of the log that is full ─▶ everything as it stands into the other file, and on from there
+//! ```
+//!
+//! What is durable is always a prefix of what was done, over all blobs: more than a file system promises.
+//! A blob that was made or removed is so once anything after it is durable. The log's files are
+//! written with zeros before they are used, so that a commit changes no metadata of the file system.
+//!
+//! Only partitions that the engine keeps small belong here (see [`Vault::keeps`]): all of them are in memory,
+//! and written again whenever a file is full. The others stay files.
+
+mod log;
+#[cfg(test)]
+mod tests;
+
+use super::patient::{Patient, PatientBlob};
+use commonware_runtime::{
+    Blob, BlobVersion, Buf as _, BufMut as _, Error, Handle, IoBufMut, IoBufs, IoBufsMut,
+    ReadOptions, Spawner, Storage, WriteOptions,
+};
+use commonware_utils::channel::oneshot;
+use log::{Change, Changes, FRAME_BYTES, frame};
+use std::{
+    collections::{BTreeMap, HashMap},
+    mem,
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+use tokio::sync::Notify;
+
+/// Bytes of a file of the log before the other takes its place, unless what is kept is much more.
+const LOG_BYTES: usize = 8 << 20;
+/// Zeros that are written at once.
+const ZEROS_BYTES: usize = 1 << 20;
+/// Records that nobody waits for are written when they are so many bytes.
+const PENDING_BYTES_MAX: usize = 1 << 20;
+/// Names of the log's files: generation `g` is in file `g % 2`.
+const FILES: [&[u8]; 2] = [b"0", b"1"];
+/// The blob that says that both files have been begun.
+const BEGUN: &[u8] = b"begun";
+
+/// The kept blobs of one engine; clones share them.
+#[derive(Clone)]
+pub(super) struct Vault {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// What the names of the engine's partitions start with.
+    prefix: String,
+    state: Mutex<State>,
+    /// Tells the committer that somebody waits, or that much is pending.
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    partitions: BTreeMap<String, BTreeMap<Vec<u8>, Entry>>,
+    next_id: u64,
+    /// Records that no commit has taken yet.
+    pending: Vec<u8>,
+    /// The number of the newest record, and of the newest that is durable.
+    newest: u64,
+    durable: u64,
+    waiters: Vec<oneshot::Sender<Result<(), Error>>>,
+    /// Why nothing is durable any more.
+    failed: Option<Error>,
+}
+
+struct Entry {
+    version: BlobVersion,
+    kept: Arc<Kept>,
+    open: Weak<()>,
+}
+
+/// One blob.
+struct Kept {
+    id: u64,
+    inner: Mutex<Content>,
+}
+
+#[derive(Default)]
+struct Content {
+    bytes: Vec<u8>,
+    /// The number of the newest record about it.
+    newest: u64,
+    is_removed: bool,
+}
+
+impl Vault {
+    /// Opens the log, or begins it, and starts the task that commits.
+    ///
+    /// Errors: those of the storage; [`Error::PartitionCorrupt`] where the log is damaged, or where blobs
+    /// that belong into it are files.
+    pub(super) async fn open<E: Storage + Spawner>(
+        context: Patient<E>,
+        prefix: &str,
+    ) -> Result<Self, Error> {
+        let partition = format!("{prefix}-log");
+        let (begun, length) = context.open(&partition, BEGUN).await?;
+        let mut files = Vec::new();
+        for name in FILES {
+            let (file, length) = context.open(&partition, name).await?;
+            let file = file.plain().expect("a context without a vault has plain blobs only");
+            files.push((file, usize::try_from(length).map_err(|_| Error::OffsetOverflow)?));
+        }
+        let corrupt = |what: &str| Error::PartitionCorrupt(format!("{partition}: {what}"));
+        let (generation, state) = if length == 0 {
+            let early = context.scan(&format!("{prefix}-simplex")).await;
+            if early.is_ok_and(|blobs| !blobs.is_empty()) {
+                return Err(corrupt("the engine's votes are files of an earlier version"));
+            }
+            (0, State::default())
+        } else {
+            recover(&files).await?.ok_or_else(|| corrupt("damaged: it may hold votes"))?
+        };
+        let mut log = Log { files, generation, commit: 0, at: 0, turn_at: 0 };
+        // Both files are whole from here on, also before the first vote.
+        log.begin(&state.snapshot()).await?;
+        log.begin(&state.snapshot()).await?;
+        if length == 0 {
+            begun.write_at(0, IoBufs::from(vec![1]), WriteOptions::SYNC).await?;
+        }
+        let (prefix, state) = (prefix.to_owned(), Mutex::new(state));
+        let shared = Arc::new(Shared { prefix, state, wake: Notify::new() });
+        let commits = shared.clone();
+        context.spawn(move |_| async move {
+            loop {
+                commits.wake.notified().await;
+                commits.commit(&mut log).await;
+            }
+        });
+        Ok(Self { shared })
+    }
+
+    /// Whether a partition's blobs are kept here: votes and certificates of the newest views, and small
+    /// values that are written again and again. Archives of final blocks only grow, and stay files.
+    pub(super) fn keeps(&self, partition: &str) -> bool {
+        let rest = partition.strip_prefix(&self.shared.prefix);
+        rest.is_some_and(|rest| rest.starts_with("-simplex") || rest.starts_with("-marshal"))
+    }
+
+    /// As [`Storage::open_versioned`].
+    pub(super) fn open_versioned(
+        &self,
+        partition: &str,
+        name: &[u8],
+        versions: RangeInclusive<BlobVersion>,
+    ) -> Result<(VaultBlob, u64, BlobVersion), Error> {
+        let mut state = self.shared.lock();
+        let open = Arc::new(());
+        let known = state.partitions.get_mut(partition).and_then(|blobs| blobs.get_mut(name));
+        let (kept, version) = match known {
+            Some(entry) if entry.open.strong_count() > 0 => {
+                return Err(Error::BlobAlreadyOpen(partition.to_owned(), hex::encode(name)));
+            }
+            Some(entry) if !versions.contains(&entry.version) => {
+                let found = entry.version;
+                return Err(Error::BlobVersionMismatch { expected: versions, found });
+            }
+            Some(entry) => {
+                entry.open = Arc::downgrade(&open);
+                (entry.kept.clone(), entry.version)
+            }
+            None => {
+                let version = *versions.end();
+                let id = state.next_id;
+                let kept = state.make(id, partition, name, version);
+                let blobs = state.partitions.get_mut(partition).expect("it was just made");
+                blobs.get_mut(name).expect("and this too").open = Arc::downgrade(&open);
+                let change = Change::Make { id, version: version.get(), partition, name };
+                kept.lock().newest = state.record(&change);
+                (kept, version)
+            }
+        };
+        let length = kept.lock().bytes.len() as u64;
+        drop(state);
+        Ok((VaultBlob { shared: self.shared.clone(), kept, _open: open }, length, version))
+    }
+
+    /// As [`Storage::remove`].
+    pub(super) fn remove(&self, partition: &str, name: Option<&[u8]>) -> Result<(), Error> {
+        let mut state = self.shared.lock();
+        let missing = || Error::PartitionMissing(partition.to_owned());
+        match name {
+            Some(name) => {
+                let blobs = state.partitions.get_mut(partition).ok_or_else(missing)?;
+                let entry = blobs
+                    .remove(name)
+                    .ok_or_else(|| Error::BlobMissing(partition.to_owned(), hex::encode(name)))?;
+                entry.kept.lock().is_removed = true;
+                state.record(&Change::Remove { id: entry.kept.id });
+            }
+            None => {
+                let blobs = state.partitions.remove(partition).ok_or_else(missing)?;
+                blobs.values().for_each(|entry| entry.kept.lock().is_removed = true);
+                state.record(&Change::RemovePartition(partition));
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Storage::scan`].
+    pub(super) fn scan(&self, partition: &str) -> Result<Vec<Vec<u8>>, Error> {
+        let state = self.shared.lock();
+        let blobs = state.partitions.get(partition);
+        let blobs = blobs.ok_or_else(|| Error::PartitionMissing(partition.to_owned()))?;
+        Ok(blobs.keys().cloned().collect())
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes everything that was done so far durable, and tells those who wait.
+    async fn commit<B: Blob>(&self, log: &mut Log<B>) {
+        let (newest, waiters, snapshot, payload) = {
+            let mut state = self.lock();
+            let payload = mem::take(&mut state.pending);
+            let waiters = mem::take(&mut state.waiters);
+            let snapshot = log.is_full(payload.len()).then(|| state.snapshot());
+            (state.newest, waiters, snapshot, payload)
+        };
+        let written = match snapshot {
+            Some(snapshot) => log.begin(&snapshot).await,
+            None if payload.is_empty() => Ok(()),
+            None => log.append(&payload).await,
+        };
+        let mut state = self.lock();
+        // What a failed sync left behind is not known: nothing after it is durable.
+        if let (None, Err(error)) = (&state.failed, &written) {
+            state.failed = Some(error.clone());
+        }
+        let result = match &state.failed {
+            Some(error) => Err(error.clone()),
+            None => {
+                state.durable = newest;
+                Ok(())
+            }
+        };
+        drop(state);
+        for waiter in waiters {
+            // Whoever waited may have been dropped.
+            let _ = waiter.send(result.clone());
+        }
+    }
+}
+
+impl State {
+    fn make(&mut self, id: u64, partition: &str, name: &[u8], version: BlobVersion) -> Arc<Kept> {
+        let kept = Arc::new(Kept { id, inner: Mutex::default() });
+        let entry = Entry { version, kept: kept.clone(), open: Weak::new() };
+        self.partitions.entry(partition.to_owned()).or_default().insert(name.to_vec(), entry);
+        self.next_id = self.next_id.max(id + 1);
+        kept
+    }
+
+    /// Records a change; returns its number.
+    fn record(&mut self, change: &Change<'_>) -> u64 {
+        change.encode(&mut self.pending);
+        self.newest += 1;
+        self.newest
+    }
+
+    /// Records that lead to all of this from nothing.
+    fn snapshot(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (partition, blobs) in &self.partitions {
+            Change::Partition(partition).encode(&mut out);
+            for (name, Entry { version, kept, .. }) in blobs {
+                let id = kept.id;
+                let make = Change::Make { id, version: version.get(), partition, name };
+                make.encode(&mut out);
+                Change::Write { id, offset: 0, bytes: &kept.lock().bytes }.encode(&mut out);
+            }
+        }
+        out
+    }
+}
+
+/// Applies what a log records to a state.
+#[derive(Default)]
+struct Replay {
+    state: State,
+    blobs: HashMap<u64, Arc<Kept>>,
+}
+
+impl Replay {
+    /// Applies the records of one commit; nothing where one makes no sense.
+    fn apply(&mut self, payload: &[u8]) -> Option<()> {
+        let mut changes = Changes(payload);
+        while let Some(change) = changes.next() {
+            self.change(&change?)?;
+        }
+        Some(())
+    }
+
+    fn change(&mut self, change: &Change<'_>) -> Option<()> {
+        match *change {
+            Change::Partition(partition) => {
+                self.state.partitions.entry(partition.to_owned()).or_default();
+            }
+            Change::Make { id, version, partition, name } => {
+                let kept = self.state.make(id, partition, name, BlobVersion::new(version));
+                self.blobs.insert(id, kept);
+            }
+            // What was written to a blob after it was removed was recorded for nobody.
+            Change::Write { id, offset, bytes } => {
+                self.blobs.get(&id)?.lock().write(usize::try_from(offset).ok()?, bytes)?;
+            }
+            Change::Resize { id, length } => {
+                self.blobs.get(&id)?.lock().bytes.resize(usize::try_from(length).ok()?, 0);
+            }
+            Change::Remove { id } => {
+                self.blobs.remove(&id)?;
+                for blobs in self.state.partitions.values_mut() {
+                    blobs.retain(|_, entry| entry.kept.id != id);
+                }
+            }
+            Change::RemovePartition(partition) => {
+                let blobs = self.state.partitions.remove(partition)?;
+                blobs.values().for_each(|entry| drop(self.blobs.remove(&entry.kept.id)));
+            }
+        }
+        Some(())
+    }
+}
+
+/// Reads the log; nothing where it is damaged.
+async fn recover<B: Blob>(
+    files: &[(PatientBlob<B>, usize)],
+) -> Result<Option<(u64, State)>, Error> {
+    let mut contents = Vec::new();
+    for (file, length) in files {
+        let bytes = file.read_at(0, *length, ReadOptions::DONT_CACHE).await?;
+        contents.push(bytes.coalesce());
+    }
+    let reads: Vec<_> = contents.iter().map(|bytes| log::read(bytes.as_ref())).collect();
+    let generation = |read: &log::Read<'_>| read.frames.first().map(|frame| frame.generation);
+    let Some(newest) = reads.iter().filter_map(generation).max() else { return Ok(None) };
+    // A file that was being begun anew holds older frames; one that holds newer ones is damaged.
+    if reads.iter().any(|read| read.beyond.is_some_and(|beyond| beyond >= newest)) {
+        return Ok(None);
+    }
+    let read = reads.iter().find(|read| generation(read) == Some(newest));
+    let mut replay = Replay::default();
+    for frame in &read.expect("one has the newest").frames {
+        if replay.apply(frame.payload).is_none() {
+            return Ok(None);
+        }
+    }
+    Ok(Some((newest, replay.state)))
+}
+
+/// Where the next commit goes.
+struct Log<B> {
+    /// Each with its length: what may be written over.
+    files: Vec<(PatientBlob<B>, usize)>,
+    generation: u64,
+    commit: u64,
+    at: usize,
+    /// Where the file is full.
+    turn_at: usize,
+}
+
+impl<B: Blob> Log<B> {
+    fn is_full(&self, payload: usize) -> bool {
+        self.at + FRAME_BYTES + payload > self.turn_at
+    }
+
+    /// Begins the other file with everything as it stands.
+    async fn begin(&mut self, snapshot: &[u8]) -> Result<(), Error> {
+        self.generation += 1;
+        (self.commit, self.at) = (0, 0);
+        self.turn_at = LOG_BYTES.max(4 * snapshot.len());
+        let (file, length) = &mut self.files[place(self.generation)];
+        let zeros = IoBufs::from(vec![0; ZEROS_BYTES]);
+        let is_short = *length < self.turn_at;
+        while *length < self.turn_at {
+            file.write_at(*length as u64, zeros.clone(), WriteOptions::default()).await?;
+            *length += ZEROS_BYTES;
+        }
+        if is_short {
+            file.sync().await?;
+        }
+        self.append(snapshot).await
+    }
+
+    async fn append(&mut self, payload: &[u8]) -> Result<(), Error> {
+        let bytes = frame(self.generation, self.commit, payload);
+        let (file, length) = &self.files[place(self.generation)];
+        let at = self.at;
+        self.commit += 1;
+        self.at += bytes.len();
+        assert!(self.at <= *length, "a file is left before it is full");
+        file.overwrite(at as u64, IoBufs::from(bytes)).await
+    }
+}
+
+/// The file of a generation.
+fn place(generation: u64) -> usize {
+    usize::try_from(generation % 2).expect("zero or one")
+}
+
+impl Kept {
+    fn lock(&self) -> MutexGuard<'_, Content> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Content {
+    fn write(&mut self, offset: usize, bytes: &[u8]) -> Option<()> {
+        let end = offset.checked_add(bytes.len())?;
+        if end > self.bytes.len() {
+            self.bytes.resize(end, 0);
+        }
+        self.bytes[offset..end].copy_from_slice(bytes);
+        Some(())
+    }
+}
+
+/// A blob of the vault.
+pub struct VaultBlob {
+    shared: Arc<Shared>,
+    kept: Arc<Kept>,
+    /// Held while the blob is open.
+    _open: Arc<()>,
+}
+
+impl VaultBlob {
+    /// Changes the bytes and records it; what was removed is changed for its holder alone.
+    fn change(
+        &self,
+        record: &Change<'_>,
+        change: impl FnOnce(&mut Content) -> Option<()>,
+    ) -> Result<(), Error> {
+        let mut state = self.shared.lock();
+        let mut content = self.kept.lock();
+        change(&mut content).ok_or(Error::OffsetOverflow)?;
+        if !content.is_removed {
+            content.newest = state.record(record);
+        }
+        if state.pending.len() > PENDING_BYTES_MAX {
+            self.shared.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Asks for what was done to this blob to be durable.
+    fn ask(&self) -> oneshot::Receiver<Result<(), Error>> {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.shared.lock();
+        let newest = self.kept.lock().newest;
+        if let Some(error) = &state.failed {
+            let _ = sender.send(Err(error.clone()));
+        } else if newest <= state.durable {
+            let _ = sender.send(Ok(()));
+        } else {
+            state.waiters.push(sender);
+            self.shared.wake.notify_one();
+        }
+        receiver
+    }
+}
+
+impl Blob for VaultBlob {
+    async fn read_at_buf(
+        &self,
+        offset: u64,
+        len: usize,
+        bufs: impl Into<IoBufsMut> + Send,
+        _options: ReadOptions,
+    ) -> Result<IoBufsMut, Error> {
+        let mut bufs = bufs.into();
+        let content = self.kept.lock();
+        let start = usize::try_from(offset).map_err(|_| Error::OffsetOverflow)?;
+        let end = start.checked_add(len).ok_or(Error::OffsetOverflow)?;
+        let bytes = content.bytes.get(start..end).ok_or(Error::BlobInsufficientLength)?;
+        assert!(len <= bufs.capacity(), "the buffers have room");
+        if bufs.len() == len {
+            bufs.copy_from_slice(bytes);
+        } else if let Some(buf) = bufs.as_single_mut() {
+            buf.truncate(0);
+            buf.put_slice(bytes);
+        } else if bufs.is_empty() {
+            bufs.put_slice(bytes);
+        } else {
+            bufs = IoBufsMut::from(bytes.to_vec());
+        }
+        Ok(bufs)
+    }
+
+    async fn read_at(
+        &self,
+        offset: u64,
+        len: usize,
+        options: ReadOptions,
+    ) -> Result<IoBufsMut, Error> {
+        self.read_at_buf(offset, len, IoBufMut::with_capacity(len), options).await
+    }
+
+    async fn write_at(
+        &self,
+        offset: u64,
+        bufs: impl Into<IoBufs> + Send,
+        options: WriteOptions,
+    ) -> Result<(), Error> {
+        let bytes = bufs.into().coalesce();
+        if bytes.has_remaining() {
+            let start = usize::try_from(offset).map_err(|_| Error::OffsetOverflow)?;
+            let bytes = bytes.as_ref();
+            let record = Change::Write { id: self.kept.id, offset, bytes };
+            self.change(&record, |content| content.write(start, bytes))?;
+        }
+        if options.contains(WriteOptions::SYNC) {
+            self.sync().await?;
+        }
+        Ok(())
+    }
+
+    async fn resize(&self, length: u64) -> Result<(), Error> {
+        let size = usize::try_from(length).map_err(|_| Error::OffsetOverflow)?;
+        self.change(&Change::Resize { id: self.kept.id, length }, |content| {
+            content.bytes.resize(size, 0);
+            Some(())
+        })
+    }
+
+    async fn sync(&self) -> Result<(), Error> {
+        self.ask().await.unwrap_or(Err(Error::Closed))
+    }
+
+    async fn start_sync(&self) -> Handle<()> {
+        Handle::from_receiver(self.ask())
+    }
+}
