@@ -133,6 +133,8 @@ pub struct Consensus {
     pub heartbeat_ms: u64,
     /// How long a batch waits for more transactions.
     pub batch_delay_ms: u64,
+    /// Threads that move votes, blocks and batches.
+    pub threads: usize,
 }
 
 /// What is logged, and how.
@@ -253,6 +255,7 @@ impl Config {
                 view_timeout_ms: layers.number("consensus.view_timeout_ms"),
                 heartbeat_ms: layers.number("consensus.heartbeat_ms"),
                 batch_delay_ms: layers.number("consensus.batch_delay_ms"),
+                threads: size("consensus.threads")?,
             },
             log: Log {
                 format: match layers.text("log.format") {
@@ -269,7 +272,7 @@ impl Config {
 
     /// Checks what no value can show alone.
     fn check(&self) -> Result<(), String> {
-        let Consensus { view_timeout_ms, heartbeat_ms, batch_delay_ms } = self.consensus;
+        let Consensus { view_timeout_ms, heartbeat_ms, batch_delay_ms, .. } = self.consensus;
         if heartbeat_ms >= view_timeout_ms {
             return Err(format!(
                 "consensus.heartbeat_ms ({heartbeat_ms}) must be below \

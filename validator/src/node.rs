@@ -39,8 +39,6 @@ use std::{
 };
 use threads::Threads;
 
-/// Threads of the engine's runtime: votes and bulk data, side by side.
-const ENGINE_THREADS: usize = 2;
 /// How long the engine may take to end before the process goes on without it.
 const STOP: Duration = Duration::from_secs(3);
 
@@ -338,8 +336,9 @@ impl Node<'_> {
         H: FnMut(lane::Finalized) + Send + 'static,
     {
         let folder = self.config.data.join("consensus");
-        let runtime =
-            tokio::Config::new().with_storage_directory(folder).with_worker_threads(ENGINE_THREADS);
+        let runtime = tokio::Config::new()
+            .with_storage_directory(folder)
+            .with_worker_threads(self.config.consensus.threads);
         let genesis = &self.identity.genesis;
         let network = genesis.digest();
         let (key, peers) =

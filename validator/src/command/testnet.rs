@@ -172,6 +172,7 @@ fn create(arguments: &Arguments) -> Result<Network, Exit> {
     };
     // The validators share the cores: threads beyond them only cut batches into dearer pieces.
     let cores = thread::available_parallelism().map_or(1, usize::from);
+    let share = cores / usize::from(arguments.validators);
     let plan = Plan {
         name: "testnet".into(),
         listen,
@@ -180,7 +181,8 @@ fn create(arguments: &Arguments) -> Result<Network, Exit> {
         settings: vec![
             ("storage.segment_bytes", SEGMENT_BYTES.to_string()),
             ("log.format", "\"human\"".into()),
-            ("sigverify.threads", (cores / usize::from(arguments.validators)).max(1).to_string()),
+            ("sigverify.threads", share.max(1).to_string()),
+            ("consensus.threads", share.clamp(1, 2).to_string()),
         ],
     };
     Network::create(&folder, &plan)

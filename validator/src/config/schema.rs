@@ -38,7 +38,7 @@ const fn key(dotted: &'static str, default: &'static str, shape: Shape, help: &'
 const SEGMENT_BYTES: Shape = Shape::Pages(2 * storage::GROUP_BYTES_MAX as u64, (4 << 30) - 4_096);
 
 /// All keys but those of `[[peers]]`, in the order of the file.
-pub const KEYS: [Key; 25] = [
+pub const KEYS: [Key; 26] = [
     key(
         "genesis",
         "\"genesis.json\"",
@@ -165,6 +165,12 @@ pub const KEYS: [Key; 25] = [
         "500",
         Shape::Number(10, 59_999),
         "How long an idle leader waits before it proposes an empty block.",
+    ),
+    key(
+        "consensus.threads",
+        "2",
+        Shape::Number(1, 64),
+        "Threads that move votes, blocks and batches between validators.",
     ),
     key(
         "consensus.batch_delay_ms",

@@ -83,6 +83,7 @@ impl Testnet {
         command
             .arg("testnet")
             .args(arguments.iter().flat_map(|(name, value)| [*name, value]))
+            .arg("--presign")
             .arg("--json")
             .arg("--data")
             .arg(folder.path().join("network"))
