@@ -22,7 +22,7 @@ use futures::{
     FutureExt as _,
     future::{BoxFuture, Either},
 };
-use rand_core::{TryCryptoRng, TryRng};
+use rand_core::{CryptoRng, TryCryptoRng, TryRng};
 use std::{
     fmt::Display,
     io,
@@ -76,7 +76,7 @@ impl<E: Supervisor + Clock> Patient<E> {
     }
 }
 
-impl<E: Storage + Spawner> Patient<E> {
+impl<E: Storage + Spawner + CryptoRng> Patient<E> {
     /// Keeps the small blobs of partitions whose names start so in a vault from now on.
     ///
     /// Errors: the storage's, or that the vault's log is damaged.

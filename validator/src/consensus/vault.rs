@@ -16,6 +16,9 @@
 //!
 //! Only partitions that the engine keeps small belong here (see [`Vault::keeps`]): all of them are in memory,
 //! and written again whenever a file is full. The others stay files.
+//!
+//! A commit writes over bytes that are there, for which no disk is too full, unless its file system copies what
+//! is written over: there a full disk ends the process, as any other failed sync does.
 
 mod log;
 #[cfg(test)]
@@ -28,6 +31,7 @@ use commonware_runtime::{
 };
 use commonware_utils::channel::oneshot;
 use log::{Change, Changes, FRAME_BYTES, frame};
+use rand_core::{CryptoRng, Rng as _};
 use std::{
     collections::{BTreeMap, HashMap},
     mem,
@@ -44,8 +48,12 @@ const ZEROS_BYTES: usize = 1 << 20;
 const PENDING_BYTES_MAX: usize = 1 << 20;
 /// Names of the log's files: generation `g` is in file `g % 2`.
 const FILES: [&[u8]; 2] = [b"0", b"1"];
+/// The blob with the log's secret, durable before a frame is.
+const KEY: &[u8] = b"key";
 /// The blob that says that both files have been begun.
 const BEGUN: &[u8] = b"begun";
+/// What begins the log makes so many generations before a vote can be in it.
+const FIRST_GENERATIONS: u64 = 2;
 
 /// The kept blobs of one engine; clones share them.
 #[derive(Clone)]
@@ -100,12 +108,25 @@ impl Vault {
     ///
     /// Errors: those of the storage; [`Error::PartitionCorrupt`] where the log is damaged, or where blobs
     /// that belong into it are files.
-    pub(super) async fn open<E: Storage + Spawner>(
-        context: Patient<E>,
+    pub(super) async fn open<E: Storage + Spawner + CryptoRng>(
+        mut context: Patient<E>,
         prefix: &str,
     ) -> Result<Self, Error> {
         let partition = format!("{prefix}-log");
         let (begun, length) = context.open(&partition, BEGUN).await?;
+        let (key_blob, key_length) = context.open(&partition, KEY).await?;
+        let mut key = [0; 32];
+        if key_length == key.len() as u64 {
+            let bytes = key_blob.read_at(0, key.len(), ReadOptions::default()).await?;
+            key.copy_from_slice(bytes.coalesce().as_ref());
+        } else if length == 0 {
+            context.fill_bytes(&mut key);
+            key_blob.resize(0).await?;
+            key_blob.write_at(0, IoBufs::from(key.to_vec()), WriteOptions::SYNC).await?;
+            key_blob.sync().await?;
+        } else {
+            return Err(Error::PartitionCorrupt(format!("{partition}: its key is lost")));
+        }
         let mut files = Vec::new();
         for name in FILES {
             let (file, length) = context.open(&partition, name).await?;
@@ -113,19 +134,27 @@ impl Vault {
             files.push((file, usize::try_from(length).map_err(|_| Error::OffsetOverflow)?));
         }
         let corrupt = |what: &str| Error::PartitionCorrupt(format!("{partition}: {what}"));
-        let (generation, state) = if length == 0 {
-            let early = context.scan(&format!("{prefix}-simplex")).await;
-            if early.is_ok_and(|blobs| !blobs.is_empty()) {
-                return Err(corrupt("the engine's votes are files of an earlier version"));
+        let found = recover(&key, &files).await?;
+        let (generation, state) = if length > 0 {
+            found.ok_or_else(|| corrupt("damaged: it may hold votes"))?
+        } else if found.is_some_and(|(generation, state)| {
+            generation > FIRST_GENERATIONS || !state.partitions.is_empty()
+        }) {
+            return Err(corrupt("what says that it was begun is lost"));
+        } else {
+            match context.scan(&format!("{prefix}-simplex")).await {
+                Err(Error::PartitionMissing(_)) => {}
+                Ok(blobs) if blobs.is_empty() => {}
+                Ok(_) => return Err(corrupt("the engine's votes are files of an earlier version")),
+                Err(error) => return Err(error),
             }
             (0, State::default())
-        } else {
-            recover(&files).await?.ok_or_else(|| corrupt("damaged: it may hold votes"))?
         };
-        let mut log = Log { files, generation, commit: 0, at: 0, turn_at: 0 };
+        let mut log = Log { key, files, generation, commit: 0, at: 0, turn_at: 0 };
         // Both files are whole from here on, also before the first vote.
-        log.begin(&state.snapshot()).await?;
-        log.begin(&state.snapshot()).await?;
+        for _ in 0..FIRST_GENERATIONS {
+            log.begin(&state.snapshot()).await?;
+        }
         if length == 0 {
             begun.write_at(0, IoBufs::from(vec![1]), WriteOptions::SYNC).await?;
         }
@@ -142,10 +171,16 @@ impl Vault {
     }
 
     /// Whether a partition's blobs are kept here: votes and certificates of the newest views, and small
-    /// values that are written again and again. Archives of final blocks only grow, and stay files.
+    /// values that are written again and again. Blocks stay files, final or not: they are large, and there is
+    /// no end to them while execution lags.
     pub(super) fn keeps(&self, partition: &str) -> bool {
-        let rest = partition.strip_prefix(&self.shared.prefix);
-        rest.is_some_and(|rest| rest.starts_with("-simplex") || rest.starts_with("-marshal"))
+        let Some(rest) = partition.strip_prefix(&self.shared.prefix) else { return false };
+        let is_small = |rest: &str| {
+            rest.ends_with("-metadata")
+                || rest.contains("-notarizations-")
+                || rest.contains("-finalizations-")
+        };
+        rest.starts_with("-simplex") || (rest.starts_with("-marshal") && is_small(rest))
     }
 
     /// As [`Storage::open_versioned`].
@@ -228,6 +263,11 @@ impl Shared {
             let mut state = self.lock();
             let payload = mem::take(&mut state.pending);
             let waiters = mem::take(&mut state.waiters);
+            if let Some(error) = state.failed.clone() {
+                // Nothing is written behind a write of which nobody knows what it left.
+                waiters.into_iter().for_each(|waiter| drop(waiter.send(Err(error.clone()))));
+                return;
+            }
             let snapshot = log.is_full(payload.len()).then(|| state.snapshot());
             (state.newest, waiters, snapshot, payload)
         };
@@ -237,21 +277,15 @@ impl Shared {
             None => log.append(&payload).await,
         };
         let mut state = self.lock();
-        // What a failed sync left behind is not known: nothing after it is durable.
-        if let (None, Err(error)) = (&state.failed, &written) {
-            state.failed = Some(error.clone());
+        match &written {
+            Ok(()) => state.durable = newest,
+            // What a failed sync left behind is not known: nothing after it is durable.
+            Err(error) => state.failed = Some(error.clone()),
         }
-        let result = match &state.failed {
-            Some(error) => Err(error.clone()),
-            None => {
-                state.durable = newest;
-                Ok(())
-            }
-        };
         drop(state);
         for waiter in waiters {
             // Whoever waited may have been dropped.
-            let _ = waiter.send(result.clone());
+            let _ = waiter.send(written.clone());
         }
     }
 }
@@ -338,6 +372,7 @@ impl Replay {
 
 /// Reads the log; nothing where it is damaged.
 async fn recover<B: Blob>(
+    key: &log::Key,
     files: &[(PatientBlob<B>, usize)],
 ) -> Result<Option<(u64, State)>, Error> {
     let mut contents = Vec::new();
@@ -345,7 +380,7 @@ async fn recover<B: Blob>(
         let bytes = file.read_at(0, *length, ReadOptions::DONT_CACHE).await?;
         contents.push(bytes.coalesce());
     }
-    let reads: Vec<_> = contents.iter().map(|bytes| log::read(bytes.as_ref())).collect();
+    let reads: Vec<_> = contents.iter().map(|bytes| log::read(key, bytes.as_ref())).collect();
     let generation = |read: &log::Read<'_>| read.frames.first().map(|frame| frame.generation);
     let Some(newest) = reads.iter().filter_map(generation).max() else { return Ok(None) };
     // A file that was being begun anew holds older frames; one that holds newer ones is damaged.
@@ -364,6 +399,7 @@ async fn recover<B: Blob>(
 
 /// Where the next commit goes.
 struct Log<B> {
+    key: log::Key,
     /// Each with its length: what may be written over.
     files: Vec<(PatientBlob<B>, usize)>,
     generation: u64,
@@ -380,24 +416,25 @@ impl<B: Blob> Log<B> {
 
     /// Begins the other file with everything as it stands.
     async fn begin(&mut self, snapshot: &[u8]) -> Result<(), Error> {
-        self.generation += 1;
-        (self.commit, self.at) = (0, 0);
-        self.turn_at = LOG_BYTES.max(4 * snapshot.len());
-        let (file, length) = &mut self.files[place(self.generation)];
-        let zeros = IoBufs::from(vec![0; ZEROS_BYTES]);
-        let is_short = *length < self.turn_at;
-        while *length < self.turn_at {
+        let generation = self.generation + 1;
+        let turn_at = LOG_BYTES.max(4 * snapshot.len());
+        let (file, length) = &mut self.files[place(generation)];
+        let is_short = *length < turn_at;
+        let zeros = IoBufs::from(if is_short { vec![0; ZEROS_BYTES] } else { Vec::new() });
+        while *length < turn_at {
             file.write_at(*length as u64, zeros.clone(), WriteOptions::default()).await?;
             *length += ZEROS_BYTES;
         }
         if is_short {
             file.sync().await?;
         }
+        (self.generation, self.turn_at) = (generation, turn_at);
+        (self.commit, self.at) = (0, 0);
         self.append(snapshot).await
     }
 
     async fn append(&mut self, payload: &[u8]) -> Result<(), Error> {
-        let bytes = frame(self.generation, self.commit, payload);
+        let bytes = frame(&self.key, self.generation, self.commit, payload);
         let (file, length) = &self.files[place(self.generation)];
         let at = self.at;
         self.commit += 1;

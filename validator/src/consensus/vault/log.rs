@@ -2,9 +2,12 @@
 //!
 //! ```text
 //!  file   frame 0: everything as it stood, frame 1, frame 2, ...   old bytes or zeros
-//!  frame  magic u32 | length u32 | generation u64 | commit u64 | check 8 | payload
-//!  check  the first 8 bytes of BLAKE3(generation | commit | payload)
+//!  frame  magic u32 | length u64 | generation u64 | commit u64 | check of these 8 | check 8 | payload
+//!  check  the first 8 bytes of keyed BLAKE3 of what stands before, and of that and the payload
 //! ```
+//!
+//! The key is this log's own secret: blobs hold bytes that other validators chose, none of which may look like
+//! a frame. A header is checked before its payload is hashed, so that neither do they cost anything.
 //!
 //! A commit is written when the one before is durable, so that a crash tears the last at most. What cannot
 //! be read before a frame that can is no crash, but damage.
@@ -12,8 +15,12 @@
 /// Starts every frame.
 const MAGIC: [u8; 4] = *b"avlt";
 /// Bytes before a frame's payload.
-pub(super) const FRAME_BYTES: usize = 32;
-const CONTEXT: &str = "althing 2026 engine log frame v1";
+pub(super) const FRAME_BYTES: usize = 44;
+const HEADER_CHECK_AT: usize = 28;
+const CHECK_AT: usize = 36;
+
+/// The secret of a log.
+pub(super) type Key = [u8; 32];
 
 /// A change, as it is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,20 +132,21 @@ impl<'a> Changes<'a> {
     }
 }
 
-fn check(generation: u64, commit: u64, payload: &[u8]) -> [u8; 8] {
-    let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
-    hasher.update(&generation.to_le_bytes()).update(&commit.to_le_bytes()).update(payload);
+fn check(key: &Key, header: &[u8], payload: &[u8]) -> [u8; 8] {
+    let mut hasher = blake3::Hasher::new_keyed(key);
+    hasher.update(header).update(payload);
     *hasher.finalize().as_bytes().first_chunk().expect("32 bytes")
 }
 
 /// Puts a payload into its frame.
-pub(super) fn frame(generation: u64, commit: u64, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(key: &Key, generation: u64, commit: u64, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(FRAME_BYTES + payload.len());
     out.extend(MAGIC);
-    out.extend(u32::try_from(payload.len()).expect("blobs here are small").to_le_bytes());
+    out.extend((payload.len() as u64).to_le_bytes());
     out.extend(generation.to_le_bytes());
     out.extend(commit.to_le_bytes());
-    out.extend(check(generation, commit, payload));
+    out.extend(check(key, &out, &[]));
+    out.extend(check(key, &out, payload));
     out.extend(payload);
     out
 }
@@ -153,14 +161,16 @@ pub(super) struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     /// The frame at the start of some bytes, if there is a whole one.
-    pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
+    pub(super) fn read(key: &Key, bytes: &'a [u8]) -> Option<Self> {
         let (header, rest) = bytes.split_first_chunk::<FRAME_BYTES>()?;
-        let word = |at: usize| u64::from_le_bytes(*header[at..].first_chunk().expect("inside"));
-        let length = u32::from_le_bytes(*header[4..].first_chunk().expect("inside"));
-        let payload = rest.get(..usize::try_from(length).ok()?)?;
-        let (generation, commit) = (word(8), word(16));
-        let is_whole = header[..4] == MAGIC && header[24..] == check(generation, commit, payload);
-        is_whole.then_some(Self { generation, commit, payload })
+        let (fields, checks) = header.split_at(HEADER_CHECK_AT);
+        if fields[..4] != MAGIC || checks[..8] != check(key, fields, &[]) {
+            return None;
+        }
+        let word = |at: usize| u64::from_le_bytes(*fields[at..].first_chunk().expect("inside"));
+        let payload = rest.get(..usize::try_from(word(4)).ok()?)?;
+        let is_whole = header[CHECK_AT..] == check(key, &header[..CHECK_AT], payload);
+        is_whole.then_some(Self { generation: word(12), commit: word(20), payload })
     }
 }
 
@@ -173,10 +183,10 @@ pub(super) struct Read<'a> {
 }
 
 /// Reads a file of the log.
-pub(super) fn read(bytes: &[u8]) -> Read<'_> {
+pub(super) fn read<'a>(key: &Key, bytes: &'a [u8]) -> Read<'a> {
     let mut frames: Vec<Frame<'_>> = Vec::new();
     let mut at = 0;
-    while let Some(frame) = Frame::read(&bytes[at..]) {
+    while let Some(frame) = Frame::read(key, &bytes[at..]) {
         let follows = match frames.last() {
             Some(last) => (last.generation, last.commit + 1) == (frame.generation, frame.commit),
             None => frame.commit == 0,
@@ -191,7 +201,7 @@ pub(super) fn read(bytes: &[u8]) -> Read<'_> {
     // What the file held before it was begun anew is older than what it holds now.
     let known = frames.last().map(|last| last.generation);
     let starts = rest.windows(MAGIC.len()).enumerate().filter(|(_, window)| *window == MAGIC);
-    let beyond = starts.filter_map(|(start, _)| Frame::read(&rest[start..]));
+    let beyond = starts.filter_map(|(start, _)| Frame::read(key, &rest[start..]));
     let beyond = beyond.map(|frame| frame.generation).filter(|&g| known.is_none_or(|k| g >= k));
     Read { beyond: beyond.max(), frames }
 }
@@ -210,8 +220,10 @@ mod tests {
         Change::RemovePartition("votes"),
     ];
 
+    const KEY: Key = [9; 32];
+
     fn file(commits: &[&[u8]]) -> Vec<u8> {
-        let frames = (0..).zip(commits).map(|(commit, payload)| frame(4, commit, payload));
+        let frames = (0..).zip(commits).map(|(commit, payload)| frame(&KEY, 4, commit, payload));
         let mut bytes = frames.collect::<Vec<_>>().concat();
         bytes.resize(bytes.len() + 100, 0);
         bytes
@@ -233,38 +245,51 @@ mod tests {
     #[test]
     fn frames_come_back_up_to_the_one_that_was_torn() {
         let bytes = file(&[b"all", b"", b"one more"]);
-        let whole = read(&bytes);
+        let whole = read(&KEY, &bytes);
         let payloads: Vec<_> = whole.frames.iter().map(|frame| frame.payload).collect();
         assert_eq!((payloads, whole.beyond), (vec![&b"all"[..], b"", b"one more"], None));
         let last = bytes.len() - 100 - 8 - FRAME_BYTES;
         for at in last..bytes.len() - 100 {
             let mut torn = bytes.clone();
             torn[at] ^= 0x10;
-            let read = read(&torn);
+            let read = read(&KEY, &torn);
             assert_eq!((read.frames.len(), read.beyond), (2, None), "{at}");
         }
         // Damage before the last frame is told from a crash.
         for at in 0..last {
             let mut damaged = bytes.clone();
             damaged[at] ^= 0x10;
-            assert_eq!(read(&damaged).beyond, Some(4), "{at}");
+            assert_eq!(read(&KEY, &damaged).beyond, Some(4), "{at}");
         }
     }
 
     #[test]
     fn what_a_file_held_before_is_older() {
         let mut bytes = file(&[b"all", b"old", b"older"]);
-        let new = frame(6, 0, b"ne");
+        let new = frame(&KEY, 6, 0, b"ne");
         bytes[..new.len()].copy_from_slice(&new);
-        let read = read(&bytes);
+        let read = read(&KEY, &bytes);
         assert_eq!((read.frames.len(), read.beyond), (1, None));
         assert_eq!(read.frames[0].generation, 6);
+    }
+
+    #[test]
+    fn what_a_stranger_puts_into_a_blob_is_no_frame() {
+        // Made with every secret but ours, behind the last frame and inside one.
+        let planted = frame(&[0; 32], u64::MAX, 0, b"");
+        let mut bytes = file(&[b"all", &planted]);
+        bytes.extend(planted);
+        let read = read(&KEY, &bytes);
+        assert_eq!((read.frames.len(), read.beyond), (2, None));
+        let mut torn = bytes.clone();
+        torn[FRAME_BYTES + 3 + FRAME_BYTES] ^= 1;
+        assert_eq!(super::read(&KEY, &torn).beyond, None);
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_read_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert!(read(&bytes).frames.is_empty());
+            prop_assert!(read(&KEY, &bytes).frames.is_empty());
             let mut changes = Changes(&bytes);
             while let Some(Some(_)) = changes.next() {}
         }

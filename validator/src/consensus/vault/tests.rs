@@ -9,7 +9,8 @@ use commonware_utils::probability;
 use std::sync::Arc as Shared;
 
 const PREFIX: &str = "engine";
-const PARTITIONS: [&str; 3] = ["engine-simplex", "engine-marshal-cache", "engine-marshal-meta"];
+const PARTITIONS: [&str; 3] =
+    ["engine-simplex", "engine-marshal-cache-notarizations-key", "engine-marshal-a-metadata"];
 
 /// Partitions, blobs, bytes.
 type Model = BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>;
@@ -268,6 +269,22 @@ fn a_damaged_log_is_refused_and_a_torn_end_is_not() {
         // The last commit may be one that a crash tore; before it, a vote would be forgotten.
         let expected = (at >= last_start).then_some(9);
         assert_eq!(votes, expected, "byte {at} of {end}");
+    }
+}
+
+#[test]
+fn a_log_that_lost_its_key_or_its_beginning_is_not_begun_anew() {
+    for lost in [KEY, BEGUN] {
+        let written = |context: Context| async move {
+            let vault = open(&context).await.unwrap();
+            let (blob, ..) = vault.open_versioned(PARTITIONS[0], b"votes", versions()).unwrap();
+            blob.write_at(0, b"vote", WriteOptions::SYNC).await.unwrap();
+        };
+        let ((), checkpoint) = Runner::new(config(1)).start_and_recover(written);
+        Runner::from(checkpoint).start(|context| async move {
+            context.remove("engine-log", Some(lost)).await.unwrap();
+            assert!(matches!(open(&context).await, Err(Error::PartitionCorrupt(_))));
+        });
     }
 }
 
