@@ -70,7 +70,7 @@ impl Default for Limits {
     /// The limits of a public validator.
     ///
     /// * hello 50/s, burst 100: a client needs one in hours; behind one address stand many.
-    /// * handshake 4/s, burst 16: a quarter of what its network may ([`session`](crate::session)), so
+    /// * handshake 4/s, burst 16: a quarter of what its network may ([`session`]), so
     ///   that one host cannot spend it all.
     /// * reply 100,000/s, burst 10,000: 100 Mb/s of cookies and a percent of a core for each CPU.
     /// * peer_syn 1,000/s, burst 1,000: a peer dials a few times a second while it is away; who forges its

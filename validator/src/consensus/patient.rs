@@ -1,5 +1,5 @@
 //! Makes the engine wait while the disk is full, where it would panic; and keeps its small blobs in the
-//! [`Vault`](super::vault::Vault), if it has one.
+//! vault (`vault.rs`), if it has one.
 //!
 //! [`Patient`] wraps a runtime's context and passes everything through. Only what needs room on the
 //! disk, creating a blob, writing to it and resizing it, is tried again while the disk has none, so
