@@ -338,7 +338,8 @@ impl Node {
             },
             consensus,
         )
-        .await;
+        .await
+        .expect("a simulated log is whole");
         context.child("ticks").spawn(move |context| async move {
             loop {
                 context.sleep(TICK).await;

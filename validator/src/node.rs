@@ -382,7 +382,8 @@ impl Node<'_> {
                 },
                 networks.consensus,
             )
-            .await;
+            .await
+            .unwrap_or_else(|error| threads::damaged(&error));
             commonware_macros::select! {
                 _ = stop.stopped() => {},
                 _ = engine => fatal(&"the consensus engine has ended by itself"),

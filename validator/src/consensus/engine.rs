@@ -204,11 +204,13 @@ pub fn payload_bytes_max(validators: u32) -> usize {
 }
 
 /// Starts the engine; the handle ends when the engine does.
+///
+/// Errors: the log of the engine's votes cannot be read, or is damaged.
 pub async fn start<E, S, R, P, B, D>(
     context: E,
     setup: Setup<P, B, D>,
     channels: Channels<S, R>,
-) -> Handle<()>
+) -> Result<Handle<()>, commonware_runtime::Error>
 where
     E: Clock + CryptoRng + Spawner + Storage + Metrics,
     S: Sender<PublicKey = PublicKey>,
@@ -217,10 +219,7 @@ where
     B: Blocker<PublicKey = PublicKey>,
     D: Deliver,
 {
-    let context = Patient::new(context, setup.room)
-        .with_vault(&setup.partition)
-        .await
-        .expect("the engine's folder can be read and written, and its log is whole");
+    let context = Patient::new(context, setup.room).with_vault(&setup.partition).await?;
     let public_key = setup.signer.public_key();
     let scheme = Scheme::signer(&setup.namespace, setup.validators.clone(), setup.signer)
         .expect("the key was found in the set");
@@ -285,7 +284,7 @@ where
             partition_prefix: format!("{}-marshal", setup.partition),
             mailbox_size: NZUsize!(MAILBOX),
             view_retention: ViewDelta::new(32),
-            // What is cached of the newest views is in memory: two sections of it at most.
+            // Certificates of the newest views are cached in memory: two sections of them at most.
             prunable_items_per_section: NZU64!(64),
             page_cache: page_cache.clone(),
             replay_buffer: NZUsize!(BUFFER_BYTES),
@@ -344,7 +343,7 @@ where
             strategy: Sequential,
         },
     );
-    engine.start(channels.votes, channels.certificates, channels.resolver)
+    Ok(engine.start(channels.votes, channels.certificates, channels.resolver))
 }
 
 fn archive<C>(

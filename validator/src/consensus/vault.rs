@@ -1,7 +1,7 @@
 //! The engine's small blobs in memory, made durable by one log with group commit.
 //!
-//! In each view the engine makes a file, writes to seven others, syncs each, and removes a file: seventeen
-//! syncs that cost more than its votes do. Here all of them are records of one log:
+//! In each view the engine makes a file for its votes, writes certificates and small values to others, syncs
+//! each, and removes a file. Here all of that are records of one log:
 //!
 //! ```text
 //!  write, resize, make, remove ─▶ memory, and a record ──┐

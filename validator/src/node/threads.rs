@@ -20,9 +20,18 @@ use std::{
 
 /// Ends the process because the machine failed it: the one tested way back is recovery.
 pub fn fatal(error: &dyn Display) -> ! {
+    end(error, crate::command::Code::HostUnfit)
+}
+
+/// Ends the process because what it signed cannot be read: it must not sign without knowing.
+pub(super) fn damaged(error: &dyn Display) -> ! {
+    end(&format!("the engine's votes: {error}"), crate::command::Code::DataCorrupt)
+}
+
+fn end(error: &dyn Display, code: crate::command::Code) -> ! {
     tracing::error!(%error, "the validator cannot go on");
     eprintln!("validator: cannot go on: {error}");
-    std::process::exit(crate::command::Code::HostUnfit as i32)
+    std::process::exit(code as i32)
 }
 
 /// Threads by name, waited for at the end.
