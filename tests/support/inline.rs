@@ -93,6 +93,8 @@ pub struct Ends {
     pub delivered: Delivered,
     /// Messages to peers.
     pub outgoing: mpsc::Receiver<Outgoing>,
+    /// The block store.
+    pub store: Store,
 }
 
 impl Stages {
@@ -131,6 +133,7 @@ impl Stages {
             waiting_bytes,
         };
         let (sender, outgoing) = mpsc::channel(4_096);
+        let ends_store = store.clone();
         let stages = Self {
             network,
             admit,
@@ -146,7 +149,7 @@ impl Stages {
             lane_durable: Arc::default(),
             execute_durable: Arc::default(),
         };
-        (stages, Ends { board, delivered, outgoing })
+        (stages, Ends { board, delivered, outgoing, store: ends_store })
     }
 
     /// A client hands in a transaction.

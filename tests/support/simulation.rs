@@ -20,7 +20,7 @@ use storage::Simulated;
 use validator::{
     consensus::{Application, Block, engine},
     network::lanes,
-    node::Handover,
+    node::{Handover, Stored},
     votes::Judge,
 };
 
@@ -316,6 +316,12 @@ impl Node {
             ends.board,
             Duration::from_millis(200),
         );
+        let ledger = Stored {
+            store: ends.store,
+            delivered: ends.delivered.clone(),
+            genesis: Block::new(Cut::genesis(&self.genesis)),
+            validators: u32::try_from(self.peers.len()).expect("few validators"),
+        };
         let sink = stages.clone();
         let hand = move |finalized| sink.with(|stages, now| stages.finalized(now, finalized));
         let validators: Set<ed25519::PublicKey> =
@@ -331,6 +337,7 @@ impl Node {
                 provider: self.manager,
                 blocker: self.control,
                 deliver: Handover::new(ends.delivered, hand),
+                ledger: Arc::new(ledger),
                 observer: engine::Observer::default(),
                 partition: format!("validator-{}", self.index),
                 view_timeout: Duration::from_secs(1),

@@ -8,6 +8,7 @@
 pub mod application;
 pub mod block;
 pub mod engine;
+pub mod finals;
 pub mod patient;
 mod vault;
 

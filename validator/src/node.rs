@@ -11,9 +11,11 @@ mod mend;
 pub mod recover;
 mod room;
 mod status;
+mod stored;
 mod threads;
 
 pub use delivered::{Delivered, Handover, certificate};
+pub use stored::Stored;
 pub use threads::fatal;
 
 use crate::{
@@ -354,6 +356,12 @@ impl Node<'_> {
         );
         let view_timeout = Duration::from_millis(self.config.consensus.view_timeout_ms);
         let genesis_block = Block::new(Cut::genesis(genesis));
+        let ledger = Stored {
+            store: self.store.clone(),
+            delivered: setup.delivered.clone(),
+            genesis: genesis_block.clone(),
+            validators: u32::try_from(set.len()).expect("a set fits 32 bits"),
+        };
         let stop = stop.clone();
         tokio::Runner::new(runtime).start(|context| async move {
             let me = peers.iter().find(|peer| peer.key == key.public_key()).cloned();
@@ -375,6 +383,7 @@ impl Node<'_> {
                     provider: networks.oracle.clone(),
                     blocker: networks.oracle,
                     deliver: Handover::new(setup.delivered, setup.hand),
+                    ledger: Arc::new(ledger),
                     observer: setup.observer,
                     partition: "althing".to_owned(),
                     view_timeout,

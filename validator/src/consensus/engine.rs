@@ -3,6 +3,7 @@
 use super::{
     Application, Block,
     block::Digest,
+    finals::{FinalBlocks, FinalCertificates, Ledger},
     patient::{Patient, Room},
 };
 use commonware_broadcast::buffered;
@@ -86,6 +87,8 @@ pub struct Setup<P, B, D> {
     pub blocker: B,
     /// Gets finalized blocks in order.
     pub deliver: D,
+    /// Has what is final and durable.
+    pub ledger: Arc<dyn Ledger>,
     /// Observes views, for the status page and stuck views.
     pub observer: Observer,
     /// Prefix of every file of the engine.
@@ -259,7 +262,7 @@ where
         context.child("finalizations"),
         archive(
             &setup.partition,
-            "finalizations",
+            "final-certificates",
             page_cache.clone(),
             <Scheme as certificate::Verifier>::certificate_codec_config_unbounded(),
         ),
@@ -268,15 +271,15 @@ where
     .expect("the engine's folder can be read and written");
     let blocks = prunable::Archive::init(
         context.child("blocks"),
-        archive(&setup.partition, "blocks", page_cache.clone(), ()),
+        archive(&setup.partition, "final-blocks", page_cache.clone(), ()),
     )
     .await
     .expect("the engine's folder can be read and written");
     let genesis_digest = setup.genesis.digest();
     let (actor, mailbox, _) = Marshal::init(
         context.child("marshal"),
-        finalizations,
-        blocks,
+        FinalCertificates::new(finalizations, setup.ledger.clone()),
+        FinalBlocks::new(blocks, setup.ledger),
         marshal::Config {
             provider: ConstantProvider::<Scheme, Epoch>::new(scheme.clone()),
             epocher: epocher.clone(),
@@ -284,7 +287,7 @@ where
             partition_prefix: format!("{}-marshal", setup.partition),
             mailbox_size: NZUsize!(MAILBOX),
             view_retention: ViewDelta::new(32),
-            // Certificates of the newest views are cached in memory: two sections of them at most.
+            // The newest views are cached in memory: two sections of them at most.
             prunable_items_per_section: NZU64!(64),
             page_cache: page_cache.clone(),
             replay_buffer: NZUsize!(BUFFER_BYTES),
@@ -360,7 +363,7 @@ fn archive<C>(
         value_partition: format!("{partition}-{name}-value"),
         compression: None,
         codec_config,
-        items_per_section: NZU64!(4_096),
+        items_per_section: NZU64!(64),
         key_write_buffer: NZUsize!(BUFFER_BYTES),
         value_write_buffer: NZUsize!(BUFFER_BYTES),
         replay_buffer: NZUsize!(BUFFER_BYTES),

@@ -1,5 +1,5 @@
-//! Makes the engine wait while the disk is full, where it would panic; and keeps its small blobs in the
-//! vault (`vault.rs`), if it has one.
+//! Makes the engine wait while the disk is full, where it would panic; and keeps its blobs in the vault
+//! (`vault.rs`), if it has one.
 //!
 //! [`Patient`] wraps a runtime's context and passes everything through. Only what needs room on the
 //! disk, creating a blob, writing to it and resizing it, is tried again while the disk has none, so
@@ -76,8 +76,8 @@ impl<E: Supervisor + Clock> Patient<E> {
     }
 }
 
-impl<E: Storage + Spawner + CryptoRng> Patient<E> {
-    /// Keeps the small blobs of partitions whose names start so in a vault from now on.
+impl<E: Storage + Spawner + Clock + CryptoRng> Patient<E> {
+    /// Keeps the blobs of partitions whose names start so in a vault from now on.
     ///
     /// Errors: the storage's, or that the vault's log is damaged.
     pub async fn with_vault(mut self, prefix: &str) -> Result<Self, Error> {
@@ -157,7 +157,9 @@ impl<E: Storage> Storage for Patient<E> {
         name: &[u8],
         versions: RangeInclusive<BlobVersion>,
     ) -> Result<(Self::Blob, u64, BlobVersion), Error> {
-        if let Some(vault) = self.vault_of(partition) {
+        if let Some(vault) = self.vault_of(partition)
+            && vault.holds(&self.inner, partition, name).await?
+        {
             let (blob, length, version) = vault.open_versioned(partition, name, versions)?;
             return Ok((EngineBlob::Kept(blob), length, version));
         }
@@ -177,14 +179,14 @@ impl<E: Storage> Storage for Patient<E> {
     // Removing frees room, and the second try of a removal that half succeeded would fail.
     async fn remove(&self, partition: &str, name: Option<&[u8]>) -> Result<(), Error> {
         match self.vault_of(partition) {
-            Some(vault) => vault.remove(partition, name),
+            Some(vault) => vault.remove(&self.inner, partition, name).await,
             None => self.inner.remove(partition, name).await,
         }
     }
 
     async fn scan(&self, partition: &str) -> Result<Vec<Vec<u8>>, Error> {
         match self.vault_of(partition) {
-            Some(vault) => vault.scan(partition),
+            Some(vault) => vault.scan(&self.inner, partition).await,
             None => self.inner.scan(partition).await,
         }
     }

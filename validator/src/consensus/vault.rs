@@ -1,7 +1,7 @@
-//! The engine's small blobs in memory, made durable by one log with group commit.
+//! The engine's blobs in memory, made durable by one log with group commit.
 //!
-//! In each view the engine makes a file for its votes, writes certificates and small values to others, syncs
-//! each, and removes a file. Here all of that are records of one log:
+//! In each view the engine makes a file for its votes, writes blocks, certificates and small values to others,
+//! syncs each, and removes a file. Here all of that are records of one log:
 //!
 //! ```text
 //!  write, resize, make, remove ─▶ memory, and a record ──┐
@@ -14,8 +14,12 @@
 //! A blob that was made or removed is so once anything after it is durable. The log's files are
 //! written with zeros before they are used, so that a commit changes no metadata of the file system.
 //!
-//! Only partitions that the engine keeps small belong here (see [`Vault::keeps`]): all of them are in memory,
-//! and written again whenever a file is full. The others stay files.
+//! Who syncs a blob of votes waits for its commit. Who syncs another goes on at once: it is durable before the
+//! next vote is, in 20 ms at the latest. What is lost with it in a crash is as if it had not come: no vote
+//! of ours speaks of it, and what is final is told to clients only when the ledger has it.
+//!
+//! All that is kept is in memory, and written again whenever a file is full. It is small as long as execution
+//! follows; when it does not, what is made beyond [`KEPT_BYTES_MAX`] is a file, but votes never are.
 //!
 //! A commit writes over bytes that are there, for which no disk is too full, unless its file system copies what
 //! is written over: there a full disk ends the process, as any other failed sync does.
@@ -27,16 +31,17 @@ mod tests;
 use super::patient::{Patient, PatientBlob};
 use commonware_runtime::{
     Blob, BlobVersion, Buf as _, BufMut as _, Error, Handle, IoBufMut, IoBufs, IoBufsMut,
-    ReadOptions, Spawner, Storage, WriteOptions,
+    Clock, ReadOptions, Spawner, Storage, Supervisor as _, WriteOptions,
 };
 use commonware_utils::channel::oneshot;
 use log::{Change, Changes, FRAME_BYTES, frame};
 use rand_core::{CryptoRng, Rng as _};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     mem,
     ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
 };
 use tokio::sync::Notify;
 
@@ -46,6 +51,10 @@ const LOG_BYTES: usize = 8 << 20;
 const ZEROS_BYTES: usize = 1 << 20;
 /// Records that nobody waits for are written when they are so many bytes.
 const PENDING_BYTES_MAX: usize = 1 << 20;
+/// Bytes in memory beyond which new blobs are files: a hundred times what a network of four keeps.
+const KEPT_BYTES_MAX: usize = 64 << 20;
+/// When the latest of what nobody waits for is durable.
+const SETTLE: Duration = Duration::from_millis(20);
 /// Names of the log's files: generation `g` is in file `g % 2`.
 const FILES: [&[u8]; 2] = [b"0", b"1"];
 /// The blob with the log's secret, durable before a frame is.
@@ -67,6 +76,8 @@ struct Shared {
     state: Mutex<State>,
     /// Tells the committer that somebody waits, or that much is pending.
     wake: Notify,
+    /// Tells it that something is to be durable soon.
+    settle: Notify,
 }
 
 #[derive(Default)]
@@ -81,6 +92,10 @@ struct State {
     waiters: Vec<oneshot::Sender<Result<(), Error>>>,
     /// Why nothing is durable any more.
     failed: Option<Error>,
+    /// Blobs that are files, by partition, of partitions that were looked for on the disk.
+    files: BTreeMap<String, BTreeSet<Vec<u8>>>,
+    /// Whether new blobs are files.
+    is_large: bool,
 }
 
 struct Entry {
@@ -108,7 +123,7 @@ impl Vault {
     ///
     /// Errors: those of the storage; [`Error::PartitionCorrupt`] where the log is damaged, or where blobs
     /// that belong into it are files.
-    pub(super) async fn open<E: Storage + Spawner + CryptoRng>(
+    pub(super) async fn open<E: Storage + Spawner + Clock + CryptoRng>(
         mut context: Patient<E>,
         prefix: &str,
     ) -> Result<Self, Error> {
@@ -159,7 +174,16 @@ impl Vault {
             begun.write_at(0, IoBufs::from(vec![1]), WriteOptions::SYNC).await?;
         }
         let (prefix, state) = (prefix.to_owned(), Mutex::new(state));
-        let shared = Arc::new(Shared { prefix, state, wake: Notify::new() });
+        let (wake, settle) = (Notify::new(), Notify::new());
+        let shared = Arc::new(Shared { prefix, state, wake, settle });
+        let settles = shared.clone();
+        context.child("settle").spawn(move |context| async move {
+            loop {
+                settles.settle.notified().await;
+                context.sleep(SETTLE).await;
+                settles.wake.notify_one();
+            }
+        });
         let commits = shared.clone();
         context.spawn(move |_| async move {
             loop {
@@ -170,17 +194,53 @@ impl Vault {
         Ok(Self { shared })
     }
 
-    /// Whether a partition's blobs are kept here: votes and certificates of the newest views, and small
-    /// values that are written again and again. Blocks stay files, final or not: they are large, and there is
-    /// no end to them while execution lags.
+    /// Whether a partition is the engine's: its blobs are kept here, or files when there is too much.
     pub(super) fn keeps(&self, partition: &str) -> bool {
-        let Some(rest) = partition.strip_prefix(&self.shared.prefix) else { return false };
-        let is_small = |rest: &str| {
-            rest.ends_with("-metadata")
-                || rest.contains("-notarizations-")
-                || rest.contains("-finalizations-")
+        partition.starts_with(&self.shared.prefix)
+    }
+
+    /// Whether a partition is one of votes: always in memory, and durable when they are synced.
+    fn is_votes(&self, partition: &str) -> bool {
+        let rest = partition.strip_prefix(&self.shared.prefix);
+        rest.is_some_and(|rest| rest.starts_with("-simplex"))
+    }
+
+    /// Whether a blob is kept here or will be, otherwise it is one of the storage's files.
+    ///
+    /// Errors: the storage's.
+    pub(super) async fn holds(
+        &self,
+        storage: &impl Storage,
+        partition: &str,
+        name: &[u8],
+    ) -> Result<bool, Error> {
+        self.look(storage, partition).await?;
+        let may_be_file = !self.is_votes(partition);
+        let mut state = self.shared.lock();
+        let is_large = state.is_large;
+        if state.partitions.get(partition).is_some_and(|blobs| blobs.contains_key(name)) {
+            return Ok(true);
+        }
+        let files = state.files.get_mut(partition).expect("it was just looked for");
+        let is_file = files.contains(name) || (is_large && may_be_file);
+        if is_file {
+            files.insert(name.to_vec());
+        }
+        Ok(!is_file)
+    }
+
+    /// Finds out, once, which blobs of a partition are files.
+    async fn look(&self, storage: &impl Storage, partition: &str) -> Result<(), Error> {
+        if self.shared.lock().files.contains_key(partition) {
+            return Ok(());
+        }
+        let names = match storage.scan(partition).await {
+            Ok(names) => names.into_iter().collect(),
+            Err(Error::PartitionMissing(_)) => BTreeSet::new(),
+            Err(error) => return Err(error),
         };
-        rest.starts_with("-simplex") || (rest.starts_with("-marshal") && is_small(rest))
+        self.shared.lock().files.entry(partition.to_owned()).or_insert(names);
+        Ok(())
     }
 
     /// As [`Storage::open_versioned`].
@@ -218,37 +278,52 @@ impl Vault {
         };
         let length = kept.lock().bytes.len() as u64;
         drop(state);
-        Ok((VaultBlob { shared: self.shared.clone(), kept, _open: open }, length, version))
+        let is_votes = self.is_votes(partition);
+        let blob = VaultBlob { shared: self.shared.clone(), kept, is_votes, _open: open };
+        Ok((blob, length, version))
     }
 
     /// As [`Storage::remove`].
-    pub(super) fn remove(&self, partition: &str, name: Option<&[u8]>) -> Result<(), Error> {
-        let mut state = self.shared.lock();
-        let missing = || Error::PartitionMissing(partition.to_owned());
-        match name {
-            Some(name) => {
-                let blobs = state.partitions.get_mut(partition).ok_or_else(missing)?;
-                let entry = blobs
-                    .remove(name)
-                    .ok_or_else(|| Error::BlobMissing(partition.to_owned(), hex::encode(name)))?;
-                entry.kept.lock().is_removed = true;
-                state.record(&Change::Remove { id: entry.kept.id });
+    pub(super) async fn remove(
+        &self,
+        storage: &impl Storage,
+        partition: &str,
+        name: Option<&[u8]>,
+    ) -> Result<(), Error> {
+        self.look(storage, partition).await?;
+        {
+            let mut state = self.shared.lock();
+            let files = state.files.get_mut(partition).expect("it was just looked for");
+            let are_files = match name {
+                Some(name) => files.remove(name),
+                None => !mem::take(files).is_empty(),
+            };
+            if !are_files {
+                return state.remove(partition, name);
             }
-            None => {
-                let blobs = state.partitions.remove(partition).ok_or_else(missing)?;
-                blobs.values().for_each(|entry| entry.kept.lock().is_removed = true);
-                state.record(&Change::RemovePartition(partition));
+            // A whole partition may be both.
+            if name.is_none() && state.partitions.contains_key(partition) {
+                state.remove(partition, name)?;
             }
         }
-        Ok(())
+        storage.remove(partition, name).await
     }
 
     /// As [`Storage::scan`].
-    pub(super) fn scan(&self, partition: &str) -> Result<Vec<Vec<u8>>, Error> {
+    pub(super) async fn scan(
+        &self,
+        storage: &impl Storage,
+        partition: &str,
+    ) -> Result<Vec<Vec<u8>>, Error> {
+        self.look(storage, partition).await?;
         let state = self.shared.lock();
         let blobs = state.partitions.get(partition);
-        let blobs = blobs.ok_or_else(|| Error::PartitionMissing(partition.to_owned()))?;
-        Ok(blobs.keys().cloned().collect())
+        let files = state.files.get(partition).expect("it was just looked for");
+        if blobs.is_none() && files.is_empty() {
+            return Err(Error::PartitionMissing(partition.to_owned()));
+        }
+        let blobs = blobs.into_iter().flat_map(BTreeMap::keys);
+        Ok(blobs.chain(files).cloned().collect())
     }
 }
 
@@ -269,6 +344,9 @@ impl Shared {
                 return;
             }
             let snapshot = log.is_full(payload.len()).then(|| state.snapshot());
+            if let Some(snapshot) = &snapshot {
+                state.is_large = snapshot.len() > KEPT_BYTES_MAX;
+            }
             (state.newest, waiters, snapshot, payload)
         };
         let written = match snapshot {
@@ -297,6 +375,26 @@ impl State {
         self.partitions.entry(partition.to_owned()).or_default().insert(name.to_vec(), entry);
         self.next_id = self.next_id.max(id + 1);
         kept
+    }
+
+    fn remove(&mut self, partition: &str, name: Option<&[u8]>) -> Result<(), Error> {
+        let missing = || Error::PartitionMissing(partition.to_owned());
+        match name {
+            Some(name) => {
+                let blobs = self.partitions.get_mut(partition).ok_or_else(missing)?;
+                let entry = blobs
+                    .remove(name)
+                    .ok_or_else(|| Error::BlobMissing(partition.to_owned(), hex::encode(name)))?;
+                entry.kept.lock().is_removed = true;
+                self.record(&Change::Remove { id: entry.kept.id });
+            }
+            None => {
+                let blobs = self.partitions.remove(partition).ok_or_else(missing)?;
+                blobs.values().for_each(|entry| entry.kept.lock().is_removed = true);
+                self.record(&Change::RemovePartition(partition));
+            }
+        }
+        Ok(())
     }
 
     /// Records a change; returns its number.
@@ -470,6 +568,7 @@ impl Content {
 pub struct VaultBlob {
     shared: Arc<Shared>,
     kept: Arc<Kept>,
+    is_votes: bool,
     /// Held while the blob is open.
     _open: Arc<()>,
 }
@@ -498,10 +597,15 @@ impl VaultBlob {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.shared.lock();
         let newest = self.kept.lock().newest;
+        // A file speaks of what is kept here only once that is durable: then all wait.
+        let may_settle = !self.is_votes && state.files.values().all(BTreeSet::is_empty);
         if let Some(error) = &state.failed {
             let _ = sender.send(Err(error.clone()));
         } else if newest <= state.durable {
             let _ = sender.send(Ok(()));
+        } else if may_settle {
+            let _ = sender.send(Ok(()));
+            self.shared.settle.notify_one();
         } else {
             state.waiters.push(sender);
             self.shared.wake.notify_one();

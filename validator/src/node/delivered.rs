@@ -36,6 +36,11 @@ impl Delivered {
         self.lock().handed
     }
 
+    /// Newest height that is durable here.
+    pub fn durable(&self) -> Height {
+        self.lock().durable
+    }
+
     /// A height is durable: tells the engine.
     pub fn acknowledge(&self, height: Height) {
         let mut state = self.lock();
