@@ -18,7 +18,7 @@ use std::{
 };
 use storage::Simulated;
 use validator::{
-    consensus::{Application, Block, engine},
+    consensus::{Application, Block, application::Pace, engine},
     network::lanes,
     node::{Handover, Stored},
     votes::Judge,
@@ -314,7 +314,7 @@ impl Node {
             Arc::new(self.genesis.set().clone()),
             self.signatures,
             ends.board,
-            Duration::from_millis(200),
+            Pace { heartbeat: Duration::from_millis(200), cut_delay: Duration::from_millis(25) },
         );
         let ledger = Stored {
             store: ends.store,

@@ -133,6 +133,8 @@ pub struct Consensus {
     pub heartbeat_ms: u64,
     /// How long a batch waits for more transactions.
     pub batch_delay_ms: u64,
+    /// How long after a block the next one waits for busy lanes; below the view timeout.
+    pub cut_delay_ms: u64,
     /// Threads that move votes, blocks and batches.
     pub threads: usize,
 }
@@ -255,6 +257,7 @@ impl Config {
                 view_timeout_ms: layers.number("consensus.view_timeout_ms"),
                 heartbeat_ms: layers.number("consensus.heartbeat_ms"),
                 batch_delay_ms: layers.number("consensus.batch_delay_ms"),
+                cut_delay_ms: layers.number("consensus.cut_delay_ms"),
                 threads: size("consensus.threads")?,
             },
             log: Log {
@@ -272,18 +275,21 @@ impl Config {
 
     /// Checks what no value can show alone.
     fn check(&self) -> Result<(), String> {
-        let Consensus { view_timeout_ms, heartbeat_ms, batch_delay_ms, .. } = self.consensus;
+        let Consensus { view_timeout_ms, heartbeat_ms, .. } = self.consensus;
         if heartbeat_ms >= view_timeout_ms {
             return Err(format!(
                 "consensus.heartbeat_ms ({heartbeat_ms}) must be below \
                  consensus.view_timeout_ms ({view_timeout_ms}), or an idle leader loses its turn"
             ));
         }
-        if batch_delay_ms >= view_timeout_ms {
-            return Err(format!(
-                "consensus.batch_delay_ms ({batch_delay_ms}) must be below \
-                 consensus.view_timeout_ms ({view_timeout_ms})"
-            ));
+        let Consensus { batch_delay_ms, cut_delay_ms, .. } = self.consensus;
+        for (name, delay) in [("batch_delay_ms", batch_delay_ms), ("cut_delay_ms", cut_delay_ms)] {
+            if delay >= view_timeout_ms {
+                return Err(format!(
+                    "consensus.{name} ({delay}) must be below \
+                     consensus.view_timeout_ms ({view_timeout_ms})"
+                ));
+            }
         }
         let Listen { consensus, lanes, tcp, http, udp: _ } = &self.listen;
         let names = ["consensus", "lanes", "tcp", "http"];

@@ -9,6 +9,7 @@ pub mod application;
 pub mod block;
 pub mod engine;
 pub mod finals;
+mod known;
 pub mod patient;
 mod vault;
 

@@ -23,7 +23,7 @@ use crate::{
     admit,
     command::Exit,
     config::Config,
-    consensus::{Application, Block, Board, engine},
+    consensus::{Application, Block, Board, application::Pace, engine},
     handle::{Admission, Budget, NodeHandle, StatusBoard, Stop},
     ingest, lane,
     metrics::Metrics,
@@ -352,7 +352,10 @@ impl Node<'_> {
             set.clone(),
             self.signatures.clone(),
             setup.board,
-            Duration::from_millis(self.config.consensus.heartbeat_ms),
+            Pace {
+                heartbeat: Duration::from_millis(self.config.consensus.heartbeat_ms),
+                cut_delay: Duration::from_millis(self.config.consensus.cut_delay_ms),
+            },
         );
         let view_timeout = Duration::from_millis(self.config.consensus.view_timeout_ms);
         let genesis_block = Block::new(Cut::genesis(genesis));

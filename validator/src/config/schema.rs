@@ -38,7 +38,7 @@ const fn key(dotted: &'static str, default: &'static str, shape: Shape, help: &'
 const SEGMENT_BYTES: Shape = Shape::Pages(2 * storage::GROUP_BYTES_MAX as u64, (4 << 30) - 4_096);
 
 /// All keys but those of `[[peers]]`, in the order of the file.
-pub const KEYS: [Key; 26] = [
+pub const KEYS: [Key; 27] = [
     key(
         "genesis",
         "\"genesis.json\"",
@@ -177,6 +177,12 @@ pub const KEYS: [Key; 26] = [
         "25",
         Shape::Number(1, 10_000),
         "How long a batch waits for more transactions.",
+    ),
+    key(
+        "consensus.cut_delay_ms",
+        "25",
+        Shape::Number(0, 10_000),
+        "How long after a block the next one waits for lanes that are busy; less costs more for each second.",
     ),
     key(
         "log.format",

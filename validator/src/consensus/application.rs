@@ -1,12 +1,13 @@
 //! Builds cut blocks when leading, checks those of other leaders.
 //!
-//! A leader proposes at once when a lane advanced, when batches wait for execution, or when an
-//! executed height with content has to be declared; otherwise it waits for a heartbeat, so that an
-//! idle network is quiet. A check needs certificates and tips, never batch bodies, and waits while
+//! A leader proposes when a lane advanced, when batches wait for execution, or when an executed height
+//! with content has to be declared; otherwise it waits for a heartbeat, so that an idle network is
+//! quiet. Every block costs each validator the same, however much is in it: so while the newest block is
+//! young, a leader lets all lanes that are busy advance first. A check needs certificates and tips, never batch bodies, and waits while
 //! the executed height that a block declares has not been executed here: data that is merely late
 //! is no reason to vote no.
 
-use super::{Block, Board, Recent, block::Digest, newest};
+use super::{Block, Board, Recent, block::Digest, known::Known, newest};
 use crate::execute::Progress;
 use commonware_consensus::{
     Viewable,
@@ -21,17 +22,13 @@ use ledger::{
     limits::{CUT_BYTES_MAX, CUT_HEADER_BYTES, EXECUTION_LAG_MAX},
 };
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, UNIX_EPOCH},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 /// Ancestors walked to find known tips, at most: beyond it this validator is catching up and waits
 /// until execution has come closer.
 const WALK_MAX: usize = 128;
-/// Blocks whose tips are remembered.
-const TIPS_MAX: usize = 512;
-
 /// What the callbacks need.
 #[derive(Clone)]
 pub struct Application {
@@ -40,46 +37,76 @@ pub struct Application {
     set: Arc<ValidatorSet>,
     signatures: Arc<dyn Signatures>,
     board: Board,
-    heartbeat: Duration,
-    /// Tips after blocks that were checked or built here, by height and digest.
-    tips: Arc<Mutex<BTreeMap<(Height, ledger::Digest), Tips>>>,
+    pace: Pace,
+    known: Arc<Mutex<Known>>,
+}
+
+/// How long a leader waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// For anything to propose, before it proposes an empty block.
+    pub heartbeat: Duration,
+    /// For busy lanes to advance, after the newest block was seen.
+    pub cut_delay: Duration,
 }
 
 impl Application {
-    /// Takes what the callbacks need; `heartbeat` is how long an idle leader waits.
+    /// Takes what the callbacks need.
     pub fn new(
         network: ledger::Digest,
         epoch: u64,
         set: Arc<ValidatorSet>,
         signatures: Arc<dyn Signatures>,
         board: Board,
-        heartbeat: Duration,
+        pace: Pace,
     ) -> Self {
-        Self { network, epoch, set, signatures, board, heartbeat, tips: Arc::default() }
+        Self { network, epoch, set, signatures, board, pace, known: Arc::default() }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known_tips(&self, block: &Block) -> Option<Tips> {
-        let key = (block.cut().height, block.cut_digest());
-        let known = self.tips.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tips) = known.get(&key) {
+        let (height, digest) = (block.cut().height, block.cut_digest());
+        if let Some(tips) = self.known().tips(height, digest) {
             return Some(tips.clone());
         }
-        drop(known);
         let recent = self.board.progress.borrow();
-        let same = |progress: &&Progress| (progress.height, progress.digest) == key;
+        let same = |progress: &&Progress| (progress.height, progress.digest) == (height, digest);
         recent.iter().rev().find(same).map(|progress| progress.tips.clone())
     }
 
-    fn remember(&self, block: &Block, tips: Tips) {
-        let mut known = self.tips.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert((block.cut().height, block.cut_digest()), tips);
-        if known.len() > TIPS_MAX {
-            known.pop_first();
-        }
+    fn remember(&self, block: &Block, tips: Tips, now: SystemTime) {
+        self.known().remember(block.cut().height, block.cut_digest(), tips, now);
+    }
+
+    /// Until when a leader on `parent` lets others advance, and which lanes it waits for.
+    fn gathering(&self, parent: &Block, tips: &Tips, now: SystemTime) -> (SystemTime, Vec<usize>) {
+        let height = parent.cut().height;
+        let known = self.known();
+        // A clock that was set back must not make a leader late.
+        let seen = known.seen(height, parent.cut_digest()).filter(|seen| *seen <= now);
+        let end = seen.map_or(now, |seen| seen + self.pace.cut_delay);
+        (end, known.busy(height, tips))
+    }
+
+    /// Whether all of `lanes` have a certificate above their tips.
+    fn advanced(&self, lanes: &[usize], tips: &Tips) -> bool {
+        let certificates = self.board.certificates.borrow();
+        lanes.iter().all(|lane| {
+            let newest = certificates[*lane].as_ref();
+            newest.is_some_and(|certificate| certificate.sequence > tips.0[*lane].sequence)
+        })
     }
 
     /// Cumulative tips after `block`; `ancestry` yields its parent next.
-    async fn tips_after(&self, block: &Block, mut ancestry: impl Ancestry<Block>) -> Option<Tips> {
+    async fn tips_after(
+        &self,
+        block: &Block,
+        mut ancestry: impl Ancestry<Block>,
+        now: SystemTime,
+    ) -> Option<Tips> {
         let mut above = Vec::new();
         let mut oldest = block.clone();
         let mut tips = loop {
@@ -94,7 +121,7 @@ impl Application {
         };
         for block in above.into_iter().rev() {
             tips = advance(tips, block.cut());
-            self.remember(&block, tips.clone());
+            self.remember(&block, tips.clone(), now);
         }
         Some(tips)
     }
@@ -198,10 +225,17 @@ impl<E: Clock> commonware_consensus::Application<E> for Application {
         if !is_near(&parent, &self.board.progress.borrow()) {
             return None;
         }
-        let tips = self.tips_after(&parent, ancestry).await?;
+        let tips = self.tips_after(&parent, ancestry, runtime.current()).await?;
         let view = View(context.view().get());
-        let deadline = runtime.current() + self.heartbeat;
+        let deadline = runtime.current() + self.pace.heartbeat;
         let (mut certificates, mut progress) = self.board.watch();
+        let (gathered, busy) = self.gathering(&parent, &tips, runtime.current());
+        while runtime.current() < gathered && !self.advanced(&busy, &tips) {
+            commonware_macros::select! {
+                changed = certificates.changed() => changed.ok()?,
+                _ = runtime.sleep_until(gathered) => {},
+            }
+        }
         loop {
             certificates.mark_unchanged();
             progress.mark_unchanged();
@@ -211,7 +245,7 @@ impl<E: Clock> commonware_consensus::Application<E> for Application {
             match self.build(&parent, &tips, view, now_ms, now >= deadline) {
                 Build::Cut(cut) => {
                     let block = Block::new(*cut);
-                    self.remember(&block, advance(tips, block.cut()));
+                    self.remember(&block, advance(tips, block.cut()), now);
                     let digest = block.digest();
                     return Some(Digested::precomputed(block, digest));
                 }
@@ -246,8 +280,8 @@ impl<E: Clock> commonware_consensus::Application<E> for Application {
             return false;
         }
         // Time only rises from cut to cut: one leader must not take it away from all that follow.
-        let now = runtime.current().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let latest = now + TIME_AHEAD_MAX;
+        let seen = runtime.current();
+        let latest = seen.duration_since(UNIX_EPOCH).unwrap_or_default() + TIME_AHEAD_MAX;
         if u128::from(cut.time_ms) > latest.as_millis() {
             return false;
         }
@@ -255,7 +289,7 @@ impl<E: Clock> commonware_consensus::Application<E> for Application {
         if progress.wait_for(|recent| is_near(&parent, recent)).await.is_err() {
             return std::future::pending().await;
         }
-        let Some(tips) = self.tips_after(&parent, ancestry).await else {
+        let Some(tips) = self.tips_after(&parent, ancestry, seen).await else {
             return std::future::pending().await;
         };
         let digest = parent.cut_digest();
@@ -271,7 +305,7 @@ impl<E: Clock> commonware_consensus::Application<E> for Application {
             }
         };
         if matches {
-            self.remember(&block, after);
+            self.remember(&block, after, seen);
         }
         matches
     }

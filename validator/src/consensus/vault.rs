@@ -24,26 +24,32 @@
 //! A commit writes over bytes that are there, for which no disk is too full, unless its file system copies what
 //! is written over: there a full disk ends the process, as any other failed sync does.
 
+mod blob;
 mod log;
+mod state;
 #[cfg(test)]
 mod tests;
+mod writer;
 
-use super::patient::{Patient, PatientBlob};
+pub(super) use blob::VaultBlob;
+
+use super::patient::Patient;
 use commonware_runtime::{
-    Blob, BlobVersion, Buf as _, BufMut as _, Error, Handle, IoBufMut, IoBufs, IoBufsMut,
-    Clock, ReadOptions, Spawner, Storage, Supervisor as _, WriteOptions,
+    Blob, BlobVersion, Clock, Error, IoBufs, ReadOptions, Spawner, Storage, Supervisor as _,
+    WriteOptions,
 };
-use commonware_utils::channel::oneshot;
-use log::{Change, Changes, FRAME_BYTES, frame};
+use log::Change;
 use rand_core::{CryptoRng, Rng as _};
+use state::{State, recover};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     mem,
     ops::RangeInclusive,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::sync::Notify;
+use writer::Log;
 
 /// Bytes of a file of the log before the other takes its place, unless what is kept is much more.
 const LOG_BYTES: usize = 8 << 20;
@@ -78,44 +84,6 @@ struct Shared {
     wake: Notify,
     /// Tells it that something is to be durable soon.
     settle: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    partitions: BTreeMap<String, BTreeMap<Vec<u8>, Entry>>,
-    next_id: u64,
-    /// Records that no commit has taken yet.
-    pending: Vec<u8>,
-    /// The number of the newest record, and of the newest that is durable.
-    newest: u64,
-    durable: u64,
-    waiters: Vec<oneshot::Sender<Result<(), Error>>>,
-    /// Why nothing is durable any more.
-    failed: Option<Error>,
-    /// Blobs that are files, by partition, of partitions that were looked for on the disk.
-    files: BTreeMap<String, BTreeSet<Vec<u8>>>,
-    /// Whether new blobs are files.
-    is_large: bool,
-}
-
-struct Entry {
-    version: BlobVersion,
-    kept: Arc<Kept>,
-    open: Weak<()>,
-}
-
-/// One blob.
-struct Kept {
-    id: u64,
-    inner: Mutex<Content>,
-}
-
-#[derive(Default)]
-struct Content {
-    bytes: Vec<u8>,
-    /// The number of the newest record about it.
-    newest: u64,
-    is_removed: bool,
 }
 
 impl Vault {
@@ -365,323 +333,5 @@ impl Shared {
             // Whoever waited may have been dropped.
             let _ = waiter.send(written.clone());
         }
-    }
-}
-
-impl State {
-    fn make(&mut self, id: u64, partition: &str, name: &[u8], version: BlobVersion) -> Arc<Kept> {
-        let kept = Arc::new(Kept { id, inner: Mutex::default() });
-        let entry = Entry { version, kept: kept.clone(), open: Weak::new() };
-        self.partitions.entry(partition.to_owned()).or_default().insert(name.to_vec(), entry);
-        self.next_id = self.next_id.max(id + 1);
-        kept
-    }
-
-    fn remove(&mut self, partition: &str, name: Option<&[u8]>) -> Result<(), Error> {
-        let missing = || Error::PartitionMissing(partition.to_owned());
-        match name {
-            Some(name) => {
-                let blobs = self.partitions.get_mut(partition).ok_or_else(missing)?;
-                let entry = blobs
-                    .remove(name)
-                    .ok_or_else(|| Error::BlobMissing(partition.to_owned(), hex::encode(name)))?;
-                entry.kept.lock().is_removed = true;
-                self.record(&Change::Remove { id: entry.kept.id });
-            }
-            None => {
-                let blobs = self.partitions.remove(partition).ok_or_else(missing)?;
-                blobs.values().for_each(|entry| entry.kept.lock().is_removed = true);
-                self.record(&Change::RemovePartition(partition));
-            }
-        }
-        Ok(())
-    }
-
-    /// Records a change; returns its number.
-    fn record(&mut self, change: &Change<'_>) -> u64 {
-        change.encode(&mut self.pending);
-        self.newest += 1;
-        self.newest
-    }
-
-    /// Records that lead to all of this from nothing.
-    fn snapshot(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        for (partition, blobs) in &self.partitions {
-            Change::Partition(partition).encode(&mut out);
-            for (name, Entry { version, kept, .. }) in blobs {
-                let id = kept.id;
-                let make = Change::Make { id, version: version.get(), partition, name };
-                make.encode(&mut out);
-                Change::Write { id, offset: 0, bytes: &kept.lock().bytes }.encode(&mut out);
-            }
-        }
-        out
-    }
-}
-
-/// Applies what a log records to a state.
-#[derive(Default)]
-struct Replay {
-    state: State,
-    blobs: HashMap<u64, Arc<Kept>>,
-}
-
-impl Replay {
-    /// Applies the records of one commit; nothing where one makes no sense.
-    fn apply(&mut self, payload: &[u8]) -> Option<()> {
-        let mut changes = Changes(payload);
-        while let Some(change) = changes.next() {
-            self.change(&change?)?;
-        }
-        Some(())
-    }
-
-    fn change(&mut self, change: &Change<'_>) -> Option<()> {
-        match *change {
-            Change::Partition(partition) => {
-                self.state.partitions.entry(partition.to_owned()).or_default();
-            }
-            Change::Make { id, version, partition, name } => {
-                let kept = self.state.make(id, partition, name, BlobVersion::new(version));
-                self.blobs.insert(id, kept);
-            }
-            // What was written to a blob after it was removed was recorded for nobody.
-            Change::Write { id, offset, bytes } => {
-                self.blobs.get(&id)?.lock().write(usize::try_from(offset).ok()?, bytes)?;
-            }
-            Change::Resize { id, length } => {
-                self.blobs.get(&id)?.lock().bytes.resize(usize::try_from(length).ok()?, 0);
-            }
-            Change::Remove { id } => {
-                self.blobs.remove(&id)?;
-                for blobs in self.state.partitions.values_mut() {
-                    blobs.retain(|_, entry| entry.kept.id != id);
-                }
-            }
-            Change::RemovePartition(partition) => {
-                let blobs = self.state.partitions.remove(partition)?;
-                blobs.values().for_each(|entry| drop(self.blobs.remove(&entry.kept.id)));
-            }
-        }
-        Some(())
-    }
-}
-
-/// Reads the log; nothing where it is damaged.
-async fn recover<B: Blob>(
-    key: &log::Key,
-    files: &[(PatientBlob<B>, usize)],
-) -> Result<Option<(u64, State)>, Error> {
-    let mut contents = Vec::new();
-    for (file, length) in files {
-        let bytes = file.read_at(0, *length, ReadOptions::DONT_CACHE).await?;
-        contents.push(bytes.coalesce());
-    }
-    let reads: Vec<_> = contents.iter().map(|bytes| log::read(key, bytes.as_ref())).collect();
-    let generation = |read: &log::Read<'_>| read.frames.first().map(|frame| frame.generation);
-    let Some(newest) = reads.iter().filter_map(generation).max() else { return Ok(None) };
-    // A file that was being begun anew holds older frames; one that holds newer ones is damaged.
-    if reads.iter().any(|read| read.beyond.is_some_and(|beyond| beyond >= newest)) {
-        return Ok(None);
-    }
-    let read = reads.iter().find(|read| generation(read) == Some(newest));
-    let mut replay = Replay::default();
-    for frame in &read.expect("one has the newest").frames {
-        if replay.apply(frame.payload).is_none() {
-            return Ok(None);
-        }
-    }
-    Ok(Some((newest, replay.state)))
-}
-
-/// Where the next commit goes.
-struct Log<B> {
-    key: log::Key,
-    /// Each with its length: what may be written over.
-    files: Vec<(PatientBlob<B>, usize)>,
-    generation: u64,
-    commit: u64,
-    at: usize,
-    /// Where the file is full.
-    turn_at: usize,
-}
-
-impl<B: Blob> Log<B> {
-    fn is_full(&self, payload: usize) -> bool {
-        self.at + FRAME_BYTES + payload > self.turn_at
-    }
-
-    /// Begins the other file with everything as it stands.
-    async fn begin(&mut self, snapshot: &[u8]) -> Result<(), Error> {
-        let generation = self.generation + 1;
-        let turn_at = LOG_BYTES.max(4 * snapshot.len());
-        let (file, length) = &mut self.files[place(generation)];
-        let is_short = *length < turn_at;
-        let zeros = IoBufs::from(if is_short { vec![0; ZEROS_BYTES] } else { Vec::new() });
-        while *length < turn_at {
-            file.write_at(*length as u64, zeros.clone(), WriteOptions::default()).await?;
-            *length += ZEROS_BYTES;
-        }
-        if is_short {
-            file.sync().await?;
-        }
-        (self.generation, self.turn_at) = (generation, turn_at);
-        (self.commit, self.at) = (0, 0);
-        self.append(snapshot).await
-    }
-
-    async fn append(&mut self, payload: &[u8]) -> Result<(), Error> {
-        let bytes = frame(&self.key, self.generation, self.commit, payload);
-        let (file, length) = &self.files[place(self.generation)];
-        let at = self.at;
-        self.commit += 1;
-        self.at += bytes.len();
-        assert!(self.at <= *length, "a file is left before it is full");
-        file.overwrite(at as u64, IoBufs::from(bytes)).await
-    }
-}
-
-/// The file of a generation.
-fn place(generation: u64) -> usize {
-    usize::try_from(generation % 2).expect("zero or one")
-}
-
-impl Kept {
-    fn lock(&self) -> MutexGuard<'_, Content> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Content {
-    fn write(&mut self, offset: usize, bytes: &[u8]) -> Option<()> {
-        let end = offset.checked_add(bytes.len())?;
-        if end > self.bytes.len() {
-            self.bytes.resize(end, 0);
-        }
-        self.bytes[offset..end].copy_from_slice(bytes);
-        Some(())
-    }
-}
-
-/// A blob of the vault.
-pub struct VaultBlob {
-    shared: Arc<Shared>,
-    kept: Arc<Kept>,
-    is_votes: bool,
-    /// Held while the blob is open.
-    _open: Arc<()>,
-}
-
-impl VaultBlob {
-    /// Changes the bytes and records it; what was removed is changed for its holder alone.
-    fn change(
-        &self,
-        record: &Change<'_>,
-        change: impl FnOnce(&mut Content) -> Option<()>,
-    ) -> Result<(), Error> {
-        let mut state = self.shared.lock();
-        let mut content = self.kept.lock();
-        change(&mut content).ok_or(Error::OffsetOverflow)?;
-        if !content.is_removed {
-            content.newest = state.record(record);
-        }
-        if state.pending.len() > PENDING_BYTES_MAX {
-            self.shared.wake.notify_one();
-        }
-        Ok(())
-    }
-
-    /// Asks for what was done to this blob to be durable.
-    fn ask(&self) -> oneshot::Receiver<Result<(), Error>> {
-        let (sender, receiver) = oneshot::channel();
-        let mut state = self.shared.lock();
-        let newest = self.kept.lock().newest;
-        // A file speaks of what is kept here only once that is durable: then all wait.
-        let may_settle = !self.is_votes && state.files.values().all(BTreeSet::is_empty);
-        if let Some(error) = &state.failed {
-            let _ = sender.send(Err(error.clone()));
-        } else if newest <= state.durable {
-            let _ = sender.send(Ok(()));
-        } else if may_settle {
-            let _ = sender.send(Ok(()));
-            self.shared.settle.notify_one();
-        } else {
-            state.waiters.push(sender);
-            self.shared.wake.notify_one();
-        }
-        receiver
-    }
-}
-
-impl Blob for VaultBlob {
-    async fn read_at_buf(
-        &self,
-        offset: u64,
-        len: usize,
-        bufs: impl Into<IoBufsMut> + Send,
-        _options: ReadOptions,
-    ) -> Result<IoBufsMut, Error> {
-        let mut bufs = bufs.into();
-        let content = self.kept.lock();
-        let start = usize::try_from(offset).map_err(|_| Error::OffsetOverflow)?;
-        let end = start.checked_add(len).ok_or(Error::OffsetOverflow)?;
-        let bytes = content.bytes.get(start..end).ok_or(Error::BlobInsufficientLength)?;
-        assert!(len <= bufs.capacity(), "the buffers have room");
-        if bufs.len() == len {
-            bufs.copy_from_slice(bytes);
-        } else if let Some(buf) = bufs.as_single_mut() {
-            buf.truncate(0);
-            buf.put_slice(bytes);
-        } else if bufs.is_empty() {
-            bufs.put_slice(bytes);
-        } else {
-            bufs = IoBufsMut::from(bytes.to_vec());
-        }
-        Ok(bufs)
-    }
-
-    async fn read_at(
-        &self,
-        offset: u64,
-        len: usize,
-        options: ReadOptions,
-    ) -> Result<IoBufsMut, Error> {
-        self.read_at_buf(offset, len, IoBufMut::with_capacity(len), options).await
-    }
-
-    async fn write_at(
-        &self,
-        offset: u64,
-        bufs: impl Into<IoBufs> + Send,
-        options: WriteOptions,
-    ) -> Result<(), Error> {
-        let bytes = bufs.into().coalesce();
-        if bytes.has_remaining() {
-            let start = usize::try_from(offset).map_err(|_| Error::OffsetOverflow)?;
-            let bytes = bytes.as_ref();
-            let record = Change::Write { id: self.kept.id, offset, bytes };
-            self.change(&record, |content| content.write(start, bytes))?;
-        }
-        if options.contains(WriteOptions::SYNC) {
-            self.sync().await?;
-        }
-        Ok(())
-    }
-
-    async fn resize(&self, length: u64) -> Result<(), Error> {
-        let size = usize::try_from(length).map_err(|_| Error::OffsetOverflow)?;
-        self.change(&Change::Resize { id: self.kept.id, length }, |content| {
-            content.bytes.resize(size, 0);
-            Some(())
-        })
-    }
-
-    async fn sync(&self) -> Result<(), Error> {
-        self.ask().await.unwrap_or(Err(Error::Closed))
-    }
-
-    async fn start_sync(&self) -> Handle<()> {
-        Handle::from_receiver(self.ask())
     }
 }

@@ -1,6 +1,6 @@
 //! The vault against a model, over crashes that tear writes, and against a damaged log.
 
-use super::*;
+use super::{log::FRAME_BYTES, *};
 use commonware_runtime::{
     Runner as _, Supervisor as _,
     deterministic::{Config, Context, FaultConfig, PartialWriteMode, Runner, WriteConfig},
@@ -35,10 +35,10 @@ fn versions() -> RangeInclusive<BlobVersion> {
 }
 
 /// What a vault holds, read through its blobs.
-async fn contents(vault: &Vault) -> Model {
+async fn contents(context: &Context, vault: &Vault) -> Model {
     let mut model = Model::new();
     for partition in PARTITIONS {
-        let Ok(names) = vault.scan(partition) else { continue };
+        let Ok(names) = vault.scan(context, partition).await else { continue };
         let blobs = model.entry(partition.to_owned()).or_default();
         for name in names {
             let (blob, length, _) = vault.open_versioned(partition, &name, versions()).unwrap();
@@ -67,16 +67,16 @@ impl Random {
 }
 
 /// Does something at random to a vault and to the model; whether all of it is durable then.
-async fn step(vault: &Vault, model: &mut Model, random: &mut Random) -> bool {
+async fn step(context: &Context, vault: &Vault, model: &mut Model, random: &mut Random) -> bool {
     let partition = PARTITIONS[random.place(3)];
     let name = vec![u8::try_from(random.below(4)).unwrap()];
     if random.below(60) == 0 {
-        let removed = vault.remove(partition, None);
+        let removed = vault.remove(context, partition, None).await;
         assert_eq!(removed.is_ok(), model.remove(partition).is_some());
         return false;
     }
     if random.below(12) == 0 {
-        let removed = vault.remove(partition, Some(&name));
+        let removed = vault.remove(context, partition, Some(&name)).await;
         let known = model.get_mut(partition).and_then(|blobs| blobs.remove(&name));
         assert_eq!(removed.is_ok(), known.is_some());
         return false;
@@ -111,7 +111,8 @@ async fn step(vault: &Vault, model: &mut Model, random: &mut Random) -> bool {
             blob.write_at(offset as u64, bytes.clone(), options).await.unwrap();
             known.resize(known.len().max(offset + bytes.len()), 0);
             known[offset..offset + bytes.len()].copy_from_slice(&bytes);
-            options.contains(WriteOptions::SYNC)
+            // Only whoever syncs votes waits until they, and all before them, are durable.
+            options.contains(WriteOptions::SYNC) && partition == PARTITIONS[0]
         }
     }
 }
@@ -126,19 +127,19 @@ fn what_is_durable_is_a_prefix_that_holds_all_that_was_synced() {
         for crash in 0..6 {
             let run = |context: Context| async move {
                 let vault = open(&context).await.unwrap();
-                let found = contents(&vault).await;
+                let found = contents(&context, &vault).await;
                 assert!(expected.contains(&found), "seed {seed}, crash {crash}");
                 let lost = expected.last() != Some(&found);
                 let mut random = Random(seed * 1_000 + crash);
                 let mut history = vec![found.clone()];
                 let mut model = found;
                 for _ in 0..1 + random.below(80) {
-                    if step(&vault, &mut model, &mut random).await {
+                    if step(&context, &vault, &mut model, &mut random).await {
                         history.clear();
                     }
                     history.push(model.clone());
                 }
-                assert_eq!(contents(&vault).await, model);
+                assert_eq!(contents(&context, &vault).await, model);
                 (history, lost)
             };
             let ((history, lost), checkpoint) = runner.start_and_recover(run);
@@ -158,20 +159,24 @@ fn a_full_file_is_left_for_the_other() {
         for round in 0..50_u8 {
             blob.write_at(0, vec![round; LOG_BYTES / 10], WriteOptions::SYNC).await.unwrap();
         }
-        contents_of(&vault, PARTITIONS[0]).await
+        contents_of(&context, &vault, PARTITIONS[0]).await
     };
     let (before, checkpoint) = Runner::new(config(1)).start_and_recover(written);
     let found = |context: Context| async move {
-        contents_of(&open(&context).await.unwrap(), PARTITIONS[0]).await
+        contents_of(&context, &open(&context).await.unwrap(), PARTITIONS[0]).await
     };
     let after = Runner::from(checkpoint).start(found);
     assert_eq!(before, after);
     assert_eq!(after[&b"votes"[..].to_vec()], vec![49; LOG_BYTES / 10]);
 }
 
-async fn contents_of(vault: &Vault, partition: &str) -> BTreeMap<Vec<u8>, Vec<u8>> {
+async fn contents_of(
+    context: &Context,
+    vault: &Vault,
+    partition: &str,
+) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut blobs = BTreeMap::new();
-    for name in vault.scan(partition).unwrap() {
+    for name in vault.scan(context, partition).await.unwrap() {
         // A blob that is still open is read by its holder alone.
         let state = vault.shared.lock();
         let bytes = state.partitions[partition][&name].kept.lock().bytes.clone();
@@ -185,7 +190,7 @@ async fn contents_of(vault: &Vault, partition: &str) -> BTreeMap<Vec<u8>, Vec<u8
 fn more_than_a_file_holds_makes_the_files_longer() {
     let written = |context: Context| async move {
         let vault = open(&context).await.unwrap();
-        let (blob, ..) = vault.open_versioned(PARTITIONS[1], b"large", versions()).unwrap();
+        let (blob, ..) = vault.open_versioned(PARTITIONS[0], b"large", versions()).unwrap();
         for part in 0..3_u8 {
             let at = u64::from(part) * LOG_BYTES as u64;
             blob.write_at(at, vec![part; LOG_BYTES], WriteOptions::SYNC).await.unwrap();
@@ -193,7 +198,7 @@ fn more_than_a_file_holds_makes_the_files_longer() {
     };
     let ((), checkpoint) = Runner::new(config(1)).start_and_recover(written);
     let found = |context: Context| async move {
-        contents_of(&open(&context).await.unwrap(), PARTITIONS[1]).await
+        contents_of(&context, &open(&context).await.unwrap(), PARTITIONS[0]).await
     };
     let after = Runner::from(checkpoint).start(found);
     let large = &after[&b"large"[..].to_vec()];
@@ -206,7 +211,7 @@ fn a_removed_blob_stays_readable_and_a_new_one_is_another() {
         let vault = open(&context).await.unwrap();
         let (old, ..) = vault.open_versioned(PARTITIONS[0], b"a", versions()).unwrap();
         old.write_at(0, b"old", WriteOptions::default()).await.unwrap();
-        vault.remove(PARTITIONS[0], Some(b"a")).unwrap();
+        vault.remove(&context, PARTITIONS[0], Some(b"a")).await.unwrap();
         let (new, length, _) = vault.open_versioned(PARTITIONS[0], b"a", versions()).unwrap();
         assert_eq!(length, 0);
         old.write_at(0, b"for its holder", WriteOptions::SYNC).await.unwrap();
@@ -214,10 +219,10 @@ fn a_removed_blob_stays_readable_and_a_new_one_is_another() {
         let read = old.read_at(0, 3, ReadOptions::default()).await.unwrap();
         assert_eq!(read.coalesce().as_ref(), b"for");
         drop(new);
-        assert_eq!(contents(&vault).await[PARTITIONS[0]][&b"a"[..].to_vec()], b"new");
+        assert_eq!(contents(&context, &vault).await[PARTITIONS[0]][&b"a"[..].to_vec()], b"new");
         let short = old.read_at(12, 3, ReadOptions::default()).await;
         assert!(matches!(short, Err(Error::BlobInsufficientLength)));
-        let missing = vault.remove("engine-marshal-none", None);
+        let missing = vault.remove(&context, "engine-marshal-none", None).await;
         assert!(matches!(missing, Err(Error::PartitionMissing(_))));
         let other =
             vault.open_versioned(PARTITIONS[0], b"a", BlobVersion::new(2)..=BlobVersion::new(3));
@@ -258,9 +263,9 @@ fn a_damaged_log_is_refused_and_a_torn_end_is_not() {
             file.write_at(at as u64, vec![byte], WriteOptions::SYNC).await.unwrap();
             drop(file);
             match open(&context).await {
-                Ok(vault) => {
-                    Some(contents(&vault).await[PARTITIONS[0]][&b"votes"[..].to_vec()].len())
-                }
+                Ok(vault) => Some(
+                    contents(&context, &vault).await[PARTITIONS[0]][&b"votes"[..].to_vec()].len(),
+                ),
                 Err(Error::PartitionCorrupt(_)) => None,
                 Err(error) => panic!("{error}"),
             }
@@ -324,4 +329,72 @@ fn after_a_failed_sync_nothing_is_durable() {
         });
     }
     assert!(failures > 5, "{failures} of 40 failed after they had begun");
+}
+
+#[test]
+fn what_nobody_waits_for_is_durable_before_a_later_vote_and_soon() {
+    let [votes, _, values] = PARTITIONS;
+    for waits in [true, false] {
+        let written = move |context: Context| async move {
+            let vault = open(&context).await.unwrap();
+            let (value, ..) = vault.open_versioned(values, b"a", versions()).unwrap();
+            value.write_at(0, b"value", WriteOptions::SYNC).await.unwrap();
+            let at_once = vault.shared.lock();
+            assert!(at_once.durable < at_once.newest, "it did not wait");
+            drop(at_once);
+            if waits {
+                context.sleep(2 * SETTLE).await;
+            } else {
+                let (vote, ..) = vault.open_versioned(votes, b"b", versions()).unwrap();
+                vote.write_at(0, b"vote", WriteOptions::SYNC).await.unwrap();
+            }
+            let state = vault.shared.lock();
+            assert_eq!(state.durable, state.newest);
+        };
+        let ((), checkpoint) = Runner::new(config(1)).start_and_recover(written);
+        Runner::from(checkpoint).start(|context| async move {
+            let vault = open(&context).await.unwrap();
+            assert_eq!(contents_of(&context, &vault, values).await[&b"a"[..].to_vec()], b"value");
+        });
+    }
+}
+
+#[test]
+fn beyond_the_limit_blobs_are_files_but_votes_are_not() {
+    let [votes, blocks, _] = PARTITIONS;
+    let written = |context: Context| async move {
+        let vault = open(&context).await.unwrap();
+        assert!(vault.holds(&context, blocks, b"before").await.unwrap());
+        let (kept, ..) = vault.open_versioned(blocks, b"before", versions()).unwrap();
+        vault.shared.lock().is_large = true;
+        assert!(vault.holds(&context, blocks, b"before").await.unwrap());
+        assert!(vault.holds(&context, votes, b"vote").await.unwrap());
+        assert!(!vault.holds(&context, blocks, b"file").await.unwrap());
+        let (file, _) = context.open(blocks, b"file").await.unwrap();
+        file.write_at(0, b"in a file", WriteOptions::SYNC).await.unwrap();
+        // A file may speak of what is kept: whoever syncs waits from now on.
+        kept.write_at(0, b"kept", WriteOptions::SYNC).await.unwrap();
+        let state = vault.shared.lock();
+        assert_eq!(state.durable, state.newest);
+    };
+    let ((), checkpoint) = Runner::new(config(1)).start_and_recover(written);
+    Runner::from(checkpoint).start(|context| async move {
+        let vault = open(&context).await.unwrap();
+        assert!(!vault.shared.lock().is_large);
+        assert!(vault.holds(&context, blocks, b"before").await.unwrap());
+        assert!(!vault.holds(&context, blocks, b"file").await.unwrap(), "it is found again");
+        assert!(vault.holds(&context, blocks, b"later").await.unwrap());
+        let names = vault.scan(&context, blocks).await.unwrap();
+        assert_eq!(names, [b"before".to_vec(), b"file".to_vec()]);
+        vault.remove(&context, blocks, Some(b"file")).await.unwrap();
+        assert!(context.scan(blocks).await.unwrap().is_empty());
+        // One file is left when all of the partition goes.
+        vault.shared.lock().is_large = true;
+        assert!(!vault.holds(&context, blocks, b"other").await.unwrap());
+        drop(context.open(blocks, b"other").await.unwrap());
+        vault.remove(&context, blocks, None).await.unwrap();
+        for left in [context.scan(blocks).await, vault.scan(&context, blocks).await] {
+            assert!(matches!(left, Err(Error::PartitionMissing(_))));
+        }
+    });
 }
