@@ -2,16 +2,17 @@
 //! actions out.
 
 mod refused;
+mod timers;
 
 use super::report::{Lateness, Measured};
 use super::{Acknowledged, Counts, LATE_MAX, Latency, Snapshot, TargetSnapshot};
 use crate::client::author::Link;
 use crate::handle::Answer;
 use ledger::{Digest, Keyed};
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
+use timers::Timers;
 
 /// Microseconds since the first transaction was due.
 pub(super) type Micros = u64;
@@ -105,7 +106,7 @@ pub(super) struct Core {
     /// Offers whose transaction is being signed again.
     reoffers: usize,
     flights: HashMap<Digest, Flight, Keyed>,
-    timers: BinaryHeap<Reverse<(Micros, Digest)>>,
+    timers: Timers,
     targets: Vec<Target>,
     counts: Counts,
     measured: Measured,
@@ -131,7 +132,7 @@ impl Core {
             signing: 0,
             reoffers: 0,
             flights: HashMap::default(),
-            timers: BinaryHeap::new(),
+            timers: Timers::default(),
             targets: (0..targets).map(|_| target()).collect(),
             counts: Counts::default(),
             measured: Measured::new(),
@@ -228,11 +229,7 @@ impl Core {
             self.counts.sent += 1;
             self.launch(signed, Offer { intended, resigned: 0 }, now);
         }
-        while let Some(Reverse((due, id))) = self.timers.peek().copied() {
-            if due > now {
-                break;
-            }
-            self.timers.pop();
+        while let Some((due, id)) = self.timers.pop(now) {
             if self.flights.get(&id).is_some_and(|flight| flight.due == due) {
                 self.resubmit(&id, now);
             }
@@ -242,8 +239,7 @@ impl Core {
     /// Returns when [`Core::step`] has something to do at the latest.
     pub(super) fn next_step(&self) -> Option<Micros> {
         let offer = self.next_intended().filter(|_| !self.is_closed);
-        let timer = self.timers.peek().map(|Reverse((due, _))| *due);
-        [offer, timer].into_iter().flatten().min()
+        [offer, self.timers.next()].into_iter().flatten().min()
     }
 
     /// A validator answered.
@@ -396,7 +392,7 @@ impl Core {
     /// Sends a transaction under way, or waits when no validator is connected.
     fn submit(&mut self, id: &Digest, target: Option<usize>, now: Micros) {
         let Some(target) = target else {
-            return self.look_again(id, now + OFFLINE_TIME);
+            return self.look_again(id, now, OFFLINE_TIME);
         };
         let flight = self.flights.get_mut(id).expect("the caller has seen it");
         if flight.attempts > 0 {
@@ -407,13 +403,13 @@ impl Core {
         flight.is_answered = false;
         let bytes = Arc::clone(&flight.signed.bytes);
         self.actions.push(Action::Submit { target, id: *id, bytes });
-        self.look_again(id, now + ANSWER_TIME);
+        self.look_again(id, now, ANSWER_TIME);
     }
 
-    fn look_again(&mut self, id: &Digest, due: Micros) {
+    fn look_again(&mut self, id: &Digest, now: Micros, delay: Micros) {
         let flight = self.flights.get_mut(id).expect("the caller has seen it");
-        flight.due = due;
-        self.timers.push(Reverse((due, *id)));
+        flight.due = now + delay;
+        self.timers.add(now, delay, *id);
     }
 
     fn accepted(&mut self, id: &Digest, now: Micros) {
@@ -426,7 +422,8 @@ impl Core {
             self.counts.accepted += 1;
             self.measured.accepted(now.saturating_sub(flight.offer.intended));
         }
-        self.look_again(id, now + FINAL_TIME);
+        flight.due = now + FINAL_TIME;
+        self.timers.add(now, FINAL_TIME, *id);
     }
 
     fn finalized(&mut self, target: usize, known: &Acknowledged, now: Micros) {

@@ -25,14 +25,14 @@ impl Core {
         let is_behind = refusal == Refusal::Ahead && author.is_settled;
         let age = now.saturating_sub(flight.offer.intended);
         let link = expected.map(|link| Link { sequence: link.sequence, previous: link.previous });
-        let later = now + BEHIND_TIME.max(u64::from(retry_ms) * 1_000);
+        let later = BEHIND_TIME.max(u64::from(retry_ms) * 1_000);
         match refusal {
             Refusal::Duplicate => self.watch(id, target, now),
             Refusal::Stale if link.is_some_and(|link| link.previous == *id) => {
                 self.watch(id, target, now);
             }
             Refusal::Ahead if is_behind || is_open => match age < FINAL_TIME {
-                true => self.look_again(id, later),
+                true => self.look_again(id, now, later),
                 false => self.reject(id, refusal, link, true),
             },
             Refusal::Stale | Refusal::Forked | Refusal::Ahead => {
@@ -46,12 +46,12 @@ impl Core {
                 let tried_all = place(flight.attempts) >= self.targets.len();
                 match (tried_all, is_open && flight.is_accepted) {
                     (false, _) => self.resubmit(id, now),
-                    (true, true) => self.look_again(id, later),
+                    (true, true) => self.look_again(id, now, later),
                     (true, false) => self.reject(id, refusal, None, true),
                 }
             }
             Refusal::Busy | Refusal::LaneFull | Refusal::RateLimited => match is_open {
-                true => self.look_again(id, later),
+                true => self.look_again(id, now, later),
                 false => self.reject(id, refusal, None, true),
             },
             Refusal::Malformed
