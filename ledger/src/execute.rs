@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use crate::batch::Batch;
 use crate::block::{Cut, Tip, Tips, rotation};
 use crate::codec::{count_u32, index, length_u64};
-use crate::digest::{Digest, Height, PublicKey};
+use crate::digest::{Digest, Height};
 use crate::genesis::Genesis;
 use crate::history::{History, HistoryRecord};
 use crate::limits::{BATCH_BODY_BYTES_MAX, EXECUTION_LAG_MAX};
@@ -48,8 +48,8 @@ pub struct Executed {
     pub record: HistoryRecord,
     /// Id and outcome in the order of execution.
     pub outcomes: Vec<(Digest, Outcome)>,
-    /// The accounts that changed, ascending, each once.
-    pub changed: Vec<PublicKey>,
+    /// The numbers of the accounts that changed, ascending, each once.
+    pub changed: Vec<u32>,
     /// The history root after this height.
     pub history_root: Digest,
     /// What was executed of each lane, in the order of execution; lanes with nothing are left out.
@@ -258,7 +258,7 @@ pub(crate) fn next_tip(
 #[derive(Default)]
 struct Run {
     outcomes: Vec<(Digest, Outcome)>,
-    changed: Vec<PublicKey>,
+    changed: Vec<u32>,
     lanes: Vec<ExecutedLane>,
 }
 
@@ -303,17 +303,18 @@ impl Run {
     fn batch(&mut self, state: &mut State, batch: &Batch<'_>, height: Height) -> u64 {
         let mut unpaid_bytes = 0;
         self.outcomes.reserve(batch.count());
-        for (transaction, id) in batch.transactions().zip(batch.ids()) {
-            let outcome = state.apply(&transaction, id, height);
-            self.outcomes.push((*id, outcome));
-            if outcome.pays() {
-                self.changed.push(transaction.author());
-            } else {
+        let keys = batch.transactions().map(|transaction| transaction.author());
+        let authors: Vec<Option<u32>> = state.table().find_all(keys).collect();
+        for ((transaction, id), author) in batch.transactions().zip(batch.ids()).zip(authors) {
+            // A transaction before it may have made its author's account.
+            let author = author.or_else(|| state.table().find(&transaction.author()));
+            let applied = state.apply_from(author, &transaction, id, height);
+            self.outcomes.push((*id, applied.outcome));
+            if !applied.outcome.pays() {
                 unpaid_bytes += length_u64(transaction.bytes().len());
             }
-            if let (Outcome::Applied, Some(transfer)) = (outcome, transaction.transfer()) {
-                self.changed.push(transfer.to);
-            }
+            self.changed.extend(applied.author);
+            self.changed.extend(applied.receiver);
         }
         unpaid_bytes
     }

@@ -52,6 +52,7 @@ pub mod reject;
 pub mod set;
 pub mod signatures;
 pub mod state;
+pub mod table;
 pub mod transaction;
 
 pub use ack::{Ack, AvailabilityCertificate, ack_signing_message};
@@ -68,4 +69,5 @@ pub use reject::Reject;
 pub use set::{Bitmap, ValidatorSet};
 pub use signatures::{MESSAGE_BYTES, Signatures, SignedItem};
 pub use state::{Account, Lane, State};
+pub use table::Table;
 pub use transaction::{Draft, Kind, Transaction, Transfer, signing_message};

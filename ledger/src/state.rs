@@ -16,13 +16,13 @@
 //! The sum of all balances and of what was burned never changes.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
 
 use crate::block::{Tip, Tips};
 use crate::codec::length_u64;
-use crate::digest::{Digest, Height, Keyed, PublicKey, domain};
+use crate::digest::{Digest, Height, PublicKey, domain};
 use crate::genesis::{Genesis, Parameters};
 use crate::outcome::Outcome;
+use crate::table::Table;
 use crate::transaction::{Transaction, Transfer};
 
 /// Bytes that are hashed at once: many blocks of the hash function run side by side.
@@ -50,12 +50,20 @@ pub struct Lane {
     pub quota_bytes: u64,
 }
 
+/// What a transaction did.
+pub(crate) struct Applied {
+    pub(crate) outcome: Outcome,
+    /// The number of the author's account, if it changed.
+    pub(crate) author: Option<u32>,
+    /// The number of the receiver's account, if it changed.
+    pub(crate) receiver: Option<u32>,
+}
+
 /// All that decides what the next transaction does.
 #[derive(Clone, Debug)]
 pub struct State {
     parameters: Parameters,
-    // 80 bytes an entry, one look for each transaction; no key can be ground into a slow bucket.
-    accounts: HashMap<PublicKey, Account, Keyed>,
+    accounts: Table<Account>,
     pub(crate) lanes: Vec<Lane>,
     burned: u64,
 }
@@ -81,10 +89,15 @@ impl State {
 
     /// Returns the account of this key.
     pub fn account(&self, key: &PublicKey) -> Option<&Account> {
-        self.accounts.get(key)
+        self.accounts.find(key).map(|number| self.accounts.get(number).1)
     }
 
-    /// Returns all accounts, in an order that differs from run to run.
+    /// Returns the accounts by number, in the order in which they came to be: those of the genesis first.
+    pub const fn table(&self) -> &Table<Account> {
+        &self.accounts
+    }
+
+    /// Returns all accounts by number.
     pub fn accounts(&self) -> impl ExactSizeIterator<Item = (&PublicKey, &Account)> {
         self.accounts.iter()
     }
@@ -116,14 +129,49 @@ impl State {
 
     /// Executes one transaction at a height; the signature was checked before.
     pub fn apply(&mut self, transaction: &Transaction<'_>, id: &Digest, height: Height) -> Outcome {
+        let author = self.accounts.find(&transaction.author());
+        self.apply_from(author, transaction, id, height).outcome
+    }
+
+    /// As [`State::apply`], with the number of the author's account.
+    pub(crate) fn apply_from(
+        &mut self,
+        author: Option<u32>,
+        transaction: &Transaction<'_>,
+        id: &Digest,
+        height: Height,
+    ) -> Applied {
+        let transfer = transaction.transfer();
+        let receiver =
+            transfer.as_ref().map(|transfer| (self.accounts.find(&transfer.to), transfer));
+        let outcome = self.pay(author, receiver, transaction, id, height);
+        let applied = (outcome == Outcome::Applied).then_some(receiver).flatten();
+        let receiver = applied.map(|(known, Transfer { to, amount })| {
+            let number = known.unwrap_or_else(|| self.accounts.push(*to, Account::default()));
+            let (_, account) = self.accounts.get_mut(number);
+            account.balance = account
+                .balance
+                .checked_add(*amount)
+                .expect("all balances together fit 64 bits since genesis");
+            number
+        });
+        Applied { outcome, author: author.filter(|_| outcome.pays()), receiver }
+    }
+
+    /// What the author's account has of a transaction.
+    fn pay(
+        &mut self,
+        author: Option<u32>,
+        receiver: Option<(Option<u32>, &Transfer)>,
+        transaction: &Transaction<'_>,
+        id: &Digest,
+        height: Height,
+    ) -> Outcome {
         if transaction.valid_until() < height {
             return Outcome::Expired;
         }
-        let transfer = transaction.transfer();
-        let deposit = transfer.as_ref().map_or(0, |transfer| self.deposit(&transfer.to));
-        let Some(account) = self.accounts.get_mut(&transaction.author()) else {
-            return Outcome::Ahead;
-        };
+        let Some(author) = author else { return Outcome::Ahead };
+        let (_, account) = self.accounts.get_mut(author);
         match transaction.sequence().cmp(&account.sequence) {
             Ordering::Less => return Outcome::Stale,
             Ordering::Greater => return Outcome::Ahead,
@@ -142,26 +190,18 @@ impl State {
         if paid < fee {
             return Outcome::Failed;
         }
-        let Some(Transfer { to, amount }) = transfer else {
+        let Some((known, transfer)) = receiver else {
             return Outcome::Applied;
         };
-        let needed = amount.checked_add(deposit);
+        // Burned for the account that the transfer creates.
+        let deposit = if known.is_some() { 0 } else { self.parameters.account_deposit };
+        let needed = transfer.amount.checked_add(deposit);
         let Some(rest) = needed.and_then(|needed| account.balance.checked_sub(needed)) else {
             return Outcome::Failed;
         };
         account.balance = rest;
         self.burned += deposit;
-        let receiver = self.accounts.entry(to).or_default();
-        receiver.balance = receiver
-            .balance
-            .checked_add(amount)
-            .expect("all balances together fit 64 bits since genesis");
         Outcome::Applied
-    }
-
-    /// Returns what a transfer to this key burns for the account that it creates.
-    fn deposit(&self, to: &PublicKey) -> u64 {
-        if self.accounts.contains_key(to) { 0 } else { self.parameters.account_deposit }
     }
 
     /// Computes the digest over the accounts by ascending key, the lanes and what was burned.

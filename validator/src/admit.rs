@@ -15,7 +15,9 @@ use crate::{
     held::SignedMessages,
     refusal::Refusal,
 };
-use ledger::{Account, Digest, Height, Keyed, Kind, Parameters, PublicKey, Reject, Transaction};
+use ledger::{
+    Account, Digest, Height, Keyed, Kind, Parameters, PublicKey, Reject, Table, Transaction,
+};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
@@ -32,29 +34,44 @@ pub const WAITS_MAX: usize = 1 << 19;
 const RETRY_MS: u32 = 50;
 /// A pending link that was not executed in this time is forgotten, so that it can be sent again.
 const PENDING_NS: u64 = 10_000_000_000;
+/// Accounts that are brought near together.
+const TOGETHER: usize = 32;
 /// Clients that wait for one transaction, at most.
 const WAITERS_MAX: usize = 8;
 
-/// An author as admission sees it.
+/// An author as admission sees it. Most accounts send nothing at a time, and nothing through here.
 struct Author {
     account: Account,
-    /// Ids of the links under way after the executed head, oldest first, and what each may cost.
-    pending: VecDeque<(Digest, u64)>,
+    pending: Option<Box<Pending>>,
+}
+
+/// Links under way after the executed head.
+#[derive(Default)]
+struct Pending {
+    /// Their ids, oldest first, and what each may cost.
+    links: VecDeque<(Digest, u64)>,
     /// When the newest of them was admitted.
     since: u64,
 }
 
 impl Author {
     const fn new(account: Account) -> Self {
-        Self { account, pending: VecDeque::new(), since: 0 }
+        Self { account, pending: None }
+    }
+
+    fn links(&self) -> impl DoubleEndedIterator<Item = &(Digest, u64)> + ExactSizeIterator {
+        const NONE: &VecDeque<(Digest, u64)> = &VecDeque::new();
+        self.pending.as_ref().map_or(NONE, |pending| &pending.links).iter()
+    }
+
+    fn is_pending(&self, id: &Digest) -> bool {
+        self.links().any(|(pending, _)| pending == id)
     }
 
     fn expected(&self) -> Expected {
-        let sequence = self.account.sequence + self.pending.len() as u64;
-        Expected {
-            sequence,
-            previous: self.pending.back().map_or(self.account.head, |(id, _)| *id),
-        }
+        let sequence = self.account.sequence + self.links().len() as u64;
+        let previous = self.links().next_back().map_or(self.account.head, |(id, _)| *id);
+        Expected { sequence, previous }
     }
 }
 
@@ -62,18 +79,40 @@ impl Author {
 pub struct Candidate {
     bytes: Vec<u8>,
     id: Digest,
-    author: PublicKey,
+    sequence: u64,
+    /// The number of its author's account.
+    author: u32,
+    /// The candidate of the same author before this one in the round.
+    before: Option<usize>,
     reply: Reply,
     /// Who else sent the same bytes in this round.
     others: Vec<Reply>,
 }
 
-/// A link that stands in a round, before its signature is checked.
-struct Ahead {
-    id: Digest,
-    sequence: u64,
-    /// The place of its candidate.
-    place: usize,
+/// The links that stand in a round, before their signatures are checked.
+#[derive(Default)]
+struct Round {
+    candidates: Vec<Candidate>,
+    /// The place of each author's last candidate.
+    last: HashMap<u64, usize, Keyed>,
+}
+
+impl Round {
+    /// An author's candidates and their places, the last first.
+    fn of(&self, author: u32) -> impl Iterator<Item = (usize, &Candidate)> {
+        let mut next = self.last.get(&u64::from(author)).copied();
+        std::iter::from_fn(move || {
+            let place = next?;
+            next = self.candidates[place].before;
+            Some((place, &self.candidates[place]))
+        })
+    }
+
+    fn push(&mut self, mut candidate: Candidate) {
+        let place = self.candidates.len();
+        candidate.before = self.last.insert(u64::from(candidate.author), place);
+        self.candidates.push(candidate);
+    }
 }
 
 /// A transaction on its way into a batch.
@@ -90,7 +129,8 @@ pub struct Core {
     network: Digest,
     parameters: Parameters,
     height: Height,
-    authors: HashMap<PublicKey, Author, Keyed>,
+    /// By the numbers that the ledger gave their accounts.
+    authors: Table<Author>,
     waits: HashMap<Digest, Wait, Keyed>,
     waits_order: VecDeque<Digest>,
     waiting_bytes: Arc<AtomicUsize>,
@@ -103,11 +143,13 @@ pub struct Core {
 #[derive(Default)]
 struct Wait {
     admitted: Option<u64>,
-    replies: Vec<Reply>,
+    /// Most have one.
+    first: Option<Reply>,
+    others: Vec<Reply>,
 }
 
 impl Core {
-    /// Starts from executed accounts.
+    /// Starts from executed accounts, by number.
     pub fn new(
         network: Digest,
         parameters: Parameters,
@@ -139,12 +181,10 @@ impl Core {
         requests: Vec<Request>,
         messages: &mut SignedMessages,
     ) -> Vec<Candidate> {
-        let mut candidates: Vec<Candidate> = Vec::new();
-        // Links that stand in this round, before their signatures are checked.
-        let mut ahead: HashMap<PublicKey, Vec<Ahead>, Keyed> = HashMap::default();
+        let mut round = Round::default();
         let mut room =
             self.waiting_bytes_max.saturating_sub(self.waiting_bytes.load(Ordering::Relaxed));
-        let mut ids = self.ids(&requests).into_iter();
+        let mut known = self.known(&requests).into_iter();
         for request in requests {
             let (bytes, reply) = match request {
                 Request::Submit(submission) => (submission.bytes, submission.reply),
@@ -157,9 +197,9 @@ impl Core {
             if reply.is_revoked() {
                 continue;
             }
-            match self.check(now, &bytes, &mut ids, &ahead, &candidates, room) {
+            match self.check(now, &bytes, &mut known, &round, room) {
                 Ok(Checked::Again(place)) => {
-                    let Candidate { id, others, .. } = &mut candidates[place];
+                    let Candidate { id, others, .. } = &mut round.candidates[place];
                     if others.len() < WAITERS_MAX {
                         others.push(reply);
                     } else {
@@ -175,15 +215,15 @@ impl Core {
                         ledger::signing_message(&id),
                         *transaction.signature_bytes(),
                     );
-                    let (sequence, place) = (transaction.sequence(), candidates.len());
-                    ahead.entry(author).or_default().push(Ahead { id, sequence, place });
-                    candidates.push(Candidate { bytes, id, author, reply, others: Vec::new() });
+                    let (sequence, others) = (transaction.sequence(), Vec::new());
+                    let before = None;
+                    round.push(Candidate { bytes, id, sequence, author, before, reply, others });
                 }
                 Ok(Checked::Known(id)) => self.accept(id, std::iter::once(reply)),
                 Err((id, refusal, expected)) => self.refuse(&reply, id, refusal, expected),
             }
         }
-        candidates
+        round.candidates
     }
 
     /// Admits the candidates whose signature holds and whose link still fits.
@@ -199,7 +239,7 @@ impl Core {
         let mut admitted = Vec::with_capacity(candidates.len());
         let mut bytes = 0;
         for (candidate, valid) in candidates.into_iter().zip(verdicts) {
-            let Candidate { bytes: transaction, id, author, reply, others } = candidate;
+            let Candidate { bytes: transaction, id, author, reply, others, .. } = candidate;
             if !valid {
                 self.refuse_all(&reply, &others, id, Refusal::InvalidSignature, None);
                 continue;
@@ -207,8 +247,8 @@ impl Core {
             let view = Transaction::decode(&transaction).expect("a candidate decodes");
             let (sequence, previous) = (view.sequence(), view.previous());
             let cost = cost(&self.parameters, &view);
-            let author = self.authors.get_mut(&author).expect("a candidate's author is known");
-            if author.pending.iter().any(|(pending, _)| *pending == id) {
+            let (_, author) = self.authors.get_mut(author);
+            if author.is_pending(&id) {
                 // The same transaction, signed in another way, came before it in this round.
                 self.accept(id, std::iter::once(reply).chain(others));
                 continue;
@@ -220,8 +260,9 @@ impl Core {
                 self.refuse_all(&reply, &others, id, refusal, Some(expected));
                 continue;
             }
-            author.pending.push_back((id, cost));
-            author.since = now;
+            let pending = author.pending.get_or_insert_default();
+            pending.links.push_back((id, cost));
+            pending.since = now;
             bytes += transaction.len();
             admitted.push(Admitted { bytes: transaction, id });
             // Only what was checked and admitted just now keeps its sender's place: a copy costs nothing.
@@ -236,12 +277,17 @@ impl Core {
     /// A height is final and durable: moves accounts and tells those who wait.
     pub fn executed(&mut self, now: u64, done: &Done) {
         self.height = done.height;
-        for (key, account) in &done.accounts {
-            match self.authors.get_mut(key) {
-                Some(author) => author.advance(*account),
-                None => {
-                    self.authors.insert(*key, Author::new(*account));
+        // Those of many heights lie far apart: they are waited for together.
+        for changed in done.accounts.chunks(TOGETHER) {
+            self.authors.touch(changed.iter().map(|(number, ..)| *number));
+            for (number, key, account) in changed {
+                if usize::try_from(*number).is_ok_and(|number| number == self.authors.len()) {
+                    self.authors.push(*key, Author::new(*account));
+                    continue;
                 }
+                let (known, author) = self.authors.get_mut(*number);
+                assert_eq!(known, key, "both tables grow in one order");
+                author.advance(*account);
             }
         }
         for (id, outcome) in &done.outcomes {
@@ -250,7 +296,7 @@ impl Core {
             }
             let Some(wait) = self.waits.remove(id) else { continue };
             self.latencies.extend(wait.admitted.map(|admitted| now.saturating_sub(admitted)));
-            for reply in wait.replies {
+            for reply in wait.first.into_iter().chain(wait.others) {
                 reply.send(Answer::Final { id: *id, height: done.height, outcome: *outcome });
             }
         }
@@ -258,7 +304,7 @@ impl Core {
 
     /// The account as executed, and the link that is expected next.
     pub fn account(&self, key: &PublicKey) -> Option<AccountView> {
-        let author = self.authors.get(key)?;
+        let (_, author) = self.authors.get(self.authors.find(key)?);
         let expected = author.expected();
         Some(AccountView {
             balance: author.account.balance,
@@ -284,9 +330,11 @@ impl Core {
         if !reply.wants_final() {
             return;
         }
-        let replies = &mut self.note(id).replies;
-        if replies.len() < WAITERS_MAX {
-            replies.push(reply);
+        let wait = self.note(id);
+        if wait.first.is_none() {
+            wait.first = Some(reply);
+        } else if wait.others.len() + 1 < WAITERS_MAX {
+            wait.others.push(reply);
         }
     }
 
@@ -350,15 +398,18 @@ impl Core {
         }
     }
 
-    /// The ids of what can be read of a round, several at a time, in order.
-    fn ids(&self, requests: &[Request]) -> Vec<Digest> {
+    /// The ids of what can be read of a round, in order, and the numbers of their authors' accounts: several at
+    /// a time.
+    fn known(&self, requests: &[Request]) -> Vec<(Digest, Option<u32>)> {
         let submissions = requests.iter().filter_map(|request| match request {
             Request::Submit(submission) => Some(&submission.bytes),
             Request::Watch { .. } => None,
         });
         let transactions: Vec<Transaction<'_>> =
             submissions.filter_map(|bytes| self.read(bytes).ok()).collect();
-        ledger::transaction::ids(&self.network, &transactions)
+        let keys = transactions.iter().map(Transaction::author);
+        let ids = ledger::transaction::ids(&self.network, &transactions);
+        ids.into_iter().zip(self.authors.find_all(keys)).collect()
     }
 
     /// A transaction of this network.
@@ -373,37 +424,33 @@ impl Core {
         }
     }
 
-    /// Whether a submission is worth a signature check; `ids` are those of what can be read.
+    /// Whether a submission is worth a signature check; `known` are the ids and authors of what can be read.
     fn check(
         &mut self,
         now: u64,
         bytes: &[u8],
-        ids: &mut impl Iterator<Item = Digest>,
-        ahead: &HashMap<PublicKey, Vec<Ahead>, Keyed>,
-        candidates: &[Candidate],
+        known: &mut impl Iterator<Item = (Digest, Option<u32>)>,
+        round: &Round,
         room: usize,
     ) -> Result<Checked, (Digest, Refusal, Option<Expected>)> {
         let transaction = self.read(bytes).map_err(|refusal| (Digest::ZERO, refusal, None))?;
-        let id = ids.next().expect("one for each that can be read");
+        let (id, number) = known.next().expect("one for each that can be read");
         let refuse = |refusal, expected| Err((id, refusal, expected));
         if transaction.valid_until() <= self.height {
             return refuse(Refusal::Expired, None);
         }
-        let key = transaction.author();
-        let Some(author) = self.authors.get_mut(&key) else {
+        let Some(number) = number else {
             return refuse(Refusal::UnknownAuthor, None);
         };
-        if !author.pending.is_empty() && now > author.since + PENDING_NS {
-            author.pending.clear();
-        }
-        if author.pending.iter().any(|(pending, _)| *pending == id) {
+        let (_, author) = self.authors.get_mut(number);
+        drop(author.pending.take_if(|pending| now > pending.since + PENDING_NS));
+        if author.is_pending(&id) {
             return Ok(Checked::Known(id));
         }
-        let round: &[Ahead] = ahead.get(&key).map_or(&[], Vec::as_slice);
         // An id says nothing of the signature: who sent another one answers for that one alone.
-        let same = |link: &&Ahead| link.id == id && candidates[link.place].bytes == bytes;
-        if let Some(same) = round.iter().find(same) {
-            return Ok(Checked::Again(same.place));
+        let same = |(_, link): &(usize, &Candidate)| link.id == id && link.bytes == bytes;
+        if let Some((place, _)) = round.of(number).find(same) {
+            return Ok(Checked::Again(place));
         }
         let expected = author.expected();
         let (sequence, previous) = (transaction.sequence(), transaction.previous());
@@ -417,14 +464,15 @@ impl Core {
             return refuse(Refusal::Forked, Some(expected));
         }
         // What stands in the round proves nothing yet: it can let a link in, and accuse none.
-        let follows = |link: &Ahead| link.sequence + 1 == sequence && link.id == previous;
-        if sequence > expected.sequence && !round.iter().any(follows) {
+        let follows =
+            |(_, link): (usize, &Candidate)| link.sequence + 1 == sequence && link.id == previous;
+        if sequence > expected.sequence && !round.of(number).any(follows) {
             return refuse(Refusal::Ahead, Some(expected));
         }
-        if author.pending.len() + round.len() >= PENDING_LINKS_MAX {
+        if author.links().len() + round.of(number).count() >= PENDING_LINKS_MAX {
             return refuse(Refusal::Busy, Some(expected));
         }
-        let pending = author.pending.iter().map(|(_, cost)| *cost);
+        let pending = author.links().map(|(_, cost)| *cost);
         let cost = pending.fold(cost(&self.parameters, &transaction), u64::saturating_add);
         if author.account.balance < cost {
             return refuse(Refusal::Unfunded, Some(expected));
@@ -432,7 +480,7 @@ impl Core {
         if bytes.len() > room {
             return refuse(Refusal::LaneFull, Some(expected));
         }
-        Ok(Checked::Candidate(id, key))
+        Ok(Checked::Candidate(id, number))
     }
 }
 
@@ -440,9 +488,11 @@ impl Author {
     fn advance(&mut self, account: Account) {
         if account.sequence != self.account.sequence {
             // What was executed is the head of ours, or another link came first: then ours failed.
-            match self.pending.iter().position(|(id, _)| *id == account.head) {
-                Some(position) => drop(self.pending.drain(..=position)),
-                None => self.pending.clear(),
+            if let Some(Pending { links, .. }) = self.pending.as_deref_mut() {
+                match links.iter().position(|(id, _)| *id == account.head) {
+                    Some(position) => drop(links.drain(..=position)),
+                    None => links.clear(),
+                }
             }
         }
         self.account = account;
@@ -451,7 +501,7 @@ impl Author {
 
 enum Checked {
     /// Worth a signature check.
-    Candidate(Digest, PublicKey),
+    Candidate(Digest, u32),
     /// The same bytes stand in this round already, at this place.
     Again(usize),
     /// Admitted before: the same bytes came again.

@@ -16,7 +16,7 @@ use std::{
 };
 use storage::Record;
 
-/// Transactions whose place is kept in memory, the newest: 2^21 take about 130 MB.
+/// Transactions whose place is kept in memory, the newest: from half of so many to all, in about 240 MB.
 pub const INDEX_TRANSACTIONS_MAX: usize = 1 << 21;
 
 /// Heights whose executed batches are kept in memory, the newest with any.
@@ -66,8 +66,8 @@ pub struct Done {
     pub time_ms: u64,
     /// Id and outcome of each transaction, in order of execution.
     pub outcomes: Vec<(Digest, Outcome)>,
-    /// Accounts that changed, as they are now.
-    pub accounts: Vec<(PublicKey, Account)>,
+    /// Accounts that changed, by number, as they are now.
+    pub accounts: Vec<(u32, PublicKey, Account)>,
     /// History root after it.
     pub history_root: Digest,
     /// Names the delivery of the engine.
@@ -85,6 +85,33 @@ pub struct Location {
     pub outcome: Outcome,
 }
 
+/// Where the newest transactions were executed, in two generations: when the younger is full, the older one is
+/// dropped whole. Nothing is looked for to be removed.
+#[derive(Default)]
+struct Index {
+    young: HashMap<Digest, Location, Keyed>,
+    old: HashMap<Digest, Location, Keyed>,
+}
+
+impl Index {
+    fn locate(&self, id: &Digest) -> Option<Location> {
+        self.young.get(id).or_else(|| self.old.get(id)).copied()
+    }
+
+    fn insert(&mut self, id: Digest, location: Location) {
+        // What pays is executed once. A later copy of it is stale: the first outcome counts.
+        if !location.outcome.pays() && self.locate(&id).is_some() {
+            return;
+        }
+        if self.young.len() >= INDEX_TRANSACTIONS_MAX / 2 {
+            // Its room is kept, so that it is not made anew, page by page.
+            self.old.clear();
+            std::mem::swap(&mut self.young, &mut self.old);
+        }
+        self.young.insert(id, location);
+    }
+}
+
 /// The state machine.
 pub struct Core {
     chain: Chain,
@@ -98,8 +125,7 @@ pub struct Core {
     stored: Height,
     /// Appended heights that are not durable yet.
     appended: VecDeque<Done>,
-    index: HashMap<Digest, Location, Keyed>,
-    index_order: VecDeque<Digest>,
+    index: Index,
     /// Per recent height the executed batches in order, each with its number of transactions.
     executed: VecDeque<(Height, Vec<(Digest, u32)>)>,
     actions: Vec<Action>,
@@ -118,8 +144,7 @@ impl Core {
             uncovered: Vec::new(),
             once: VecDeque::new(),
             appended: VecDeque::new(),
-            index: HashMap::default(),
-            index_order: VecDeque::new(),
+            index: Index::default(),
             executed: VecDeque::new(),
             actions: Vec::new(),
             transactions: 0,
@@ -144,7 +169,7 @@ impl Core {
 
     /// Where a recent transaction was executed.
     pub fn locate(&self, id: &Digest) -> Option<Location> {
-        self.index.get(id).copied()
+        self.index.locate(id)
     }
 
     /// The batch that holds an executed transaction, and its place in there.
@@ -278,9 +303,10 @@ impl Core {
             record(record::CUT, finalized.cut.encode()),
             record(record::OUTCOMES, executed.encode_outcomes()),
         ];
-        let account = |key: &PublicKey| {
-            let account = self.chain.state().account(key).expect("a changed account exists");
-            (*key, *account)
+        let table = self.chain.state().table();
+        let account = |number: &u32| {
+            let (key, account) = table.get(*number);
+            (*number, *key, *account)
         };
         let accounts = executed.changed.iter().map(account).collect();
         let done = Done {
@@ -302,17 +328,7 @@ impl Core {
             self.transactions += 1;
             let index = u32::try_from(index).expect("outcomes of a block fit 32 bits");
             let location = Location { height: done.height, index, outcome: *outcome };
-            // A later copy of a transaction that was applied is stale: the first outcome counts.
-            if self.index.contains_key(id) {
-                continue;
-            }
             self.index.insert(*id, location);
-            self.index_order.push_back(*id);
-            if self.index_order.len() > INDEX_TRANSACTIONS_MAX
-                && let Some(oldest) = self.index_order.pop_front()
-            {
-                self.index.remove(&oldest);
-            }
         }
     }
 }

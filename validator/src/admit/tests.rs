@@ -308,7 +308,7 @@ fn pending_links_are_limited_and_forgotten_in_time() {
 fn done(
     height: u64,
     outcomes: Vec<(Digest, Outcome)>,
-    accounts: Vec<(PublicKey, Account)>,
+    accounts: Vec<(u32, PublicKey, Account)>,
 ) -> Done {
     let history_root = Digest::ZERO;
     Done { height: Height(height), time_ms: 0, outcomes, accounts, history_root, token: 0 }
@@ -325,7 +325,7 @@ fn execution_moves_accounts_and_tells_who_waits() {
     round(&mut core, 0, vec![second.clone()], |_| true);
     let key = author(1).1;
     let account = Account { balance: 90_000, sequence: 1, head: a };
-    core.executed(0, &done(11, vec![(a, Outcome::Applied)], vec![(key, account)]));
+    core.executed(0, &done(11, vec![(a, Outcome::Applied)], vec![(0, key, account)]));
     assert_eq!(client.next(), Some(Answer::Accepted { id: a }));
     let told = Answer::Final { id: a, height: Height(11), outcome: Outcome::Applied };
     assert_eq!(client.next(), Some(told));
@@ -333,7 +333,7 @@ fn execution_moves_accounts_and_tells_who_waits() {
     assert_eq!((view.sequence, view.pending_sequence, view.pending_head), (1, 2, b));
     // Another validator executed another link: what was pending here came to nothing.
     let account = Account { balance: 80_000, sequence: 2, head: Digest([7; 32]) };
-    core.executed(0, &done(12, vec![], vec![(key, account)]));
+    core.executed(0, &done(12, vec![], vec![(0, key, account)]));
     let view = core.account(&key).unwrap();
     assert_eq!((view.pending_sequence, view.pending_head), (2, Digest([7; 32])));
     assert_eq!(refusal(&mut core, second).0, Refusal::Stale);
@@ -345,7 +345,7 @@ fn a_new_account_can_send_as_soon_as_it_exists() {
     let (bytes, id) = link(7, 0, Digest::ZERO).sign();
     assert_eq!(refusal(&mut core, bytes.clone()).0, Refusal::UnknownAuthor);
     let account = Account { balance: BALANCE, sequence: 0, head: Digest::ZERO };
-    core.executed(0, &done(11, vec![], vec![(author(7).1, account)]));
+    core.executed(0, &done(11, vec![], vec![(3, author(7).1, account)]));
     assert_eq!(round(&mut core, 0, vec![bytes], |_| true).0, [id]);
 }
 
@@ -386,4 +386,27 @@ fn what_waited_while_its_session_was_ended_is_not_checked() {
     (0..net_ebpf::session::BLAMES_MAX).for_each(|_| standing.blamed(session));
     assert!(core.sift(0, vec![after], &mut messages).is_empty());
     assert_eq!(messages.len(), 1, "no signature more is looked at");
+}
+
+#[test]
+fn an_account_is_found_by_its_number_whatever_its_key() {
+    let mut core = core();
+    let moved = |sequence| Account { balance: 5, sequence, head: Digest([9; 32]) };
+    // More than are brought near together, the last two new.
+    let keys: Vec<PublicKey> = (10..90).map(|byte| author(byte).1).collect();
+    let new = (3..).zip(&keys).map(|(number, key)| (number, *key, moved(1))).collect();
+    core.executed(0, &done(11, vec![], new));
+    let again = (3..).zip(&keys).step_by(2).map(|(number, key)| (number, *key, moved(2)));
+    core.executed(0, &done(12, vec![], again.collect()));
+    for (place, key) in keys.iter().enumerate() {
+        let sequence = core.account(key).unwrap().sequence;
+        assert_eq!(sequence, if place % 2 == 0 { 2 } else { 1 });
+    }
+}
+
+#[test]
+#[should_panic(expected = "both tables grow in one order")]
+fn another_key_under_a_number_is_a_mistake() {
+    let account = Account { balance: 5, sequence: 1, head: Digest([9; 32]) };
+    core().executed(0, &done(11, vec![], vec![(0, author(2).1, account)]));
 }

@@ -159,8 +159,12 @@ impl Stage {
         self.metrics.execute_blocks.inc();
         let age = self.clock.wall().saturating_sub(Duration::from_millis(done.time_ms));
         self.metrics.consensus_finality.observe(age.as_secs_f64());
+        let mut counts = [0_u64; Outcome::ALL.len()];
+        for (_, outcome) in &done.outcomes {
+            counts[usize::from(outcome.code())] += 1;
+        }
         for outcome in Outcome::ALL {
-            let count = done.outcomes.iter().filter(|(_, other)| *other == outcome).count() as u64;
+            let count = counts[usize::from(outcome.code())];
             if count > 0 {
                 let label = OutcomeLabel { outcome: outcome.as_str() };
                 self.metrics.tx_outcomes.get_or_create(&label).inc_by(count);

@@ -57,7 +57,7 @@ mod tests {
         let mut timers = Timers::default();
         let mut expected = Vec::new();
         let mut random = 1_u64;
-        for step in 0..2_000 {
+        for step in 0..2_000_u64 {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040);
             let delay = [ANSWER_TIME, FINAL_TIME, 100_000, random >> 40][(random >> 62) as usize];
             // Now and then the time goes back.

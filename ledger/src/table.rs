@@ -1,0 +1,160 @@
+//! A table of entries by public key: dense, in the order in which keys came, with a number for each.
+//!
+//! ```text
+//!  key ─keyed hash─▶ index: numbers ─▶ entries: key and value, one behind the other
+//! ```
+//!
+//! A ledger's accounts do not fit a core's cache, so that a look costs what the memory's answers cost: one
+//! for the index, one for the entry. Of many looks together ([`Table::find_all`]) the answers are
+//! waited for at once. Who keeps an entry's number needs the first no more: execution hands the numbers of
+//! changed accounts on, and admission, whose table grows in the same order, finds them there.
+
+use hashbrown::HashTable;
+use std::hash::BuildHasher as _;
+use std::hint::black_box;
+
+use crate::codec::index;
+use crate::digest::{Keyed, PublicKey};
+
+/// Looks that are under way together: as many as a core has misses outstanding, and a few more.
+const TOGETHER: usize = 32;
+
+/// Entries, found by key or number; none is ever removed.
+#[derive(Clone, Debug)]
+pub struct Table<V> {
+    keyed: Keyed,
+    index: HashTable<u32>,
+    entries: Vec<(PublicKey, V)>,
+}
+
+impl<V> Default for Table<V> {
+    fn default() -> Self {
+        Self { keyed: Keyed::default(), index: HashTable::new(), entries: Vec::new() }
+    }
+}
+
+impl<V> Table<V> {
+    /// Returns the number of a key's entry.
+    pub fn find(&self, key: &PublicKey) -> Option<u32> {
+        let hash = self.keyed.hash_one(key);
+        self.index.find(hash, |number| self.entries[index(*number)].0 == *key).copied()
+    }
+
+    /// Returns the number of each key's entry, and has the entries near when it returns.
+    pub fn find_all<'a>(
+        &'a self,
+        keys: impl Iterator<Item = PublicKey> + 'a,
+    ) -> impl Iterator<Item = Option<u32>> + 'a {
+        let mut keys = keys.fuse();
+        let mut found = [None; TOGETHER];
+        let mut waiting = 0..0;
+        std::iter::from_fn(move || {
+            if waiting.is_empty() {
+                let mut count = 0;
+                for (place, key) in found.iter_mut().zip(keys.by_ref().take(TOGETHER)) {
+                    *place = self.find(&key);
+                    count += 1;
+                }
+                waiting = 0..count;
+            }
+            waiting.next().map(|place| found[place])
+        })
+    }
+
+    /// Has the entries with these numbers near when it returns.
+    pub fn touch(&self, numbers: impl Iterator<Item = u32>) {
+        let near = numbers.filter_map(|number| self.entries.get(index(number)));
+        black_box(near.fold(0, |sum: u8, (key, _)| sum.wrapping_add(key.0[0])));
+    }
+
+    /// Returns the entry with this number.
+    pub fn get(&self, number: u32) -> (&PublicKey, &V) {
+        let (key, value) = &self.entries[index(number)];
+        (key, value)
+    }
+
+    /// Returns the entry with this number, to be changed.
+    pub fn get_mut(&mut self, number: u32) -> (&PublicKey, &mut V) {
+        let (key, value) = &mut self.entries[index(number)];
+        (key, value)
+    }
+
+    /// Adds the entry of a key that has none; returns its number.
+    pub fn push(&mut self, key: PublicKey, value: V) -> u32 {
+        let number = u32::try_from(self.entries.len()).expect("memory ends before 2^32 accounts");
+        let hash = self.keyed.hash_one(key);
+        let Self { keyed, index: numbers, entries } = self;
+        entries.push((key, value));
+        numbers.insert_unique(hash, number, |number| keyed.hash_one(entries[index(*number)].0));
+        number
+    }
+
+    /// Returns how many entries there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Returns whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Returns all entries by number.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&PublicKey, &V)> {
+        self.entries.iter().map(|(key, value)| (key, value))
+    }
+}
+
+impl<V> FromIterator<(PublicKey, V)> for Table<V> {
+    /// Numbers distinct keys in their order.
+    fn from_iter<I: IntoIterator<Item = (PublicKey, V)>>(entries: I) -> Self {
+        let mut table = Self::default();
+        for (key, value) in entries {
+            table.push(key, value);
+        }
+        table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    fn key(number: u32) -> PublicKey {
+        let mut key = [0; 32];
+        key[14..18].copy_from_slice(&number.to_le_bytes());
+        PublicKey(key)
+    }
+
+    #[test]
+    fn it_finds_what_a_map_finds() {
+        let (mut table, mut map) = (Table::default(), HashMap::new());
+        for number in 0..5_000_u32 {
+            let key = key(number.wrapping_mul(7_919) % 3_000);
+            match table.find(&key) {
+                Some(place) => *table.get_mut(place).1 += number,
+                None => assert_eq!(table.push(key, number), u32::try_from(map.len()).unwrap()),
+            }
+            map.entry(key).and_modify(|value| *value += number).or_insert(number);
+        }
+        assert_eq!((table.len(), table.is_empty()), (map.len(), false));
+        assert!(table.iter().all(|(key, value)| map[key] == *value));
+        for number in 0..4_000 {
+            let found = table.find(&key(number)).map(|place| table.get(place));
+            assert_eq!(found.map(|(_, value)| value), map.get(&key(number)));
+            assert!(found.is_none_or(|(found, _)| *found == key(number)));
+        }
+    }
+
+    #[test]
+    fn looks_together_are_looks_one_by_one() {
+        let table: Table<u32> = (0..100).map(|number| (key(number), number)).collect();
+        for count in [0, 1, 31, 32, 33, 64, 200] {
+            let found: Vec<_> = table.find_all((0..count).map(|n| key(n * 2))).collect();
+            let alone: Vec<_> = (0..count).map(|n| table.find(&key(n * 2))).collect();
+            assert_eq!(found, alone);
+        }
+        table.touch(0..1_000);
+    }
+}
