@@ -185,6 +185,7 @@ impl Core {
         let mut room =
             self.waiting_bytes_max.saturating_sub(self.waiting_bytes.load(Ordering::Relaxed));
         let mut known = self.known(&requests).into_iter();
+        messages.reserve(requests.len());
         for request in requests {
             let (bytes, reply) = match request {
                 Request::Submit(submission) => (submission.bytes, submission.reply),

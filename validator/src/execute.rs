@@ -8,16 +8,15 @@
 //!
 //! A plain state machine like the lane stage.
 
-use crate::{held::Held, lane::Ready, record};
-use ledger::{Account, Batch, Chain, Digest, Height, Keyed, Outcome, PublicKey, Reject, Tips};
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
-use storage::Record;
+mod index;
 
-/// Transactions whose place is kept in memory, the newest: from half of so many to all, in about 240 MB.
-pub const INDEX_TRANSACTIONS_MAX: usize = 1 << 21;
+pub use index::{INDEX_TRANSACTIONS_MAX, Location};
+
+use crate::{held::Held, lane::Ready, record};
+use index::Index;
+use ledger::{Account, Batch, Chain, Digest, Height, Outcome, PublicKey, Reject, Tips};
+use std::{collections::VecDeque, sync::Arc};
+use storage::Record;
 
 /// Heights whose executed batches are kept in memory, the newest with any.
 pub const EXECUTED_HEIGHTS_MAX: usize = 1 << 16;
@@ -72,44 +71,6 @@ pub struct Done {
     pub history_root: Digest,
     /// Names the delivery of the engine.
     pub token: u64,
-}
-
-/// Where a transaction was executed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Location {
-    /// Its block.
-    pub height: Height,
-    /// Its place among the outcomes of the block.
-    pub index: u32,
-    /// What became of it.
-    pub outcome: Outcome,
-}
-
-/// Where the newest transactions were executed, in two generations: when the younger is full, the older one is
-/// dropped whole. Nothing is looked for to be removed.
-#[derive(Default)]
-struct Index {
-    young: HashMap<Digest, Location, Keyed>,
-    old: HashMap<Digest, Location, Keyed>,
-}
-
-impl Index {
-    fn locate(&self, id: &Digest) -> Option<Location> {
-        self.young.get(id).or_else(|| self.old.get(id)).copied()
-    }
-
-    fn insert(&mut self, id: Digest, location: Location) {
-        // What pays is executed once. A later copy of it is stale: the first outcome counts.
-        if !location.outcome.pays() && self.locate(&id).is_some() {
-            return;
-        }
-        if self.young.len() >= INDEX_TRANSACTIONS_MAX / 2 {
-            // Its room is kept, so that it is not made anew, page by page.
-            self.old.clear();
-            std::mem::swap(&mut self.young, &mut self.old);
-        }
-        self.young.insert(id, location);
-    }
 }
 
 /// The state machine.
@@ -328,7 +289,7 @@ impl Core {
             self.transactions += 1;
             let index = u32::try_from(index).expect("outcomes of a block fit 32 bits");
             let location = Location { height: done.height, index, outcome: *outcome };
-            self.index.insert(*id, location);
+            self.index.insert(id, &location);
         }
     }
 }

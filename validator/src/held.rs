@@ -60,6 +60,11 @@ pub struct SignedMessages {
 }
 
 impl SignedMessages {
+    /// Makes room for so many more, at once.
+    pub fn reserve(&mut self, count: usize) {
+        self.entries.reserve(count);
+    }
+
     /// Adds a message.
     pub fn push(&mut self, key: [u8; 32], message: [u8; 47], signature: [u8; 64]) {
         self.entries.push((key, message, signature));
@@ -69,6 +74,7 @@ impl SignedMessages {
     pub fn push_batch(&mut self, held: &Held, owner: &[u8; 32]) -> usize {
         let before = self.entries.len();
         let batch = held.batch();
+        self.reserve(batch.count() + 1);
         self.push(*owner, batch_signing_message(&held.digest()), batch.signature().0);
         for (transaction, id) in batch.transactions().zip(batch.ids()) {
             let signature = *transaction.signature_bytes();
