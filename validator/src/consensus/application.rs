@@ -3,7 +3,9 @@
 //! A leader proposes when a lane advanced, when batches wait for execution, or when an executed height
 //! with content has to be declared; otherwise it waits for a heartbeat, so that an idle network is
 //! quiet. Every block costs each validator the same, however much is in it: so while the newest block is
-//! young, a leader lets all lanes that are busy advance first. A check needs certificates and tips, never batch bodies, and waits while
+//! young, a leader lets all lanes that are busy advance first.
+//!
+//! A check needs certificates and tips, never batch bodies, and waits while
 //! the executed height that a block declares has not been executed here: data that is merely late
 //! is no reason to vote no.
 
