@@ -196,6 +196,10 @@ impl Core {
             };
             // What waited here while its session was ended for forgeries is not worth a check.
             if reply.is_revoked() {
+                // Its id is not the next one's.
+                if self.read(&bytes).is_ok() {
+                    known.next();
+                }
                 continue;
             }
             match self.check(now, &bytes, &mut known, &round, room) {

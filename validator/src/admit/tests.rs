@@ -410,3 +410,19 @@ fn another_key_under_a_number_is_a_mistake() {
     let account = Account { balance: 5, sequence: 1, head: Digest([9; 32]) };
     core().executed(0, &done(11, vec![], vec![(0, author(2).1, account)]));
 }
+
+#[test]
+fn what_is_skipped_takes_no_other_s_id_or_account() {
+    let mut core = core();
+    let (skipped, (standing, session)) = in_session(link(2, 0, Digest::ZERO).sign().0);
+    (0..net_ebpf::session::BLAMES_MAX).for_each(|_| standing.blamed(session));
+    let (honest, id) = link(1, 0, Digest::ZERO).sign();
+    let (honest, _client) = request(honest);
+    let mut messages = SignedMessages::default();
+    let candidates = core.sift(0, vec![skipped, honest], &mut messages);
+    assert_eq!(*messages.items()[0].message, ledger::signing_message(&id));
+    let admitted = core.settle(0, candidates, &[true]);
+    assert_eq!(admitted[0].id, id);
+    let pending = |byte| core.account(&author(byte).1).unwrap().pending_sequence;
+    assert_eq!((pending(1), pending(2)), (1, 0));
+}

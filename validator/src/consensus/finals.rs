@@ -175,7 +175,8 @@ impl<E: Storage + Metrics + Clock> FinalCertificates<E> {
     /// are in the archive, or behind newer ones that are.
     fn newest(&self) -> Option<u64> {
         let ledger = &self.bottom.ledger;
-        let find = || (1..=ledger.height()).rev().find(|height| ledger.has_certificate(*height));
+        let find =
+            || (1..=ledger.height()).rev().find(|height| ledger.certificate(*height).is_some());
         *self.newest.get_or_init(find)
     }
 }
