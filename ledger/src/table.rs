@@ -16,8 +16,8 @@ use std::hint::black_box;
 use crate::codec::index;
 use crate::digest::{Keyed, PublicKey};
 
-/// Looks that are under way together: as many as a core has misses outstanding, and a few more.
-const TOGETHER: usize = 32;
+/// Entries that are waited for together: as many as a core has misses outstanding, and a few more.
+pub const TOGETHER: usize = 32;
 
 /// Entries, found by key or number; none is ever removed.
 #[derive(Clone, Debug)]

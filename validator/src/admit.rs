@@ -16,7 +16,7 @@ use crate::{
     refusal::Refusal,
 };
 use ledger::{
-    Account, Digest, Height, Keyed, Kind, Parameters, PublicKey, Reject, Table, Transaction,
+    Account, Digest, Height, Keyed, Kind, Parameters, PublicKey, Reject, Table, Transaction, table,
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -34,8 +34,6 @@ pub const WAITS_MAX: usize = 1 << 19;
 const RETRY_MS: u32 = 50;
 /// A pending link that was not executed in this time is forgotten, so that it can be sent again.
 const PENDING_NS: u64 = 10_000_000_000;
-/// Accounts that are brought near together.
-const TOGETHER: usize = 32;
 /// Clients that wait for one transaction, at most.
 const WAITERS_MAX: usize = 8;
 
@@ -184,7 +182,7 @@ impl Core {
         let mut round = Round::default();
         let mut room =
             self.waiting_bytes_max.saturating_sub(self.waiting_bytes.load(Ordering::Relaxed));
-        let mut known = self.known(&requests).into_iter();
+        let mut reads = self.read_all(&requests).into_iter();
         messages.reserve(requests.len());
         for request in requests {
             let (bytes, reply) = match request {
@@ -194,15 +192,12 @@ impl Core {
                     continue;
                 }
             };
+            let read = reads.next().expect("one for each submission");
             // What waited here while its session was ended for forgeries is not worth a check.
             if reply.is_revoked() {
-                // Its id is not the next one's.
-                if self.read(&bytes).is_ok() {
-                    known.next();
-                }
                 continue;
             }
-            match self.check(now, &bytes, &mut known, &round, room) {
+            match self.check(now, &bytes, read, &round, room) {
                 Ok(Checked::Again(place)) => {
                     let Candidate { id, others, .. } = &mut round.candidates[place];
                     if others.len() < WAITERS_MAX {
@@ -283,7 +278,7 @@ impl Core {
     pub fn executed(&mut self, now: u64, done: &Done) {
         self.height = done.height;
         // Those of many heights lie far apart: they are waited for together.
-        for changed in done.accounts.chunks(TOGETHER) {
+        for changed in done.accounts.chunks(table::TOGETHER) {
             self.authors.touch(changed.iter().map(|(number, ..)| *number));
             for (number, key, account) in changed {
                 if usize::try_from(*number).is_ok_and(|number| number == self.authors.len()) {
@@ -403,18 +398,21 @@ impl Core {
         }
     }
 
-    /// The ids of what can be read of a round, in order, and the numbers of their authors' accounts: several at
-    /// a time.
-    fn known(&self, requests: &[Request]) -> Vec<(Digest, Option<u32>)> {
+    /// Reads a round: the id of each submission and the number of its author's account, or why there is none.
+    /// Ids are made, and accounts looked for, several at a time.
+    fn read_all(&self, requests: &[Request]) -> Vec<Result<(Digest, Option<u32>), Refusal>> {
         let submissions = requests.iter().filter_map(|request| match request {
             Request::Submit(submission) => Some(&submission.bytes),
             Request::Watch { .. } => None,
         });
-        let transactions: Vec<Transaction<'_>> =
-            submissions.filter_map(|bytes| self.read(bytes).ok()).collect();
+        let reads: Vec<_> = submissions.map(|bytes| self.read(bytes)).collect();
+        let transactions: Vec<_> =
+            reads.iter().filter_map(|read| read.as_ref().ok()).copied().collect();
         let keys = transactions.iter().map(Transaction::author);
         let ids = ledger::transaction::ids(&self.network, &transactions);
-        ids.into_iter().zip(self.authors.find_all(keys)).collect()
+        let mut found = ids.into_iter().zip(self.authors.find_all(keys));
+        let mut next = || found.next().expect("one for each that could be read");
+        reads.into_iter().map(|read| read.map(|_| next())).collect()
     }
 
     /// A transaction of this network.
@@ -429,17 +427,17 @@ impl Core {
         }
     }
 
-    /// Whether a submission is worth a signature check; `known` are the ids and authors of what can be read.
+    /// Whether a submission, as it was read, is worth a signature check.
     fn check(
         &mut self,
         now: u64,
         bytes: &[u8],
-        known: &mut impl Iterator<Item = (Digest, Option<u32>)>,
+        read: Result<(Digest, Option<u32>), Refusal>,
         round: &Round,
         room: usize,
     ) -> Result<Checked, (Digest, Refusal, Option<Expected>)> {
-        let transaction = self.read(bytes).map_err(|refusal| (Digest::ZERO, refusal, None))?;
-        let (id, number) = known.next().expect("one for each that can be read");
+        let (id, number) = read.map_err(|refusal| (Digest::ZERO, refusal, None))?;
+        let transaction = Transaction::decode(bytes).expect("it was read");
         let refuse = |refusal, expected| Err((id, refusal, expected));
         if transaction.valid_until() <= self.height {
             return refuse(Refusal::Expired, None);

@@ -133,7 +133,7 @@ pub struct Consensus {
     pub heartbeat_ms: u64,
     /// How long a batch waits for more transactions.
     pub batch_delay_ms: u64,
-    /// How long after a block the next one waits for busy lanes; below the view timeout.
+    /// How long after a block the next one waits for busy lanes; at most half the view timeout.
     pub cut_delay_ms: u64,
     /// Threads that move votes, blocks and batches.
     pub threads: usize,
@@ -283,13 +283,17 @@ impl Config {
             ));
         }
         let Consensus { batch_delay_ms, cut_delay_ms, .. } = self.consensus;
-        for (name, delay) in [("batch_delay_ms", batch_delay_ms), ("cut_delay_ms", cut_delay_ms)] {
-            if delay >= view_timeout_ms {
-                return Err(format!(
-                    "consensus.{name} ({delay}) must be below \
-                     consensus.view_timeout_ms ({view_timeout_ms})"
-                ));
-            }
+        if batch_delay_ms >= view_timeout_ms {
+            return Err(format!(
+                "consensus.batch_delay_ms ({batch_delay_ms}) must be below \
+                 consensus.view_timeout_ms ({view_timeout_ms})"
+            ));
+        }
+        if cut_delay_ms > view_timeout_ms / 2 {
+            return Err(format!(
+                "consensus.cut_delay_ms ({cut_delay_ms}) must be at most half of \
+                 consensus.view_timeout_ms ({view_timeout_ms}), or a busy leader loses its turn"
+            ));
         }
         let Listen { consensus, lanes, tcp, http, udp: _ } = &self.listen;
         let names = ["consensus", "lanes", "tcp", "http"];

@@ -235,7 +235,8 @@ impl<E: Clock> commonware_consensus::Application<E> for Application {
         while runtime.current() < gathered && !self.advanced(&busy, &tips) {
             commonware_macros::select! {
                 changed = certificates.changed() => changed.ok()?,
-                _ = runtime.sleep_until(gathered) => {},
+                // A clock that is set back meanwhile must not make it wait again.
+                _ = runtime.sleep_until(gathered) => break,
             }
         }
         loop {
@@ -326,3 +327,6 @@ fn advance(mut tips: Tips, cut: &Cut) -> Tips {
     }
     tips
 }
+
+#[cfg(test)]
+mod tests;

@@ -257,3 +257,6 @@ impl<E: Storage + Metrics + Clock> Certificates for FinalCertificates<E> {
         newest.map(|newest| (newest, newest)).into_iter().chain(self.archive.ranges_from(from))
     }
 }
+
+#[cfg(test)]
+mod tests;

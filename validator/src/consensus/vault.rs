@@ -38,6 +38,7 @@ use commonware_runtime::{
     Blob, BlobVersion, Clock, Error, IoBufs, ReadOptions, Spawner, Storage, Supervisor as _,
     WriteOptions,
 };
+use commonware_utils::channel::oneshot;
 use log::Change;
 use rand_core::{CryptoRng, Rng as _};
 use state::{State, recover};
@@ -173,9 +174,10 @@ impl Vault {
         rest.is_some_and(|rest| rest.starts_with("-simplex"))
     }
 
-    /// Whether a blob is kept here or will be, otherwise it is one of the storage's files.
+    /// Whether a blob is kept here or will be, otherwise it is one of the storage's files: what was done here
+    /// before is durable then, since the file will speak of it.
     ///
-    /// Errors: the storage's.
+    /// Errors: the storage's, the log's.
     pub(super) async fn holds(
         &self,
         storage: &impl Storage,
@@ -184,17 +186,23 @@ impl Vault {
     ) -> Result<bool, Error> {
         self.look(storage, partition).await?;
         let may_be_file = !self.is_votes(partition);
-        let mut state = self.shared.lock();
-        let is_large = state.is_large;
-        if state.partitions.get(partition).is_some_and(|blobs| blobs.contains_key(name)) {
-            return Ok(true);
-        }
-        let files = state.files.get_mut(partition).expect("it was just looked for");
-        let is_file = files.contains(name) || (is_large && may_be_file);
-        if is_file {
+        let durable = {
+            let mut state = self.shared.lock();
+            let is_large = state.is_large;
+            if state.partitions.get(partition).is_some_and(|blobs| blobs.contains_key(name)) {
+                return Ok(true);
+            }
+            let files = state.files.get_mut(partition).expect("it was just looked for");
+            let is_file = files.contains(name) || (is_large && may_be_file);
+            if !is_file {
+                return Ok(true);
+            }
+            // From here on nothing settles: whoever syncs waits.
             files.insert(name.to_vec());
-        }
-        Ok(!is_file)
+            let newest = state.newest;
+            self.shared.ask(&mut state, newest)
+        };
+        durable.await.unwrap_or(Err(Error::Closed)).map(|()| false)
     }
 
     /// Finds out, once, which blobs of a partition are files.
@@ -298,6 +306,20 @@ impl Vault {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for everything up to a record to be durable.
+    fn ask(&self, state: &mut State, newest: u64) -> oneshot::Receiver<Result<(), Error>> {
+        let (sender, receiver) = oneshot::channel();
+        if let Some(error) = &state.failed {
+            let _ = sender.send(Err(error.clone()));
+        } else if newest <= state.durable {
+            let _ = sender.send(Ok(()));
+        } else {
+            state.waiters.push(sender);
+            self.wake.notify_one();
+        }
+        receiver
     }
 
     /// Makes everything that was done so far durable, and tells those who wait.

@@ -31,33 +31,52 @@ pub struct Location {
 #[derive(Default)]
 pub(super) struct Index {
     keyed: Keyed,
-    young: HashMap<u64, Packed, BuildHasherDefault<Same>>,
-    old: HashMap<u64, Packed, BuildHasherDefault<Same>>,
+    young: Generation,
+    old: Generation,
 }
 
-/// A place in eight bytes.
+/// Places from one height on.
+#[derive(Default)]
+struct Generation {
+    first: u64,
+    places: HashMap<u64, Packed, BuildHasherDefault<Same>>,
+}
+
+/// A place in eight bytes, its height counted from the generation's first.
 #[derive(Clone, Copy)]
 struct Packed(u64);
 
 /// Bits of an outcome's code, and of a place in its block: more than the quotas of all lanes let in.
 const OUTCOME_BITS: u32 = 4;
 const INDEX_BITS: u32 = 24;
+/// Heights of one generation, at most.
+const HEIGHTS_MAX: u64 = 1 << (64 - INDEX_BITS - OUTCOME_BITS);
+
+impl Generation {
+    fn get(&self, hash: u64) -> Option<Location> {
+        self.places.get(&hash).map(|packed| packed.location(self.first))
+    }
+
+    fn is_full(&self, height: u64) -> bool {
+        self.places.len() >= INDEX_TRANSACTIONS_MAX / 2 || height - self.first >= HEIGHTS_MAX
+    }
+}
 
 impl Packed {
-    /// Panics: a height of 2^36, which a thousand blocks a second reach in two years, or a place of 2^24.
-    fn new(location: &Location) -> Self {
-        let (height, index) = (location.height.get(), u64::from(location.index));
-        assert!(height >> (64 - INDEX_BITS - OUTCOME_BITS) == 0, "height {height} fits");
+    /// Panics: a place of 2^24 or more, which no block has.
+    fn new(location: &Location, first: u64) -> Self {
+        let (height, index) = (location.height.get() - first, u64::from(location.index));
+        assert!(height < HEIGHTS_MAX, "a generation is left before it has more heights");
         assert!(index >> INDEX_BITS == 0, "a block has fewer than 2^24 outcomes");
         Self((height << INDEX_BITS | index) << OUTCOME_BITS | u64::from(location.outcome.code()))
     }
 
-    fn location(self) -> Location {
+    fn location(self, first: u64) -> Location {
         let code = self.0 & ((1 << OUTCOME_BITS) - 1);
         let outcome = Outcome::ALL.into_iter().find(|outcome| u64::from(outcome.code()) == code);
         let index = self.0 >> OUTCOME_BITS & ((1 << INDEX_BITS) - 1);
         Location {
-            height: Height(self.0 >> (INDEX_BITS + OUTCOME_BITS)),
+            height: Height(first + (self.0 >> (INDEX_BITS + OUTCOME_BITS))),
             index: u32::try_from(index).expect("24 bits"),
             outcome: outcome.expect("it was packed"),
         }
@@ -67,26 +86,29 @@ impl Packed {
 impl Index {
     /// Where a transaction was executed, if it is one of the newest.
     pub(super) fn locate(&self, id: &Digest) -> Option<Location> {
-        self.find(self.keyed.hash_one(id)).map(Packed::location)
+        self.find(self.keyed.hash_one(id))
     }
 
-    fn find(&self, hash: u64) -> Option<Packed> {
-        self.young.get(&hash).or_else(|| self.old.get(&hash)).copied()
+    fn find(&self, hash: u64) -> Option<Location> {
+        self.young.get(hash).or_else(|| self.old.get(hash))
     }
 
-    /// Remembers where a transaction was executed, the first time.
+    /// Remembers where a transaction was executed, the first time; heights come in order.
     pub(super) fn insert(&mut self, id: &Digest, location: &Location) {
         let hash = self.keyed.hash_one(id);
         // What pays is executed once. A later copy of it is stale: the first outcome counts.
         if !location.outcome.pays() && self.find(hash).is_some() {
             return;
         }
-        if self.young.len() >= INDEX_TRANSACTIONS_MAX / 2 {
+        let height = location.height.get();
+        if self.young.is_full(height) {
             // Its room is kept, so that it is not made anew, page by page.
-            self.old.clear();
+            self.old.places.clear();
+            self.old.first = height;
             mem::swap(&mut self.young, &mut self.old);
         }
-        self.young.insert(hash, Packed::new(location));
+        let packed = Packed::new(location, self.young.first);
+        self.young.places.insert(hash, packed);
     }
 }
 
@@ -120,12 +142,13 @@ mod tests {
 
     #[test]
     fn a_place_comes_back_as_it_was() {
-        let largest = (1 << 36) - 1;
-        for height in [0, 1, 77, largest] {
-            for index in [0, 1, (1 << INDEX_BITS) - 1] {
-                for outcome in Outcome::ALL {
-                    let location = Location { height: Height(height), index, outcome };
-                    assert_eq!(Packed::new(&location).location(), location);
+        for first in [0, 5, u64::MAX - HEIGHTS_MAX] {
+            for height in [0, 1, 77, HEIGHTS_MAX - 1].map(|above| Height(first + above)) {
+                for index in [0, 1, (1 << INDEX_BITS) - 1] {
+                    for outcome in Outcome::ALL {
+                        let location = Location { height, index, outcome };
+                        assert_eq!(Packed::new(&location, first).location(first), location);
+                    }
                 }
             }
         }
@@ -135,7 +158,22 @@ mod tests {
     #[should_panic(expected = "fewer than 2^24")]
     fn a_place_beyond_what_fits_is_a_mistake() {
         let outcome = Outcome::Applied;
-        Packed::new(&Location { height: Height(1), index: 1 << INDEX_BITS, outcome });
+        Packed::new(&Location { height: Height(1), index: 1 << INDEX_BITS, outcome }, 0);
+    }
+
+    #[test]
+    fn no_height_is_too_high() {
+        let mut index = Index::default();
+        let at = |height| Location { height: Height(height), index: 1, outcome: Outcome::Applied };
+        let heights = [0, HEIGHTS_MAX - 1, HEIGHTS_MAX, 2 * HEIGHTS_MAX - 1, 1 << 50, u64::MAX];
+        for (number, height) in heights.into_iter().enumerate() {
+            index.insert(&id(number), &at(height));
+            assert_eq!(index.locate(&id(number)), Some(at(height)));
+            if let Some(before) = number.checked_sub(1) {
+                assert_eq!(index.locate(&id(before)), Some(at(heights[before])));
+            }
+        }
+        assert_eq!(index.locate(&id(0)), None, "the third generation took its place");
     }
 
     #[test]

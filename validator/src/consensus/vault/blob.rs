@@ -42,23 +42,17 @@ impl VaultBlob {
 
     /// Asks for what was done to this blob to be durable.
     fn ask(&self) -> oneshot::Receiver<Result<(), Error>> {
-        let (sender, receiver) = oneshot::channel();
         let mut state = self.shared.lock();
         let newest = self.kept.lock().newest;
-        // A file speaks of what is kept here only once that is durable: then all wait.
+        // A file may speak of what is kept here only once that is durable: then all wait.
         let may_settle = !self.is_votes && state.files.values().all(BTreeSet::is_empty);
-        if let Some(error) = &state.failed {
-            let _ = sender.send(Err(error.clone()));
-        } else if newest <= state.durable {
-            let _ = sender.send(Ok(()));
-        } else if may_settle {
-            let _ = sender.send(Ok(()));
+        if may_settle && newest > state.durable {
             self.shared.settle.notify_one();
-        } else {
-            state.waiters.push(sender);
-            self.shared.wake.notify_one();
+            // What is said to be durable by now is so soon; an error is still one.
+            let durable = state.durable;
+            return self.shared.ask(&mut state, durable);
         }
-        receiver
+        self.shared.ask(&mut state, newest)
     }
 }
 

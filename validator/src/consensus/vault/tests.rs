@@ -370,13 +370,18 @@ fn beyond_the_limit_blobs_are_files_but_votes_are_not() {
         vault.shared.lock().is_large = true;
         assert!(vault.holds(&context, blocks, b"before").await.unwrap());
         assert!(vault.holds(&context, votes, b"vote").await.unwrap());
+        kept.write_at(0, b"settles", WriteOptions::SYNC).await.unwrap();
         assert!(!vault.holds(&context, blocks, b"file").await.unwrap());
+        let is_durable = || {
+            let state = vault.shared.lock();
+            state.durable == state.newest
+        };
+        assert!(is_durable(), "before there is a file that may speak of it");
         let (file, _) = context.open(blocks, b"file").await.unwrap();
         file.write_at(0, b"in a file", WriteOptions::SYNC).await.unwrap();
         // A file may speak of what is kept: whoever syncs waits from now on.
         kept.write_at(0, b"kept", WriteOptions::SYNC).await.unwrap();
-        let state = vault.shared.lock();
-        assert_eq!(state.durable, state.newest);
+        assert!(is_durable());
     };
     let ((), checkpoint) = Runner::new(config(1)).start_and_recover(written);
     Runner::from(checkpoint).start(|context| async move {
