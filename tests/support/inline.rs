@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use validator::{
     admit,
     consensus::Board,
+    cost::Meter,
     execute::{self, Done},
     handle::{AccountView, Reply, Request, Submission},
     lane::{self, Finalized},
@@ -131,6 +132,7 @@ impl Stages {
             signatures: setup.signatures.clone(),
             store: store.clone(),
             waiting_bytes,
+            meter: Meter::OFF,
         };
         let (sender, outgoing) = mpsc::channel(4_096);
         let ends_store = store.clone();

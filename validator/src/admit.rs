@@ -10,6 +10,7 @@
 //! A plain state machine: [`Core::sift`] collects what to check, [`Core::settle`] takes verdicts.
 
 use crate::{
+    cost::{Cost, Meter},
     execute::Done,
     handle::{AccountView, Answer, Expected, Reply, Request},
     held::SignedMessages,
@@ -135,6 +136,7 @@ pub struct Core {
     waiting_bytes_max: usize,
     refused: Vec<(Refusal, u64)>,
     latencies: Vec<u64>,
+    meter: Meter,
 }
 
 /// Who waits for a transaction, and since when it has been under way here.
@@ -167,7 +169,13 @@ impl Core {
             waiting_bytes_max,
             refused: Vec::new(),
             latencies: Vec::new(),
+            meter: Meter::OFF,
         }
+    }
+
+    /// Has its costs counted.
+    pub fn measure(&mut self, meter: Meter) {
+        self.meter = meter;
     }
 
     /// Refuses what can be refused cheaply and adds the rest to `messages`.
@@ -223,6 +231,7 @@ impl Core {
                 Err((id, refusal, expected)) => self.refuse(&reply, id, refusal, expected),
             }
         }
+        self.meter.charge(Cost::Admit);
         round.candidates
     }
 
@@ -406,10 +415,12 @@ impl Core {
             Request::Watch { .. } => None,
         });
         let reads: Vec<_> = submissions.map(|bytes| self.read(bytes)).collect();
+        self.meter.charge(Cost::Decode);
         let transactions: Vec<_> =
             reads.iter().filter_map(|read| read.as_ref().ok()).copied().collect();
         let keys = transactions.iter().map(Transaction::author);
         let ids = ledger::transaction::ids(&self.network, &transactions);
+        self.meter.charge(Cost::Hash);
         let mut found = ids.into_iter().zip(self.authors.find_all(keys));
         let mut next = || found.next().expect("one for each that could be read");
         reads.into_iter().map(|read| read.map(|_| next())).collect()

@@ -12,7 +12,12 @@ mod index;
 
 pub use index::{INDEX_TRANSACTIONS_MAX, Location};
 
-use crate::{held::Held, lane::Ready, record};
+use crate::{
+    cost::{Cost, Meter},
+    held::Held,
+    lane::Ready,
+    record,
+};
 use index::Index;
 use ledger::{Account, Batch, Chain, Digest, Height, Outcome, PublicKey, Reject, Tips};
 use std::{collections::VecDeque, sync::Arc};
@@ -92,6 +97,7 @@ pub struct Core {
     actions: Vec<Action>,
     transactions: u64,
     content: Height,
+    meter: Meter,
 }
 
 impl Core {
@@ -110,7 +116,18 @@ impl Core {
             actions: Vec::new(),
             transactions: 0,
             content: Height::ZERO,
+            meter: Meter::OFF,
         }
+    }
+
+    /// Has its costs counted.
+    pub fn measure(&mut self, meter: Meter) {
+        self.meter = meter;
+    }
+
+    /// What counts its costs.
+    pub const fn meter(&self) -> Meter {
+        self.meter
     }
 
     /// The chain after the newest executed height.
@@ -238,6 +255,7 @@ impl Core {
         let views: Vec<Vec<&Batch<'static>>> =
             lanes.map(|lane| lane.iter().map(|held| held.batch()).collect()).collect();
         let executed = self.chain.execute(&finalized.cut, &finalized.digest, &views)?;
+        self.meter.charge(Cost::Execute);
         drop(views);
         if advanced || !executed.outcomes.is_empty() {
             self.content = finalized.cut.height;

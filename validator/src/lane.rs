@@ -19,6 +19,7 @@ mod serve;
 mod tests;
 
 use crate::{
+    cost::Meter,
     held::{Held, SharedBytes},
     message::{Control, Request},
     record,
@@ -157,6 +158,8 @@ pub struct Config {
     pub store: storage::Store,
     /// Bytes of verified transactions on their way into batches; raised by admission.
     pub waiting_bytes: Arc<AtomicUsize>,
+    /// Counts costs.
+    pub meter: Meter,
 }
 
 /// What recovery found above the executed tips.
@@ -276,6 +279,11 @@ impl Core {
                 self.relink(index);
             }
         }
+    }
+
+    /// What counts its costs.
+    pub const fn meter(&self) -> Meter {
+        self.config.meter
     }
 
     /// Takes what is to be done.

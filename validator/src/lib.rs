@@ -18,6 +18,7 @@ pub mod client;
 pub mod command;
 pub mod config;
 pub mod consensus;
+pub mod cost;
 pub mod execute;
 pub mod handle;
 pub mod held;

@@ -4,6 +4,7 @@
 //! family is looked up under a lock, which is for rare events. What the node publishes on its
 //! status board becomes gauges when somebody reads them ([`Metrics::observe`]), so it is said once.
 
+mod costs;
 mod labels;
 mod process;
 
@@ -140,6 +141,7 @@ pub struct Metrics {
     stage_waited: Family<StageLabel, Seconds>,
     stage_backpressure: Family<StageLabel, Seconds>,
     observed: Observed,
+    costs: costs::Costs,
     registry: Registry,
     descriptions: Vec<Description>,
 }
@@ -313,6 +315,7 @@ impl Metrics {
                 "Time that a stage waited for room in the queue after it.",
             ),
             observed,
+            costs: table.costs(),
             descriptions: table.process(),
             registry: table.registry,
         };
@@ -379,6 +382,11 @@ impl Metrics {
     /// Counts one connection that the validator ended.
     pub fn count_closed(&self, path: &'static str, reason: &'static str) {
         self.net_connections_closed.get_or_create(&CloseLabel { path, reason }).inc();
+    }
+
+    /// Looks what the threads have spent, before one of them ends.
+    pub fn look_at_threads(&self) {
+        self.costs.look();
     }
 
     /// Sets the gauges that follow the status board.
@@ -565,6 +573,14 @@ impl Table {
             target: TARGET,
         };
         family.get_or_create(&label).set(1);
+    }
+
+    /// Adds processor time by stage.
+    fn costs(&mut self) -> costs::Costs {
+        let costs = costs::Costs::default();
+        self.registry.register_collector(Box::new(costs.clone()));
+        self.descriptions.push(costs::DESCRIPTION);
+        costs
     }
 
     /// Adds what the system knows of the process, and returns all descriptions.

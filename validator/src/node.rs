@@ -24,6 +24,7 @@ use crate::{
     command::Exit,
     config::Config,
     consensus::{Application, Block, Board, application::Pace, engine},
+    cost::Meter,
     handle::{Admission, Budget, NodeHandle, StatusBoard, Stop},
     ingest, lane,
     metrics::Metrics,
@@ -63,7 +64,7 @@ pub fn start(config: &Config) -> Result<(), Exit> {
     let recovered = recovered(config, &identity, &store)?;
     let height = recovered.execute.chain().height();
     tracing::info!(height = height.get(), view = recovered.view, "recovered");
-    let signatures = Arc::new(Judge::new(verifier));
+    let signatures = Arc::new(Judge::metered(verifier, Meter::ON));
     Node { config, identity, store, backends, admission, signatures }.run(recovered, doors)
 }
 
@@ -137,7 +138,8 @@ impl Node<'_> {
         let clock = Clock::start();
         let (metrics, stop) = (Arc::new(Metrics::new()), Stop::new());
         let network = self.identity.genesis.digest();
-        let recover::State { execute, lanes, recent, .. } = recovered;
+        let recover::State { mut execute, lanes, recent, .. } = recovered;
+        execute.measure(Meter::ON);
         let board = Board::new(self.identity.genesis.set().len(), recent);
         let delivered = Delivered::new(execute.chain().height());
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
@@ -159,7 +161,7 @@ impl Node<'_> {
         let peers_budget = Arc::new(Budget::new(stage::PEERS_LANE_BYTES));
         let records_budget = Arc::new(Budget::new(stage::PEERS_REPAIR_BYTES));
 
-        let admission = admit::Core::new(
+        let mut admission = admit::Core::new(
             network,
             *self.identity.genesis.parameters(),
             execute.chain().height(),
@@ -167,6 +169,7 @@ impl Node<'_> {
             waiting_bytes.clone(),
             lane::WAITING_BYTES_MAX,
         );
+        admission.measure(Meter::ON);
         let verify = stage::verify::Stage {
             core: admission,
             network,
@@ -328,6 +331,7 @@ impl Node<'_> {
             signatures: self.signatures.clone(),
             store: self.store.clone(),
             waiting_bytes,
+            meter: Meter::ON,
         };
         lane::Core::new(config, tips, recovered)
     }

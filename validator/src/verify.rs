@@ -1,11 +1,12 @@
 //! The verify stage: client transactions and peers' batches, their signatures checked together.
 
-use crate::votes::Judge;
 use crate::{
     admit::{self, Admitted},
+    cost::{Cost, Meter},
     handle::Request,
     held::{Held, SignedMessages},
     lane::Unverified,
+    votes::Judge,
 };
 use ledger::{Digest, SignedItem};
 use sigverify::{Source, Verdict};
@@ -81,18 +82,21 @@ pub fn round(
     requests: Vec<Request>,
     unverified: Vec<Unverified>,
 ) -> Verified {
+    let meter = judge.meter();
     let mut messages = SignedMessages::default();
     let candidates = core.sift(now, requests, &mut messages);
     let clients = messages.len();
     let decoded: Vec<_> =
-        unverified.into_iter().map(|batch| decode(batch, network, &mut messages)).collect();
+        unverified.into_iter().map(|batch| decode(batch, network, &mut messages, meter)).collect();
     let items = messages.items();
     let mut verdicts = judge.verify_from(&sources.clients, &items[..clients]);
     verdicts.resize(items.len(), Verdict::Invalid);
     sources.judge(judge, &items, &decoded, &mut verdicts);
     let verdicts: Vec<bool> = verdicts.into_iter().map(Verdict::is_valid).collect();
     let valid = verdicts.iter().filter(|valid| **valid).count();
+    meter.charge(Cost::Verify);
     let admitted = core.settle(now, candidates, &verdicts[..clients]);
+    meter.charge(Cost::Admit);
     let judge = |batch: Decoded| {
         let whole = |(_, range): &(Held, Range<usize>)| verdicts[range.clone()].iter().all(|v| *v);
         (batch.digest, batch.held.filter(whole).map(|(held, _)| Arc::new(held)))
@@ -110,9 +114,15 @@ struct Decoded {
     held: Option<(Held, Range<usize>)>,
 }
 
-fn decode(batch: Unverified, network: &Digest, messages: &mut SignedMessages) -> Decoded {
+fn decode(
+    batch: Unverified,
+    network: &Digest,
+    messages: &mut SignedMessages,
+    meter: Meter,
+) -> Decoded {
     let Unverified { from, digest, owner, bytes } = batch;
     let held = Held::decode(bytes, network).ok().map(|held| {
+        meter.charge(Cost::Hash);
         let first = messages.len();
         let count = messages.push_batch(&held, owner.as_bytes());
         (held, first..first + count)

@@ -1,5 +1,6 @@
 //! Judges of signatures: the ledger's rule by `sigverify`, the engine's by the engine's own code.
 
+use crate::cost::{Cost, Meter};
 use commonware_codec::{Copying, DecodeExt as _, ReadExt as _, varint::UInt};
 use commonware_cryptography::{
     Verifier as _,
@@ -38,6 +39,7 @@ fn verify_vote(item: &SignedItem<'_>) -> Option<bool> {
 /// The judge that every stage shares.
 pub struct Judge {
     verifier: Arc<Verifier>,
+    meter: Meter,
     known: Mutex<Known>,
 }
 
@@ -48,17 +50,29 @@ struct Known {
 }
 
 impl Judge {
-    /// Judges with this verifier.
+    /// Judges with this verifier; nobody counts what that costs.
     pub fn new(verifier: Arc<Verifier>) -> Self {
-        Self { verifier, known: Mutex::default() }
+        Self::metered(verifier, Meter::OFF)
+    }
+
+    /// Judges with this verifier, and counts what that costs.
+    pub fn metered(verifier: Arc<Verifier>, meter: Meter) -> Self {
+        Self { verifier, meter, known: Mutex::default() }
+    }
+
+    /// What counts the costs of whoever has its signatures judged here.
+    pub const fn meter(&self) -> Meter {
+        self.meter
     }
 
     /// Judges the items of one source, by the ledger's rule; nothing is remembered of them.
     ///
     /// Shape: verdict `i` answers `items[i]`.
     pub fn verify_from(&self, source: &Source, items: &[SignedItem<'_>]) -> Vec<Verdict> {
-        let items: Vec<Item<'_>> = items.iter().map(sigverify_item).collect();
-        self.verifier.verify_from(source, &items)
+        self.meter.aside(Cost::Verify, || {
+            let items: Vec<Item<'_>> = items.iter().map(sigverify_item).collect();
+            self.verifier.verify_from(source, &items)
+        })
     }
 
     fn verify_all(&self, items: &[SignedItem<'_>]) -> Vec<bool> {
@@ -66,23 +80,8 @@ impl Judge {
         let verdicts = self.verifier.verify_many(&items);
         verdicts.into_iter().map(sigverify::Verdict::is_valid).collect()
     }
-}
 
-const fn sigverify_item<'a>(item: &SignedItem<'a>) -> Item<'a> {
-    Item { key: item.key, message: item.message, signature: item.signature }
-}
-
-fn digest(item: &SignedItem<'_>) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(item.key).update(item.signature).update(item.message);
-    *hasher.finalize().as_bytes()
-}
-
-impl Signatures for Judge {
-    fn verify(&self, items: &[SignedItem<'_>]) -> Vec<bool> {
-        if items.len() > KNOWN_ITEMS_MAX {
-            return self.verify_all(items);
-        }
+    fn verify_few(&self, items: &[SignedItem<'_>]) -> Vec<bool> {
         let digests: Vec<_> = items.iter().map(digest).collect();
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut verdicts: Vec<bool> =
@@ -107,6 +106,28 @@ impl Signatures for Judge {
             }
         }
         verdicts
+    }
+}
+
+const fn sigverify_item<'a>(item: &SignedItem<'a>) -> Item<'a> {
+    Item { key: item.key, message: item.message, signature: item.signature }
+}
+
+fn digest(item: &SignedItem<'_>) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(item.key).update(item.signature).update(item.message);
+    *hasher.finalize().as_bytes()
+}
+
+impl Signatures for Judge {
+    fn verify(&self, items: &[SignedItem<'_>]) -> Vec<bool> {
+        self.meter.aside(Cost::Verify, || {
+            if items.len() > KNOWN_ITEMS_MAX {
+                self.verify_all(items)
+            } else {
+                self.verify_few(items)
+            }
+        })
     }
 
     fn verify_votes(&self, items: &[SignedItem<'_>]) -> Vec<bool> {

@@ -74,6 +74,17 @@ impl Api {
         self.document(&response, &[200])
     }
 
+    /// Asks for all metrics, as text.
+    ///
+    /// Errors: every [`Error`].
+    pub fn metrics(&mut self) -> Result<String, Error> {
+        let response = self.http.get("/metrics")?;
+        if response.status == 200 {
+            return Ok(String::from_utf8_lossy(&response.body).into_owned());
+        }
+        Err(self.failure(&response))
+    }
+
     /// Asks whether the validator keeps up and takes part, and if not why.
     ///
     /// Errors: every [`Error`].
@@ -122,15 +133,19 @@ impl Api {
     }
 
     fn document<T: DeserializeOwned>(&self, response: &Response, good: &[u16]) -> Result<T, Error> {
-        let Response { status, body } = response;
-        let url = || self.http.url().clone();
-        if good.contains(status) {
-            return serde_json::from_slice(body)
-                .map_err(|_| Error::Unexpected { url: url(), status: *status });
+        if !good.contains(&response.status) {
+            return Err(self.failure(response));
         }
-        Err(match serde_json::from_slice(body) {
-            Ok(problem) => Error::Problem { url: url(), problem: Box::new(problem) },
-            Err(_) => Error::Unexpected { url: url(), status: *status },
-        })
+        let (url, status) = (self.http.url().clone(), response.status);
+        serde_json::from_slice(&response.body).map_err(|_| Error::Unexpected { url, status })
+    }
+
+    /// What an answer is that was not asked for.
+    fn failure(&self, Response { status, body }: &Response) -> Error {
+        let url = self.http.url().clone();
+        match serde_json::from_slice(body) {
+            Ok(problem) => Error::Problem { url, problem: Box::new(problem) },
+            Err(_) => Error::Unexpected { url, status: *status },
+        }
     }
 }

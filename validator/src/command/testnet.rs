@@ -6,6 +6,7 @@
 mod acknowledged;
 mod compare;
 mod live;
+mod meters;
 mod ports;
 mod process;
 pub mod signals;
@@ -20,6 +21,7 @@ use crate::client::load::{self, Control, Options, Report, Snapshot, Transport};
 use acknowledged::Acknowledgements;
 use crossbeam::channel::{Receiver, bounded};
 use live::Live;
+use meters::{Costs, Meters};
 use process::Processes;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -124,6 +126,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Exit> {
         is_stopped,
         control,
         kill: None,
+        costs: Costs::default(),
         problems: Vec::new(),
     };
     let report = run.under_load(&say)?;
@@ -249,6 +252,7 @@ struct Run<'a> {
     is_stopped: Arc<AtomicBool>,
     control: Arc<Control>,
     kill: Option<Kill>,
+    costs: Costs,
     problems: Vec<String>,
 }
 
@@ -269,6 +273,7 @@ impl Run<'_> {
             complain("signing all transactions before the first is sent");
         }
         self.watch.mark();
+        let meters = Meters::start(self.network);
         let mut live = Live::new(self.arguments.load > 0, Paint::stdout());
         say(&live.head());
         loop {
@@ -302,6 +307,10 @@ impl Run<'_> {
                 break;
             }
             thread::sleep(LOOK);
+        }
+        if let Some(start) = start {
+            let end = self.arguments.duration.map_or_else(Instant::now, |length| start + length);
+            self.costs = meters.between(start, end);
         }
         match loaded.map(thread::JoinHandle::join) {
             None => Ok(None),
@@ -469,6 +478,7 @@ impl Run<'_> {
             compared,
             acknowledged,
             kill: self.kill,
+            costs: self.costs,
             problems: self.problems,
         })
     }

@@ -4,7 +4,7 @@ use super::{
     Action, Core, Durable, Fault, OWN_BATCHES_MAX, OWN_BYTES_MAX, RETRY_NS, To, ack_record,
     batch_record, lower,
 };
-use crate::{admit::Admitted, held::Held, message::Control};
+use crate::{admit::Admitted, cost::Cost, held::Held, message::Control};
 use ledger::{
     Ack, AvailabilityCertificate, BatchPlace, Sealer, SignedItem, Tip, Transaction,
     ack_signing_message, limits::BATCH_BODY_BYTES_MAX,
@@ -122,6 +122,7 @@ impl Core {
 
     fn own_seal(&mut self, now: u64) {
         while self.own_may_seal(now) {
+            self.config.meter.charge(Cost::Lane);
             let me = self.config.me;
             let mut sealer = Sealer::new();
             let mut bytes = 0;
@@ -134,6 +135,7 @@ impl Core {
                 bytes += admitted.bytes.len();
                 self.own.waiting.pop_front();
             }
+            self.config.meter.charge(Cost::Copy);
             self.own.waiting_bytes -= bytes;
             self.own.since = now;
             lower(&self.config.waiting_bytes, bytes);
@@ -152,6 +154,7 @@ impl Core {
             let held = Held::decode(batch, &self.config.network)
                 .expect("a batch that was just sealed decodes");
             let held = Arc::new(held);
+            self.config.meter.charge(Cost::Hash);
             let tip = Tip { sequence: place.sequence, digest };
             let ack = self.sign_ack(me, &tip);
             self.lanes[me as usize].acked = tip;

@@ -41,6 +41,7 @@ fn core(me: u32, disk: &Simulated, recovered: Recovered) -> Core {
         signatures: judge(),
         store,
         waiting_bytes: Arc::new(AtomicUsize::new(1 << 20)),
+        meter: crate::cost::Meter::OFF,
     };
     Core::new(config, Tips::genesis(4), recovered)
 }

@@ -1,6 +1,7 @@
 //! Lane messages over any network: from the stage to peers, from peers to the stage.
 
 use crate::{
+    cost::{Cost, Meter},
     held::{Held, SharedBytes},
     lane::To,
     message::Control,
@@ -32,6 +33,10 @@ pub enum Outgoing {
 
 /// Takes what peers send; must not wait.
 pub trait Incoming: Clone + Send + 'static {
+    /// What counts the costs of handing it over.
+    fn meter(&self) -> Meter {
+        Meter::OFF
+    }
     /// A batch from the validator with this index.
     fn batch(&self, from: u32, bytes: Vec<u8>);
     /// A small message.
@@ -80,7 +85,8 @@ pub fn start<E, S, R>(
     context.child("lane_batches").spawn(move |_| async move {
         while let Ok((from, message)) = batch_receiver.recv().await {
             if let Some(from) = index(&peers, &from) {
-                sink.batch(from, message.as_ref().to_vec());
+                let bytes = sink.meter().aside(Cost::Copy, || message.as_ref().to_vec());
+                sink.batch(from, bytes);
             }
         }
     });

@@ -4,6 +4,7 @@ use super::threads::{Threads, fatal};
 use crate::{
     command::Exit,
     config::{Config, Identity},
+    cost::Meter,
     handle::{NodeHandle, PacketBoard, Stop},
     ingest::{self, udp},
 };
@@ -137,6 +138,7 @@ impl Doors {
             .map_err(|error| Exit::host_unfit(format!("cannot start a runtime: {error}")))?;
         let stop = stop.clone();
         threads.start("api", move || {
+            Meter::ON.open();
             let serve = async move {
                 let (api, tcp) = (
                     crate::api::serve(http, handle.clone(), stop.clone()),

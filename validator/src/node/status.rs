@@ -26,6 +26,8 @@ use storage::{Stats, Store};
 
 /// Time between two snapshots.
 const PERIOD: Duration = Duration::from_millis(200);
+/// Snapshots between two looks at what threads have spent.
+const LOOK_PERIODS: u32 = 5;
 /// A validator whose newest vote is older than this many views counts as away.
 const AWAY_VIEWS: u64 = 16;
 /// A node that finalized nothing for this long is not ready.
@@ -103,6 +105,7 @@ pub(super) struct Reporter {
 impl Reporter {
     /// Publishes until told to stop.
     pub(super) fn run(&mut self, board: &StatusBoard, stop: &Stop) {
+        let mut periods = 0;
         while !stop.is_stopped() {
             self.look_at_disk(board);
             let stored = self.store.stats();
@@ -110,6 +113,10 @@ impl Reporter {
             self.metrics.observe(&status);
             board.publish(status);
             self.count(&stored);
+            periods = (periods + 1) % LOOK_PERIODS;
+            if periods == 0 {
+                self.metrics.look_at_threads();
+            }
             std::thread::sleep(PERIOD);
         }
     }

@@ -3,6 +3,7 @@
 use crate::{
     command::Exit,
     config::{Config, StorageBackend},
+    cost::Meter,
     handle::{Budget, Hold, Stop},
     lane::Finalized,
     metrics::Metrics,
@@ -193,6 +194,10 @@ impl Incoming {
 }
 
 impl lanes::Incoming for Incoming {
+    fn meter(&self) -> Meter {
+        Meter::ON
+    }
+
     fn batch(&self, from: u32, bytes: Vec<u8>) {
         self.put(bytes, |bytes, hold| FromPeer::Batch(from, bytes, hold));
     }

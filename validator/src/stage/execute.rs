@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     consensus::Board,
+    cost::Cost,
     execute::{Action, Core, Done},
     handle::{BlockView, Query, TransactionView, Unreadable},
     lane::Ready,
@@ -71,6 +72,8 @@ impl Stage {
     /// Runs until the lane stage is gone.
     pub fn run(mut self) {
         let counters = self.metrics.stage("execute");
+        let meter = self.core.meter();
+        meter.open();
         let nothing = never();
         loop {
             let idle = self.clock.now();
@@ -116,6 +119,7 @@ impl Stage {
             if !self.act() {
                 return;
             }
+            meter.charge(Cost::Execute);
             counters.busy.inc_by(seconds(self.clock.now() - start));
         }
     }

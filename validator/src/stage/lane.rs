@@ -4,6 +4,7 @@ use super::{Clock, FromPeer, verify::seconds};
 use crate::{
     admit::Admitted,
     consensus::Board,
+    cost::Cost,
     held::Held,
     lane::{Action, Core, Durable, Finalized, Ready, Unverified},
     metrics::Metrics,
@@ -73,6 +74,8 @@ impl Stage {
     /// Runs until the engine is gone.
     pub fn run(mut self) {
         let counters = self.metrics.stage("lane");
+        let meter = self.core.meter();
+        meter.open();
         let mut reported = 0;
         loop {
             while self.store.is_full() {
@@ -109,6 +112,7 @@ impl Stage {
             if !self.act() {
                 return;
             }
+            meter.charge(Cost::Lane);
             let end = self.clock.now();
             counters.busy.inc_by(seconds(end - start));
             if end > reported + 200_000_000 {

@@ -3,6 +3,7 @@
 use super::Clock;
 use crate::{
     admit,
+    cost::Cost,
     execute::{Done, Location},
     handle::{AccountView, Answer, Reply, Request},
     lane::Unverified,
@@ -64,6 +65,8 @@ impl Stage {
     /// Runs until the lane stage and execution are gone.
     pub fn run(mut self) {
         let counters = self.metrics.stage("verify");
+        let meter = self.judge.meter();
+        meter.open();
         let mut requests_open = true;
         loop {
             let closed = never();
@@ -89,6 +92,7 @@ impl Stage {
                 self.update(update);
             }
             self.gather(&mut requests, &mut batches);
+            meter.charge(Cost::Admit);
             let idle = requests.is_empty() && batches.is_empty();
             if !idle && !self.work(requests, batches, &counters) {
                 return;
@@ -162,7 +166,9 @@ impl Stage {
     fn update(&mut self, update: Update) {
         match update {
             Update::Done(done) => {
+                self.judge.meter().charge(Cost::Admit);
                 self.core.executed(self.clock.now(), &done);
+                self.judge.meter().charge(Cost::Client);
                 for latency in self.core.take_latencies() {
                     self.metrics.tx_commit_latency.observe(seconds(latency));
                 }

@@ -2,6 +2,7 @@
 
 use super::acknowledged::Checked;
 use super::compare::Compared;
+use super::meters::Costs;
 use crate::client::load::Report;
 use crate::command::Exit;
 use crate::command::terminal::{Paint, Side, Table, duration, thousands};
@@ -39,6 +40,7 @@ pub(super) struct Summary {
     pub(super) compared: Compared,
     pub(super) acknowledged: Option<Checked>,
     pub(super) kill: Option<Kill>,
+    pub(super) costs: Costs,
     pub(super) problems: Vec<String>,
 }
 
@@ -59,6 +61,7 @@ impl Summary {
         if let Some(report) = &self.report {
             text.push_str(&format!("{}\n{}", paint.bold("load"), report.table(paint)));
         }
+        text.push_str(&self.costs.table(paint));
         text.push_str(&format!("{}\n", paint.bold("validators")));
         let mut table = Table::new(&[Side::Right, Side::Left, Side::Left]).indent(2);
         for (index, written) in self.compared.written.iter().enumerate() {
@@ -135,6 +138,7 @@ impl Summary {
             "history_root": self.compared.history_root.map(|root| root.to_string()),
             "acknowledged": self.acknowledged.as_ref().map(|checked| checked.count),
             "kill": kill,
+            "costs": self.costs.json(),
         })
     }
 }
@@ -179,6 +183,7 @@ mod tests {
                 longest_pause: Duration::from_millis(340),
                 ..Kill::new(1, Duration::from_secs(10))
             }),
+            costs: Costs::default(),
             problems: problems.iter().map(|problem| (*problem).to_string()).collect(),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::{BUSY_BYTES, BUSY_TURN_PAUSE, STOP_TIME_MAX, Shared, TURN_PAUSE};
 use crate::{
+    cost::{Cost, Meter},
     handle::{OUTBOX_BYTES_MAX, Outbox, Reply},
     ingest::seats::Seat,
     wire::{self, Call, Frames, HELLO, Reject, Welcome},
@@ -200,11 +201,13 @@ impl Session {
     /// Reads what has arrived and writes what waits; answers how long to pause, if at all.
     fn turn(&mut self, seat: &Seat) -> Result<Option<Duration>, End> {
         let read = self.read(seat)?;
+        Meter::ON.charge(Cost::Receive);
         if !self.outbox.is_open() {
             return Err(End::Unread);
         }
         let written = self.take();
         self.write()?;
+        Meter::ON.charge(Cost::Client);
         Ok(match read + written {
             _ if read == READ_BYTES => None,
             0..BUSY_BYTES => Some(TURN_PAUSE),
