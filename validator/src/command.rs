@@ -6,6 +6,7 @@ pub mod init;
 pub mod ledger;
 pub mod load;
 pub mod network;
+pub mod pipeline;
 pub mod start;
 pub mod status;
 pub mod submit;
@@ -38,6 +39,8 @@ enum Command {
     Start(start::Arguments),
     /// Run a whole network on this machine, under load, and check that it agrees
     Testnet(testnet::Arguments),
+    /// Run one validator without peers and sockets as fast as this machine goes, and say what costs what
+    Pipeline(pipeline::Arguments),
     /// Offer signed transactions at a constant rate and measure what becomes of them
     Load(load::Arguments),
     /// Hand in a record or a transfer and wait until it is final
@@ -66,6 +69,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Init(arguments) => init::run(arguments),
         Command::Start(arguments) => start::run(arguments),
         Command::Testnet(arguments) => testnet::run(arguments),
+        Command::Pipeline(arguments) => pipeline::run(arguments),
         Command::Load(arguments) => load::run(arguments),
         Command::Submit(arguments) => submit::run(arguments),
         Command::Status(arguments) => status::run(arguments),

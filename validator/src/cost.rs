@@ -12,12 +12,13 @@
 
 mod threads;
 
-pub use threads::Threads;
-
 use rustix::time::{ClockId, clock_gettime};
 use std::{
     cell::Cell,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// What processor time is spent for.
@@ -185,13 +186,22 @@ fn add(cost: Cost, nanoseconds: u64) {
     SPENT[cost as usize].fetch_add(nanoseconds, Ordering::Relaxed);
 }
 
+/// The threads of libraries, as they were seen last.
+static THREADS: Mutex<threads::Threads> = Mutex::new(threads::Threads::new());
+
+/// Brings the counters up to what the threads of libraries have spent; one that has ended since the last
+/// look keeps what was seen of it.
+pub fn look() {
+    THREADS.lock().unwrap_or_else(PoisonError::into_inner).look();
+}
+
 /// Returns the nanoseconds charged so far.
 pub fn spent(cost: Cost) -> u64 {
     SPENT[cost as usize].load(Ordering::Relaxed)
 }
 
 /// Processor time of the calling thread, in nanoseconds.
-fn thread_time() -> u64 {
+pub fn thread_time() -> u64 {
     nanoseconds(ClockId::ThreadCPUTime)
 }
 

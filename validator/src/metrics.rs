@@ -141,7 +141,6 @@ pub struct Metrics {
     stage_waited: Family<StageLabel, Seconds>,
     stage_backpressure: Family<StageLabel, Seconds>,
     observed: Observed,
-    costs: costs::Costs,
     registry: Registry,
     descriptions: Vec<Description>,
 }
@@ -315,7 +314,6 @@ impl Metrics {
                 "Time that a stage waited for room in the queue after it.",
             ),
             observed,
-            costs: table.costs(),
             descriptions: table.process(),
             registry: table.registry,
         };
@@ -382,11 +380,6 @@ impl Metrics {
     /// Counts one connection that the validator ended.
     pub fn count_closed(&self, path: &'static str, reason: &'static str) {
         self.net_connections_closed.get_or_create(&CloseLabel { path, reason }).inc();
-    }
-
-    /// Looks what the threads have spent, before one of them ends.
-    pub fn look_at_threads(&self) {
-        self.costs.look();
     }
 
     /// Sets the gauges that follow the status board.
@@ -575,16 +568,10 @@ impl Table {
         family.get_or_create(&label).set(1);
     }
 
-    /// Adds processor time by stage.
-    fn costs(&mut self) -> costs::Costs {
-        let costs = costs::Costs::default();
-        self.registry.register_collector(Box::new(costs.clone()));
-        self.descriptions.push(costs::DESCRIPTION);
-        costs
-    }
-
-    /// Adds what the system knows of the process, and returns all descriptions.
+    /// Adds what the node and the system know of the process, and returns all descriptions.
     fn process(&mut self) -> Vec<Description> {
+        self.registry.register_collector(Box::new(costs::Costs));
+        self.descriptions.push(costs::DESCRIPTION);
         self.registry.register_collector(Box::new(process::Process));
         self.descriptions.extend(process::DESCRIPTIONS);
         std::mem::take(&mut self.descriptions)

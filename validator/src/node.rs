@@ -50,6 +50,23 @@ const STOP: Duration = Duration::from_secs(3);
 /// Errors: whatever keeps it from starting, as one line and an exit code; once it runs, a machine
 /// that breaks ends the process with an error of its own.
 pub fn start(config: &Config) -> Result<(), Exit> {
+    run(config, None)
+}
+
+/// Runs a validator, and beside it what hands in transactions without any socket.
+///
+/// Errors: those of [`start`].
+pub fn start_with(
+    config: &Config,
+    feed: impl FnOnce(NodeHandle, Stop) + Send + 'static,
+) -> Result<(), Exit> {
+    run(config, Some(Box::new(feed)))
+}
+
+/// What hands in transactions inside the process.
+type Feed = Box<dyn FnOnce(NodeHandle, Stop) + Send>;
+
+fn run(config: &Config, feed: Option<Feed>) -> Result<(), Exit> {
     let identity = config.identity()?;
     config.adopt_data_folder(&identity.genesis)?;
     let admission = Arc::new(AdmissionBoard::default());
@@ -65,7 +82,7 @@ pub fn start(config: &Config) -> Result<(), Exit> {
     let height = recovered.execute.chain().height();
     tracing::info!(height = height.get(), view = recovered.view, "recovered");
     let signatures = Arc::new(Judge::metered(verifier, Meter::ON));
-    Node { config, identity, store, backends, admission, signatures }.run(recovered, doors)
+    Node { config, identity, store, backends, admission, signatures }.run(recovered, doors, feed)
 }
 
 /// What signs an admission key and publishes it.
@@ -134,7 +151,12 @@ struct Node<'a> {
 }
 
 impl Node<'_> {
-    fn run(self, recovered: recover::State, doors: doors::Doors) -> Result<(), Exit> {
+    fn run(
+        self,
+        recovered: recover::State,
+        doors: doors::Doors,
+        feed: Option<Feed>,
+    ) -> Result<(), Exit> {
         let clock = Clock::start();
         let (metrics, stop) = (Arc::new(Metrics::new()), Stop::new());
         let network = self.identity.genesis.digest();
@@ -281,6 +303,10 @@ impl Node<'_> {
         threads.start("execute", move || execute.run());
         let repair_stop = stop.clone();
         threads.start_bulk("repair", move || repair.run(&repair_stop));
+        if let Some(feed) = feed {
+            let (handle, stop) = (handle.clone(), stop.clone());
+            threads.start("feed", move || feed(handle, stop));
+        }
         doors.serve(&mut threads, handle, &stop)?;
         let (board_stop, publish) = (stop.clone(), status.clone());
         threads.start("status", move || reporter.run(&publish, &board_stop));

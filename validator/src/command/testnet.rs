@@ -7,7 +7,7 @@ mod acknowledged;
 mod compare;
 mod live;
 mod meters;
-mod ports;
+pub(super) mod ports;
 mod process;
 pub mod signals;
 mod summary;
@@ -159,15 +159,20 @@ fn check(arguments: &Arguments) -> Result<(), Exit> {
     Ok(())
 }
 
+/// Names a folder below the system's temporary one that nobody has.
+///
+/// Errors: host unfit, where the system gives no random numbers.
+pub(super) fn fresh_folder() -> Result<PathBuf, Exit> {
+    let mut lot = [0; 4];
+    getrandom::fill(&mut lot)
+        .map_err(|error| Exit::host_unfit(format!("no random numbers: {error}")))?;
+    Ok(std::env::temp_dir().join(format!("{PREFIX}{}", hex::encode(lot))))
+}
+
 fn create(arguments: &Arguments) -> Result<Network, Exit> {
     let folder = match &arguments.data {
         Some(folder) => folder.clone(),
-        None => {
-            let mut lot = [0; 4];
-            getrandom::fill(&mut lot)
-                .map_err(|error| Exit::host_unfit(format!("no random numbers: {error}")))?;
-            std::env::temp_dir().join(format!("{PREFIX}{}", hex::encode(lot)))
-        }
+        None => fresh_folder()?,
     };
     let listen = match arguments.base_port {
         0 => ports::free(HOST, arguments.validators)?,

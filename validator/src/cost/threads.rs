@@ -41,17 +41,21 @@ struct Time {
 }
 
 /// Follows the threads of this process.
-#[derive(Debug, Default)]
-pub struct Threads {
+#[derive(Debug)]
+pub(super) struct Threads {
     seen: BTreeMap<u32, Time>,
     /// What was set aside on threads without an account, as far as it is taken off.
     borrowed: u64,
 }
 
 impl Threads {
-    /// Brings the counters up to what the threads have spent; one that has ended since the last look
-    /// keeps what was seen of it.
-    pub fn look(&mut self) {
+    /// Has seen none.
+    pub(super) const fn new() -> Self {
+        Self { seen: BTreeMap::new(), borrowed: 0 }
+    }
+
+    /// Adds what they have spent since the last look.
+    pub(super) fn look(&mut self) {
         let Ok(entries) = fs::read_dir("/proc/self/task") else { return };
         let main = std::process::id();
         let mut seen = BTreeMap::new();
@@ -155,7 +159,7 @@ mod tests {
         let before = (spent(Cost::Encrypt), spent(Cost::Consensus) + spent(Cost::Network));
         let thread = name("tokio-rt-worker").spawn(busy).unwrap();
         done.recv().unwrap();
-        Threads::default().look();
+        crate::cost::look();
         let encrypt = spent(Cost::Encrypt) - before.0;
         let engine = spent(Cost::Consensus) + spent(Cost::Network) - before.1;
         assert!(encrypt >= 20_000_000, "{encrypt}");

@@ -1,13 +1,12 @@
 //! Processor time by stage, read when somebody asks.
 
 use super::Description;
-use crate::cost::{Cost, Threads, spent};
+use crate::cost::{self, Cost};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
     metrics::counter::ConstCounter,
 };
-use std::sync::{Arc, Mutex, PoisonError};
 
 pub(super) const DESCRIPTION: Description = Description {
     name: "althing_cpu_seconds_total",
@@ -17,25 +16,18 @@ pub(super) const DESCRIPTION: Description = Description {
 };
 
 /// Looks at the process's threads and writes what every stage has spent.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Costs(Arc<Mutex<Threads>>);
-
-impl Costs {
-    /// Brings the counters up to date with threads that may end.
-    pub(super) fn look(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).look();
-    }
-}
+#[derive(Debug)]
+pub(super) struct Costs;
 
 impl Collector for Costs {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        self.look();
+        cost::look();
         let name = DESCRIPTION.name.strip_suffix("_total").expect("a counter's name");
         let help = DESCRIPTION.help.strip_suffix('.').expect("a help text is a sentence");
         let kind = ConstCounter::new(0.0).metric_type();
         let mut family = encoder.encode_descriptor(name, help, None, kind)?;
         for cost in Cost::ALL {
-            let nanoseconds = std::time::Duration::from_nanos(spent(cost));
+            let nanoseconds = std::time::Duration::from_nanos(cost::spent(cost));
             let labels = [("stage", cost.as_str())];
             let row = family.encode_family(&labels)?;
             ConstCounter::new(nanoseconds.as_secs_f64()).encode(row)?;

@@ -115,7 +115,7 @@ impl Reporter {
             self.count(&stored);
             periods = (periods + 1) % LOOK_PERIODS;
             if periods == 0 {
-                self.metrics.look_at_threads();
+                crate::cost::look();
             }
             std::thread::sleep(PERIOD);
         }

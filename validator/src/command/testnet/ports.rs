@@ -16,7 +16,7 @@ const OUTGOING_FIRST: u16 = 32_768;
 /// connections could be taken in the meantime, so those are avoided.
 ///
 /// Errors: network, when there are none.
-pub(super) fn free(host: IpAddr, validators: u16) -> Result<Vec<Listen>, Exit> {
+pub(in crate::command) fn free(host: IpAddr, validators: u16) -> Result<Vec<Listen>, Exit> {
     let end = outgoing_first().unwrap_or(OUTGOING_FIRST).max(FIRST);
     let places = (end - FIRST) / PORTS;
     let mut lot = [0; 2];
