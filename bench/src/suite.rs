@@ -3,14 +3,22 @@
 pub mod cluster;
 pub mod hash;
 pub mod net;
+pub mod pipeline;
+mod process;
 pub mod sigverify;
 pub mod storage;
 
 use std::path::PathBuf;
 
 /// Every suite of this build, in the order in which `all` runs them.
-pub const SUITES: [&dyn Suite; 5] =
-    [&sigverify::Sigverify, &hash::Hash, &net::Net, &storage::Storage, &cluster::Cluster];
+pub const SUITES: [&dyn Suite; 6] = [
+    &sigverify::Sigverify,
+    &hash::Hash,
+    &net::Net,
+    &storage::Storage,
+    &pipeline::Pipeline,
+    &cluster::Cluster,
+];
 
 /// A subject to measure, from its inputs to its rivals.
 pub trait Suite: Sync {
@@ -249,7 +257,7 @@ mod tests {
         let error = find("disk").map(|_| ()).unwrap_err();
         assert_eq!(
             error,
-            "unknown suite `disk`; there are: sigverify, hash, net, storage, cluster, all"
+            "unknown suite `disk`; there are: sigverify, hash, net, storage, pipeline, cluster, all"
         );
     }
 

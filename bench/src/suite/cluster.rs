@@ -7,17 +7,22 @@
 //! side that was behind. All transactions are signed before the first is due: signing takes ten times what
 //! checking takes, and nothing of it from what is measured.
 //!
-//! Processor time is that of the validators from start to end, per transaction and validator. The
-//! generator's own includes the signing before and the reading of the ledgers at the end.
+//! After the fixed loads comes the knee: the highest rate that this machine finalizes, found by rising
+//! loads. Twice and five times as much, most of it for a long time, and a validator killed at it are
+//! measured against it.
+//!
+//! `cpu_us_per_validator` is that of the validators from start to end, per transaction and validator;
+//! `cpu_us_loaded` that of the time in which the load lasts. The generator's own includes the signing
+//! before and the reading of the ledgers at the end.
 
-mod process;
+mod knee;
 mod summary;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use self::process::Testnet;
-use self::summary::Summary;
+use self::summary::{Figures, Summary};
+use super::process::{self, ProcessorTime, Running};
 use super::{
     Better, Contender, Failure, Group, Label, Metric, Plan, Round, Rounds, Settings, Suite,
 };
@@ -29,7 +34,7 @@ const SIZE_BYTES: u32 = 512;
 /// Authors that take turns: enough for a second and more of what is under way at the highest rate.
 const AUTHORS: u32 = 65_536;
 
-const METRICS: [Metric; 13] = [
+const METRICS: [Metric; 16] = [
     metric("finalized_rate", "tx/s", Better::Higher),
     metric("final_ms_p50", "ms", Better::Lower),
     metric("final_ms_p99", "ms", Better::Lower),
@@ -37,7 +42,10 @@ const METRICS: [Metric; 13] = [
     metric("accepted_ms_p50", "ms", Better::Lower),
     metric("accepted_ms_p99", "ms", Better::Lower),
     metric("cpu_us_per_validator", "us/tx", Better::Lower),
+    metric("cpu_us_loaded", "us/tx", Better::Lower),
     metric("cpu_us_generator", "us/tx", Better::Neither),
+    metric("resident_max", "MiB", Better::Lower),
+    metric("memory_budget", "MiB", Better::Neither),
     metric("offered", "tx", Better::Neither),
     metric("accepted", "tx", Better::Neither),
     metric("finalized", "tx", Better::Neither),
@@ -58,7 +66,7 @@ impl Suite for Cluster {
     }
 
     fn about(&self) -> &'static str {
-        "four validator processes under an open load: rates, latency, processor time"
+        "four validator processes under an open load: rates, latency, processor time, the knee and beyond"
     }
 
     fn plan(&self, settings: &Settings) -> Result<Vec<Plan>, String> {
@@ -68,7 +76,7 @@ impl Suite for Cluster {
         }
         let rates: &[u32] = settings.scale.pick(
             &[2_000, 10_000, 20_000, 45_000, 60_000, 90_000],
-            &[2_000, 20_000, 60_000],
+            &[2_000, 20_000, 45_000, 60_000],
             &[200],
         );
         let duration = Duration::from_secs(settings.scale.pick(20, 10, 1));
@@ -77,39 +85,87 @@ impl Suite for Cluster {
             Rounds { min: 3, max: 3 },
             Rounds { min: 1, max: 1 },
         );
-        Ok(rates.iter().map(|rate| plan(settings, *rate, duration, rounds)).collect())
+        let loaded = |rate| Loaded::new(settings, VALIDATORS, rate, duration);
+        let mut plans: Vec<Plan> = rates.iter().map(|rate| loaded(*rate).plan(rounds)).collect();
+        plans.extend(knee::plans(settings));
+        Ok(plans)
     }
 }
 
-fn plan(settings: &Settings, rate: u32, duration: Duration, rounds: Rounds) -> Plan {
-    let parameters = vec![
-        ("validators", VALIDATORS.to_string()),
-        ("load", rate.to_string()),
-        ("size", SIZE_BYTES.to_string()),
-        ("authors", AUTHORS.to_string()),
-        ("duration", format!("{}s", duration.as_secs())),
-    ];
-    let loaded = Loaded {
-        validator: settings.validator.clone(),
-        data: settings.data.clone(),
-        seed: settings.seed,
-        rate,
-        duration,
-    };
-    let open = move || {
-        let contenders: Vec<Box<dyn Contender>> = vec![Box::new(loaded)];
-        Ok(Group { rounds, contenders, skipped: Vec::new() })
-    };
-    Plan { parameters, open: Box::new(open) }
-}
-
 /// A network under one load.
-struct Loaded {
+#[derive(Clone)]
+pub(super) struct Loaded {
     validator: PathBuf,
     data: PathBuf,
     seed: u64,
+    validators: u32,
     rate: u32,
+    size: u32,
+    authors: u32,
     duration: Duration,
+    /// When one validator is killed.
+    kill: Option<Duration>,
+}
+
+impl Loaded {
+    fn new(settings: &Settings, validators: u32, rate: u32, duration: Duration) -> Self {
+        Self {
+            validator: settings.validator.clone(),
+            data: settings.data.clone(),
+            seed: settings.seed,
+            validators,
+            rate,
+            size: SIZE_BYTES,
+            authors: AUTHORS,
+            duration,
+            kill: None,
+        }
+    }
+
+    /// One validator behind its sockets, at a rate that two cores keep.
+    pub(super) fn one_validator(settings: &Settings, duration: Duration) -> Self {
+        let rate = settings.scale.pick(100_000, 100_000, 200);
+        Self { authors: 131_072, ..Self::new(settings, 1, rate, duration) }
+    }
+
+    /// Plans a group of this alone.
+    pub(super) fn plan(self, rounds: Rounds) -> Plan {
+        let parameters = vec![
+            ("validators", self.validators.to_string()),
+            ("load", self.rate.to_string()),
+            ("size", self.size.to_string()),
+            ("authors", self.authors.to_string()),
+            ("duration", format!("{}s", self.duration.as_secs())),
+        ];
+        let open = move || {
+            let contenders: Vec<Box<dyn Contender>> = vec![Box::new(self)];
+            Ok(Group { rounds, contenders, skipped: Vec::new() })
+        };
+        Plan { parameters, open: Box::new(open) }
+    }
+
+    /// Runs the network once.
+    fn figures(&self) -> Result<Figures, Failure> {
+        let mut arguments = vec![
+            ("--validators", self.validators.to_string()),
+            ("--load", self.rate.to_string()),
+            ("--size", self.size.to_string()),
+            ("--authors", self.authors.to_string()),
+            ("--duration", format!("{}s", self.duration.as_secs())),
+            ("--seed", self.seed.to_string()),
+        ];
+        arguments.extend(self.kill.map(|at| ("--kill", format!("{}s", at.as_secs()))));
+        let words = ["testnet", "--presign"];
+        let running = Running::start(&self.validator, &self.data, &words, &arguments)?;
+        // Whatever is signed beforehand takes its time: a core signs 50,000 a second.
+        let signing = self.duration * self.rate / 25_000;
+        let ended = running.run(self.duration + signing)?;
+        let summary = Summary::parse(&ended.output).map_err(|what| {
+            let complaint = &ended.complaint;
+            Failure::Machine(format!("the test network gave no summary ({what}): {complaint}"))
+        })?;
+        summary.figures(self.duration, self.validators, &ended.processor_time)
+    }
 }
 
 impl Contender for Loaded {
@@ -123,7 +179,7 @@ impl Contender for Loaded {
 
     /// Only that the program runs: each round's network checks its own ledgers.
     fn check(&mut self) -> Result<(), Failure> {
-        process::responds(&self.validator)
+        process::responds(&self.validator, "testnet")
     }
 
     /// Nothing outlives a round that could be warm.
@@ -132,20 +188,7 @@ impl Contender for Loaded {
     }
 
     fn round(&mut self) -> Result<Round, Failure> {
-        let arguments = [
-            ("--validators", VALIDATORS.to_string()),
-            ("--load", self.rate.to_string()),
-            ("--size", SIZE_BYTES.to_string()),
-            ("--authors", AUTHORS.to_string()),
-            ("--duration", format!("{}s", self.duration.as_secs())),
-            ("--seed", self.seed.to_string()),
-        ];
-        let ended = Testnet::start(&self.validator, &self.data, &arguments)?.run(self.duration)?;
-        let summary = Summary::parse(&ended.output).map_err(|what| {
-            let complaint = &ended.complaint;
-            Failure::Machine(format!("the test network gave no summary ({what}): {complaint}"))
-        })?;
-        summary.round(self.duration, VALIDATORS, &ended.processor_time)
+        Ok(self.figures()?.round)
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::process::ProcessorTime;
+use super::ProcessorTime;
 use crate::suite::{Failure, Invalid, Round};
 
 /// The summary's version that is read here.
@@ -24,6 +24,68 @@ pub(super) struct Summary {
     load: Option<Load>,
     /// Transactions that a client was told are final, all of them looked up in every ledger.
     acknowledged: Option<u64>,
+    /// What the validators' own counters said while the load lasted; none in the shortest runs.
+    costs: Option<Costs>,
+    kill: Option<Kill>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Costs {
+    us_per_transaction_all: f64,
+    resident_bytes_max: f64,
+    memory_budget_bytes: f64,
+    course: Vec<Moment>,
+}
+
+/// A second of the load.
+#[derive(Debug, Deserialize)]
+struct Moment {
+    ms: u64,
+    finalized_per_second: f64,
+    resident_bytes: f64,
+}
+
+/// A validator that was killed and came back.
+#[derive(Debug, Deserialize)]
+pub(super) struct Kill {
+    pub(super) killed_us: u64,
+    pub(super) restarted_us: u64,
+    pub(super) caught_up_us: u64,
+    pub(super) longest_pause_us: u64,
+}
+
+/// What a run gave.
+#[derive(Debug)]
+pub(super) struct Figures {
+    /// In the order of the suite's metrics.
+    pub(super) round: Round,
+    /// The kill, if there was one.
+    pub(super) kill: Option<Kill>,
+    course: Vec<Moment>,
+}
+
+impl Figures {
+    /// The mean rate between two times, in microseconds since the start; none without a whole second.
+    pub(super) fn rate_between(&self, from: u64, to: u64) -> Option<f64> {
+        // A moment speaks of the second before it.
+        let inside = |moment: &&Moment| (from / 1_000 + 1_000..=to / 1_000).contains(&moment.ms);
+        mean(self.course.iter().filter(inside).map(|moment| moment.finalized_per_second))
+    }
+
+    /// Rate and memory of the last third of the run, as shares of the first.
+    pub(super) fn drift(&self) -> Option<(f64, f64)> {
+        let third = self.course.len() / 3;
+        let (first, last) = (&self.course[..third], &self.course[self.course.len() - third..]);
+        let share = |value: fn(&Moment) -> f64| {
+            Some(mean(last.iter().map(value))? / mean(first.iter().map(value))?)
+        };
+        Some((share(|one| one.finalized_per_second)?, share(|one| one.resident_bytes)?))
+    }
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
+    (count > 0.0).then(|| sum / count)
 }
 
 #[derive(Debug, Deserialize)]
@@ -67,12 +129,12 @@ impl Summary {
     ///
     /// Errors: [`Failure::Wrong`] when validators disagree or lost something, when nothing became
     /// final, or when the ledgers hold less than was counted.
-    pub(super) fn round(
+    pub(super) fn figures(
         self,
         duration: Duration,
         validators: u32,
         processor_time: &ProcessorTime,
-    ) -> Result<Round, Failure> {
+    ) -> Result<Figures, Failure> {
         if !self.good {
             return Err(Failure::Wrong(self.problems.join("; ")));
         }
@@ -88,12 +150,19 @@ impl Summary {
                 "the load counted {finalized} final transactions, the ledgers hold {found}"
             )));
         }
-        load.round(validators, processor_time)
+        let costs = self.costs.unwrap_or(Costs {
+            us_per_transaction_all: 0.0,
+            resident_bytes_max: 0.0,
+            memory_budget_bytes: 0.0,
+            course: Vec::new(),
+        });
+        let round = load.round(validators, processor_time, &costs)?;
+        Ok(Figures { round, kill: self.kill, course: costs.course })
     }
 }
 
 impl Load {
-    fn round(self, validators: u32, time: &ProcessorTime) -> Result<Round, Failure> {
+    fn round(self, validators: u32, time: &ProcessorTime, costs: &Costs) -> Result<Round, Failure> {
         let (Some(to_final), Some(to_accepted)) = (&self.latency_final, &self.latency_accepted)
         else {
             return Err(Failure::Wrong("nothing became final".to_owned()));
@@ -109,7 +178,10 @@ impl Load {
             milliseconds(to_accepted.p50_us),
             milliseconds(to_accepted.p99_us),
             per_transaction(time.validators) / f64::from(validators),
+            costs.us_per_transaction_all,
             per_transaction(time.generator),
+            costs.resident_bytes_max / f64::from(1 << 20),
+            costs.memory_budget_bytes / f64::from(1 << 20),
             float(self.offered),
             float(self.accepted),
             finalized,
@@ -172,16 +244,29 @@ mod tests {
             "history_root": "00",
             "acknowledged": 198,
             "kill": null,
+            "costs": {
+                "us_per_transaction": {"verify": 3.0}, "us_per_transaction_all": 6.5,
+                "resident_bytes_max": 3_145_728, "memory_budget_bytes": 4_194_304,
+                "course": [
+                    {"ms": 1_500, "finalized_per_second": 100.0, "resident_bytes": 10.0},
+                    {"ms": 2_500, "finalized_per_second": 120.0, "resident_bytes": 11.0},
+                    {"ms": 3_500, "finalized_per_second": 90.0, "resident_bytes": 12.0},
+                ],
+            },
         })
     }
 
-    fn round(summary: &Value) -> Result<Round, Failure> {
+    fn figures(summary: &Value) -> Result<Figures, Failure> {
         let time = ProcessorTime {
             validators: Duration::from_micros(198 * 4 * 5),
             generator: Duration::from_micros(198 * 3),
         };
         let summary = Summary::parse(&summary.to_string()).unwrap();
-        summary.round(Duration::from_secs(1), 4, &time)
+        summary.figures(Duration::from_secs(1), 4, &time)
+    }
+
+    fn round(summary: &Value) -> Result<Round, Failure> {
+        figures(summary).map(|figures| figures.round)
     }
 
     fn changed(pointer: &str, new: Value) -> Value {
@@ -206,6 +291,9 @@ mod tests {
             ("accepted_ms_p50", 0.9),
             ("accepted_ms_p99", 2.0),
             ("cpu_us_per_validator", 5.0),
+            ("cpu_us_loaded", 6.5),
+            ("resident_max", 3.0),
+            ("memory_budget", 4.0),
             ("cpu_us_generator", 3.0),
             ("offered", 200.0),
             ("accepted", 199.0),
@@ -217,6 +305,28 @@ mod tests {
         }
         assert_eq!(round.invalid, None);
         assert_eq!(round.note.as_deref(), Some("rejected: 1 busy"));
+    }
+
+    #[test]
+    fn a_course_gives_rates_between_times_and_the_drift() {
+        let figures = figures(&sample()).unwrap();
+        assert_eq!(figures.rate_between(0, 3_000_000), Some(110.0));
+        assert_eq!(figures.rate_between(2_400_000, 3_500_000), Some(90.0));
+        assert_eq!(figures.rate_between(0, 1_000_000), None);
+        assert_eq!(figures.drift(), Some((0.9, 1.2)));
+        assert!(figures.kill.is_none());
+    }
+
+    #[test]
+    fn a_kill_is_read_whole_and_a_run_without_readings_has_no_course() {
+        let kill = json!({
+            "validator": 1, "killed_us": 8_000_000, "restarted_us": 18_000_000,
+            "caught_up_us": 6_500_000, "longest_pause_us": 340_000,
+        });
+        let kill = figures(&changed("/kill", kill)).unwrap().kill.unwrap();
+        assert_eq!((kill.caught_up_us, kill.longest_pause_us), (6_500_000, 340_000));
+        let bare = figures(&changed("/costs", json!(null))).unwrap();
+        assert_eq!((bare.drift(), bare.round.values[7]), (None, 0.0));
     }
 
     #[test]

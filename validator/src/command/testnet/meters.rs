@@ -219,7 +219,7 @@ impl Costs {
             "us_per_transaction": stages,
             "us_per_transaction_all": self.all,
             "resident_bytes_max": self.resident_max,
-            "queue_limit_bytes": self.budget,
+            "memory_budget_bytes": self.budget,
             "course": course,
         })
     }

@@ -1,4 +1,4 @@
-//! The test network as a process: started, watched for its validators' processor time, never left.
+//! A command of the validator as a process: started, watched for its children's processor time, never left.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -18,8 +18,8 @@ const LOOK: Duration = Duration::from_millis(100);
 /// The end of what a process complained about, for a reason.
 const COMPLAINT_BYTES: u64 = 1_024;
 
-/// A test network that runs; it is killed when this value goes.
-pub(super) struct Testnet {
+/// A command that runs; it is killed when this value goes.
+pub(super) struct Running {
     child: Child,
     output: File,
     complaints: File,
@@ -27,7 +27,7 @@ pub(super) struct Testnet {
     _folder: TempDir,
 }
 
-/// What a test network left behind.
+/// What it left behind.
 #[derive(Debug)]
 pub(super) struct Ended {
     /// Its standard output.
@@ -47,12 +47,12 @@ pub(super) struct ProcessorTime {
     pub(super) generator: Duration,
 }
 
-/// Checks that the program runs at all.
+/// Checks that the program runs at all, and has a command.
 ///
 /// Errors: [`Failure::Machine`] with what it said.
-pub(super) fn responds(validator: &Path) -> Result<(), Failure> {
+pub(super) fn responds(validator: &Path, command: &str) -> Result<(), Failure> {
     let output = Command::new(validator)
-        .args(["testnet", "--help"])
+        .args([command, "--help"])
         .stdin(Stdio::null())
         .output()
         .map_err(|error| Failure::machine(format!("start {}", validator.display()), error))?;
@@ -60,19 +60,20 @@ pub(super) fn responds(validator: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let complaint = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(Failure::Machine(format!("{} testnet --help: {complaint}", validator.display())))
+    Err(Failure::Machine(format!("{} {command} --help: {complaint}", validator.display())))
 }
 
-impl Testnet {
-    /// Starts one with a fresh folder below `data`.
+impl Running {
+    /// Starts a command with a fresh folder below `data`; it prints its summary as JSON.
     ///
     /// Errors: the machine's.
     pub(super) fn start(
         validator: &Path,
         data: &Path,
+        words: &[&str],
         arguments: &[(&str, String)],
     ) -> Result<Self, Failure> {
-        let failed = |error| Failure::machine("prepare a test network", error);
+        let failed = |error| Failure::machine("prepare a run of the validator", error);
         // Absolute, as everything that a report names.
         let data = fs::canonicalize(data).map_err(failed)?;
         let folder = tempfile::tempdir_in(data).map_err(failed)?;
@@ -81,9 +82,8 @@ impl Testnet {
         let complaints = tempfile::tempfile_in(folder.path()).map_err(failed)?;
         let mut command = Command::new(validator);
         command
-            .arg("testnet")
+            .args(words)
             .args(arguments.iter().flat_map(|(name, value)| [*name, value]))
-            .arg("--presign")
             .arg("--json")
             .arg("--data")
             .arg(folder.path().join("network"))
@@ -111,11 +111,11 @@ impl Testnet {
         loop {
             self.times.look();
             let status = self.child.try_wait();
-            match status.map_err(|error| Failure::machine("wait for a test network", error))? {
+            match status.map_err(|error| Failure::machine("wait for the validator", error))? {
                 Some(_) => break,
                 None if Instant::now() > until => {
                     let complaint = tail(&mut self.complaints);
-                    return Err(Failure::Machine(format!("a test network hangs: {complaint}")));
+                    return Err(Failure::Machine(format!("the validator hangs: {complaint}")));
                 }
                 None => std::thread::sleep(LOOK),
             }
@@ -124,13 +124,13 @@ impl Testnet {
         self.output
             .rewind()
             .and_then(|()| self.output.read_to_string(&mut output))
-            .map_err(|error| Failure::machine("read a test network's summary", error))?;
+            .map_err(|error| Failure::machine("read the validator's summary", error))?;
         let complaint = tail(&mut self.complaints);
         Ok(Ended { output, complaint, processor_time: self.times.total() })
     }
 }
 
-impl Drop for Testnet {
+impl Drop for Running {
     fn drop(&mut self) {
         // It has ended where all is well; its validators end with it.
         let _ = self.child.kill();
@@ -249,9 +249,9 @@ mod tests {
 
     #[test]
     fn a_program_that_does_not_run_is_named() {
-        let failure = responds(Path::new("/no/such/validator")).unwrap_err();
+        let failure = responds(Path::new("/no/such/validator"), "testnet").unwrap_err();
         assert!(failure.to_string().contains("/no/such/validator"), "{failure}");
-        let failure = responds(Path::new("/bin/false")).unwrap_err();
+        let failure = responds(Path::new("/bin/false"), "testnet").unwrap_err();
         assert!(failure.to_string().contains("testnet --help"), "{failure}");
     }
 }
