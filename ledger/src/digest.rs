@@ -334,12 +334,13 @@ pub(crate) mod domain {
     pub(crate) static MERKLE_ROOT: Domain = Domain::new("althing 2026 merkle root v1");
     pub(crate) static HISTORY_NODE: Domain = Domain::new("althing 2026 history node v1");
     pub(crate) static HISTORY_ROOT: Domain = Domain::new("althing 2026 history root v1");
-    pub(crate) static STATE: Domain = Domain::new("althing 2026 state v1");
+    pub(crate) static STATE_PAGE: Domain = Domain::new("althing 2026 state page v1");
+    pub(crate) static STATE: Domain = Domain::new("althing 2026 state v2");
     pub(crate) static GENESIS: Domain = Domain::new("althing 2026 genesis v1");
     pub(crate) static VALIDATOR_SET: Domain = Domain::new("althing 2026 validator set v1");
 
     #[cfg(test)]
-    pub(super) static ALL: [&Domain; 15] = [
+    pub(super) static ALL: [&Domain; 16] = [
         &TRANSACTION,
         &TRANSACTION_LEAF,
         &BATCH,
@@ -352,6 +353,7 @@ pub(crate) mod domain {
         &MERKLE_ROOT,
         &HISTORY_NODE,
         &HISTORY_ROOT,
+        &STATE_PAGE,
         &STATE,
         &GENESIS,
         &VALIDATOR_SET,

@@ -84,10 +84,13 @@ impl Chain {
     /// Starts at the genesis block.
     pub fn genesis(genesis: &Genesis) -> Self {
         let cut = Cut::genesis(genesis);
+        let mut state = State::genesis(genesis);
+        // So that the first checkpoint hashes what changed, as all others do.
+        assert_eq!(state.update_root(), cut.state_root, "one state has one root");
         Self {
             network: cut.network,
             epoch: cut.epoch,
-            state: State::genesis(genesis),
+            state,
             history: History::new(),
             height: cut.height,
             cut_digest: cut.digest(),
@@ -221,7 +224,7 @@ impl Chain {
         self.height = height;
         self.cut_digest = cut;
         if height.0.is_multiple_of(self.state.parameters().checkpoint_interval) {
-            self.state_root = self.state.root();
+            self.state_root = self.state.update_root();
         }
         let history_root = self.history.root();
         self.roots.push_back((history_root, self.state_root));

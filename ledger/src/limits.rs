@@ -73,6 +73,9 @@ pub const OUTCOMES_MAX: usize = VALIDATORS_MAX * (LANE_QUOTA_BYTES_MAX / TRANSAC
 /// Bytes that a lane may have executed in one block, at most, whatever the genesis says.
 pub const LANE_QUOTA_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Bytes of an account in the state root and in files: key, balance, sequence and head.
+pub const ACCOUNT_BYTES: usize = 80;
+
 /// Siblings on a path of a Merkle proof at most: a tree has fewer than 2^32 leaves.
 pub const MERKLE_PATH_MAX: usize = 32;
 

@@ -14,6 +14,11 @@
 //!    account. What cannot be paid: *failed*. Everything else: *applied*.
 //!
 //! The sum of all balances and of what was burned never changes.
+//!
+//! The state root covers the accounts by number, the lanes and what was burned. It is computed from
+//! nothing ([`State::root`]), or from the tree of the last time and what changed since (`pages`).
+
+mod pages;
 
 use std::cmp::Ordering;
 
@@ -21,12 +26,13 @@ use crate::block::{Tip, Tips};
 use crate::codec::length_u64;
 use crate::digest::{Digest, Height, PublicKey, domain};
 use crate::genesis::{Genesis, Parameters};
+use crate::limits::ACCOUNT_BYTES;
+use crate::merkle;
 use crate::outcome::Outcome;
 use crate::table::Table;
 use crate::transaction::{Transaction, Transfer};
 
-/// Bytes that are hashed at once: many blocks of the hash function run side by side.
-const ROOT_BUFFER_BYTES: usize = 64 * 1024;
+use pages::{PAGE_BYTES, Pages};
 
 /// What an author has and where its chain stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +43,24 @@ pub struct Account {
     pub sequence: u64,
     /// The id of the last transaction that consumed a sequence; zero before the first.
     pub head: Digest,
+}
+
+impl Account {
+    /// Writes the account with its key.
+    ///
+    /// Shape: key 32, balance u64, sequence u64, head 32.
+    pub fn encode(&self, key: &PublicKey) -> [u8; ACCOUNT_BYTES] {
+        let mut bytes = [0; ACCOUNT_BYTES];
+        self.encode_into(key, &mut bytes);
+        bytes
+    }
+
+    fn encode_into(&self, key: &PublicKey, bytes: &mut [u8; ACCOUNT_BYTES]) {
+        bytes[..32].copy_from_slice(&key.0);
+        bytes[32..40].copy_from_slice(&self.balance.to_le_bytes());
+        bytes[40..48].copy_from_slice(&self.sequence.to_le_bytes());
+        bytes[48..].copy_from_slice(&self.head.0);
+    }
 }
 
 /// Where a lane stands.
@@ -64,6 +88,7 @@ pub(crate) struct Applied {
 pub struct State {
     parameters: Parameters,
     accounts: Table<Account>,
+    pages: Pages,
     pub(crate) lanes: Vec<Lane>,
     burned: u64,
 }
@@ -79,9 +104,11 @@ impl State {
         let accounts = genesis.accounts().iter().map(|account| {
             (account.key, Account { balance: account.balance, ..Account::default() })
         });
+        let accounts: Table<Account> = accounts.collect();
         Self {
             parameters: *genesis.parameters(),
-            accounts: accounts.collect(),
+            pages: Pages::new(accounts.len()),
+            accounts,
             lanes: vec![lane; genesis.set().len()],
             burned: 0,
         }
@@ -148,6 +175,7 @@ impl State {
         let applied = (outcome == Outcome::Applied).then_some(receiver).flatten();
         let receiver = applied.map(|(known, Transfer { to, amount })| {
             let number = known.unwrap_or_else(|| self.accounts.push(*to, Account::default()));
+            self.pages.mark(number);
             let (_, account) = self.accounts.get_mut(number);
             account.balance = account
                 .balance
@@ -180,6 +208,7 @@ impl State {
         if transaction.previous() != account.head {
             return Outcome::Forked;
         }
+        self.pages.mark(author);
         account.sequence =
             account.sequence.checked_add(1).expect("no author makes 2^64 transactions");
         account.head = *id;
@@ -204,38 +233,49 @@ impl State {
         Outcome::Applied
     }
 
-    /// Computes the digest over the accounts by ascending key, the lanes and what was burned.
+    /// Computes the digest over the accounts, the lanes and what was burned, from nothing.
     ///
-    /// Shape: accounts u64, then key 32, balance u64, sequence u64, head 32 each; lanes u64, then
-    /// executed sequence u64 and digest 32, committed sequence u64 and digest 32, quota u64 each;
-    /// burned u64.
+    /// Shape: accounts u64, root of the pages 32; lanes u64, then executed sequence u64 and digest 32,
+    /// committed sequence u64 and digest 32, quota u64 each; burned u64. The accounts stand by number,
+    /// eight to a page, [`Account::encode`] each, in the last page what is left of them. The root of
+    /// the pages is that of the Merkle tree (see [`merkle`](crate::merkle)) over their digests in the
+    /// domain `althing 2026 state page v1`.
     pub fn root(&self) -> Digest {
-        let mut hasher = domain::STATE.hasher();
-        let mut buffer = Vec::with_capacity(ROOT_BUFFER_BYTES + 128);
-        buffer.extend_from_slice(&length_u64(self.accounts.len()).to_le_bytes());
-        let mut accounts: Vec<_> = self.accounts.iter().collect();
-        accounts.sort_unstable_by_key(|(key, _)| *key);
-        for (key, account) in accounts {
-            buffer.extend_from_slice(&key.0);
-            buffer.extend_from_slice(&account.balance.to_le_bytes());
-            buffer.extend_from_slice(&account.sequence.to_le_bytes());
-            buffer.extend_from_slice(&account.head.0);
-            if buffer.len() >= ROOT_BUFFER_BYTES {
-                hasher.update(&buffer);
-                buffer.clear();
+        let mut leaves = Vec::new();
+        let mut page = Vec::with_capacity(PAGE_BYTES);
+        for (key, account) in self.accounts.iter() {
+            page.extend_from_slice(&account.encode(key));
+            if page.len() == PAGE_BYTES {
+                leaves.push(domain::STATE_PAGE.digest(&[&page]));
+                page.clear();
             }
         }
-        buffer.extend_from_slice(&length_u64(self.lanes.len()).to_le_bytes());
+        if !page.is_empty() {
+            leaves.push(domain::STATE_PAGE.digest(&[&page]));
+        }
+        self.root_over(&merkle::root(&leaves))
+    }
+
+    /// Returns what [`State::root`] does, and hashes only what changed since the last call.
+    pub(crate) fn update_root(&mut self) -> Digest {
+        let pages = self.pages.root(self.accounts.entries());
+        self.root_over(&pages)
+    }
+
+    fn root_over(&self, pages: &Digest) -> Digest {
+        let mut bytes = Vec::with_capacity(64 + 88 * self.lanes.len());
+        bytes.extend_from_slice(&length_u64(self.accounts.len()).to_le_bytes());
+        bytes.extend_from_slice(&pages.0);
+        bytes.extend_from_slice(&length_u64(self.lanes.len()).to_le_bytes());
         for lane in &self.lanes {
             for tip in [&lane.executed, &lane.committed] {
-                buffer.extend_from_slice(&tip.sequence.to_le_bytes());
-                buffer.extend_from_slice(&tip.digest.0);
+                bytes.extend_from_slice(&tip.sequence.to_le_bytes());
+                bytes.extend_from_slice(&tip.digest.0);
             }
-            buffer.extend_from_slice(&lane.quota_bytes.to_le_bytes());
+            bytes.extend_from_slice(&lane.quota_bytes.to_le_bytes());
         }
-        buffer.extend_from_slice(&self.burned.to_le_bytes());
-        hasher.update(&buffer);
-        Digest(*hasher.finalize().as_bytes())
+        bytes.extend_from_slice(&self.burned.to_le_bytes());
+        domain::STATE.digest(&[&bytes])
     }
 }
 

@@ -19,12 +19,15 @@ use crate::digest::{Keyed, PublicKey};
 /// Entries that are waited for together: as many as a core has misses outstanding, and a few more.
 pub const TOGETHER: usize = 32;
 
+/// A key and its value.
+pub(crate) type Entry<V> = (PublicKey, V);
+
 /// Entries, found by key or number; none is ever removed.
 #[derive(Clone, Debug)]
 pub struct Table<V> {
     keyed: Keyed,
     index: HashTable<u32>,
-    entries: Vec<(PublicKey, V)>,
+    entries: Vec<Entry<V>>,
 }
 
 impl<V> Default for Table<V> {
@@ -97,6 +100,11 @@ impl<V> Table<V> {
     /// Returns whether there is none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Returns all entries by number, as they lie.
+    pub(crate) fn entries(&self) -> &[Entry<V>] {
+        &self.entries
     }
 
     /// Returns all entries by number.
