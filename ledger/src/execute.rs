@@ -13,14 +13,15 @@ use std::collections::VecDeque;
 
 use crate::batch::Batch;
 use crate::block::{Cut, Tip, Tips, rotation};
+use crate::checkpoint::Checkpoint;
 use crate::codec::{count_u32, index, length_u64};
-use crate::digest::{Digest, Height};
+use crate::digest::{Digest, Height, PublicKey};
 use crate::genesis::Genesis;
 use crate::history::{History, HistoryRecord};
 use crate::limits::{BATCH_BODY_BYTES_MAX, EXECUTION_LAG_MAX};
 use crate::outcome::{self, Outcome};
 use crate::reject::Reject;
-use crate::state::{Lane, State};
+use crate::state::{Account, Lane, State};
 
 /// What one cut executed of one lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +79,7 @@ pub struct Chain {
 }
 
 /// Heights whose roots are kept: a cut declares one at most the lag behind its own.
-const ROOTS_MAX: u64 = EXECUTION_LAG_MAX + 1;
+pub(crate) const ROOTS_MAX: u64 = EXECUTION_LAG_MAX + 1;
 
 impl Chain {
     /// Starts at the genesis block.
@@ -97,6 +98,56 @@ impl Chain {
             state_root: cut.state_root,
             roots: VecDeque::from([(cut.history_root, cut.state_root)]),
         }
+    }
+
+    /// Goes on from a checkpoint and the accounts at its height, by number.
+    ///
+    /// What goes wrong is seen before anything is executed: the accounts, the lanes and what was burned
+    /// have the checkpoint's state root. That the checkpoint is one of the network's, its caller knows.
+    ///
+    /// Errors: [`Reject::WrongNetwork`], [`Reject::WrongEpoch`], [`Reject::WrongHeight`],
+    /// [`Reject::CountMismatch`], [`Reject::LaneState`], [`Reject::SupplyMismatch`],
+    /// [`Reject::AccountRepeated`], [`Reject::RootMismatch`].
+    pub fn restore(
+        genesis: &Genesis,
+        checkpoint: Checkpoint,
+        accounts: Vec<(PublicKey, Account)>,
+    ) -> Result<Self, Reject> {
+        check_checkpoint(genesis, &checkpoint)?;
+        if length_u64(accounts.len()) != checkpoint.accounts {
+            return Err(Reject::CountMismatch);
+        }
+        check_supply(genesis, checkpoint.burned, &accounts)?;
+        let state_root = checkpoint.state_root();
+        let Checkpoint {
+            network, epoch, height, cut_digest, burned, lanes, history, roots, ..
+        } = checkpoint;
+        let mut state = State::restore(*genesis.parameters(), accounts, lanes, burned)?;
+        if state.update_root() != state_root {
+            return Err(Reject::RootMismatch);
+        }
+        let roots = roots.into();
+        Ok(Self { network, epoch, state, history, height, cut_digest, state_root, roots })
+    }
+
+    /// Returns all but the accounts, at a height whose state root was computed; at any other, and at
+    /// genesis, which needs none, nothing.
+    pub fn checkpoint(&self) -> Option<Checkpoint> {
+        let interval = self.state.parameters().checkpoint_interval;
+        if self.height == Height::ZERO || !self.height.0.is_multiple_of(interval) {
+            return None;
+        }
+        Some(Checkpoint {
+            network: self.network,
+            epoch: self.epoch,
+            height: self.height,
+            cut_digest: self.cut_digest,
+            accounts: length_u64(self.state.table().len()),
+            burned: self.state.burned(),
+            lanes: self.state.lanes.clone(),
+            history: self.history.clone(),
+            roots: self.roots.iter().copied().collect(),
+        })
     }
 
     /// Returns the genesis digest.
@@ -236,6 +287,39 @@ impl Chain {
         changed.dedup();
         Executed { height, record, outcomes, changed, history_root, lanes }
     }
+}
+
+/// Holds a checkpoint against the rules of its network.
+fn check_checkpoint(genesis: &Genesis, checkpoint: &Checkpoint) -> Result<(), Reject> {
+    let parameters = genesis.parameters();
+    if checkpoint.network != genesis.digest() {
+        return Err(Reject::WrongNetwork);
+    }
+    if checkpoint.epoch != Cut::GENESIS_EPOCH {
+        return Err(Reject::WrongEpoch);
+    }
+    if !checkpoint.height.0.is_multiple_of(parameters.checkpoint_interval) {
+        return Err(Reject::WrongHeight);
+    }
+    if checkpoint.lanes.len() != genesis.set().len() {
+        return Err(Reject::CountMismatch);
+    }
+    if checkpoint.lanes.iter().any(|lane| lane.quota_bytes > parameters.lane_quota_bytes) {
+        return Err(Reject::LaneState);
+    }
+    Ok(())
+}
+
+/// Checks that nothing was made or lost since genesis: that sums fit 64 bits rests on it.
+fn check_supply(
+    genesis: &Genesis,
+    burned: u64,
+    accounts: &[(PublicKey, Account)],
+) -> Result<(), Reject> {
+    let given: u64 = genesis.accounts().iter().map(|account| account.balance).sum();
+    let balances = accounts.iter().map(|(_, account)| account.balance);
+    let found = balances.into_iter().try_fold(burned, u64::checked_add);
+    if found == Some(given) { Ok(()) } else { Err(Reject::SupplyMismatch) }
 }
 
 /// Checks that a batch is the next one of its lane; returns the tip after it.

@@ -23,12 +23,13 @@ mod pages;
 use std::cmp::Ordering;
 
 use crate::block::{Tip, Tips};
-use crate::codec::length_u64;
+use crate::codec::{Reader, length_u64};
 use crate::digest::{Digest, Height, PublicKey, domain};
 use crate::genesis::{Genesis, Parameters};
-use crate::limits::ACCOUNT_BYTES;
+use crate::limits::{ACCOUNT_BYTES, BATCH_BODY_BYTES_MAX, LANE_BYTES, LANE_QUOTA_BYTES_MAX};
 use crate::merkle;
 use crate::outcome::Outcome;
+use crate::reject::Reject;
 use crate::table::Table;
 use crate::transaction::{Transaction, Transfer};
 
@@ -55,6 +56,16 @@ impl Account {
         bytes
     }
 
+    /// Reads an account with its key; there are no bytes that are none.
+    pub fn decode(bytes: &[u8; ACCOUNT_BYTES]) -> (PublicKey, Self) {
+        let number = |offset: usize| {
+            u64::from_le_bytes(*bytes[offset..].first_chunk().expect("the array is long enough"))
+        };
+        let wide = |offset: usize| *bytes[offset..].first_chunk().expect("as above");
+        let account = Self { balance: number(32), sequence: number(40), head: Digest(wide(48)) };
+        (PublicKey(wide(0)), account)
+    }
+
     fn encode_into(&self, key: &PublicKey, bytes: &mut [u8; ACCOUNT_BYTES]) {
         bytes[..32].copy_from_slice(&key.0);
         bytes[32..40].copy_from_slice(&self.balance.to_le_bytes());
@@ -72,6 +83,43 @@ pub struct Lane {
     pub committed: Tip,
     /// Bytes that the next block executes of it at most.
     pub quota_bytes: u64,
+}
+
+impl Lane {
+    /// Writes the lane: executed sequence u64 and digest 32, committed sequence u64 and digest 32, quota u64.
+    pub(crate) fn encode_into(&self, bytes: &mut Vec<u8>) {
+        for tip in [&self.executed, &self.committed] {
+            bytes.extend_from_slice(&tip.sequence.to_le_bytes());
+            bytes.extend_from_slice(&tip.digest.0);
+        }
+        bytes.extend_from_slice(&self.quota_bytes.to_le_bytes());
+    }
+
+    /// Reads a lane and checks that one could stand like this.
+    ///
+    /// Errors: [`Reject::Truncated`], [`Reject::LaneState`].
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Reject> {
+        let lane = Self {
+            executed: Tip { sequence: reader.u64()?, digest: reader.digest()? },
+            committed: Tip { sequence: reader.u64()?, digest: reader.digest()? },
+            quota_bytes: reader.u64()?,
+        };
+        let Self { executed, committed, quota_bytes } = &lane;
+        let quotas = length_u64(BATCH_BODY_BYTES_MAX)..=length_u64(LANE_QUOTA_BYTES_MAX);
+        let tips = match executed.sequence.cmp(&committed.sequence) {
+            Ordering::Less => true,
+            Ordering::Equal => executed.digest == committed.digest,
+            Ordering::Greater => false,
+        };
+        let empty = [executed, committed]
+            .iter()
+            .all(|tip| (tip.sequence == 0) == (tip.digest == Digest::ZERO));
+        if tips && empty && quotas.contains(quota_bytes) {
+            Ok(lane)
+        } else {
+            Err(Reject::LaneState)
+        }
+    }
 }
 
 /// What a transaction did.
@@ -112,6 +160,20 @@ impl State {
             lanes: vec![lane; genesis.set().len()],
             burned: 0,
         }
+    }
+
+    /// Puts a state together from what it was; the caller compares its root.
+    ///
+    /// Errors: [`Reject::AccountRepeated`].
+    pub(crate) fn restore(
+        parameters: Parameters,
+        accounts: Vec<(PublicKey, Account)>,
+        lanes: Vec<Lane>,
+        burned: u64,
+    ) -> Result<Self, Reject> {
+        let pages = Pages::new(accounts.len());
+        let accounts = Table::of_entries(accounts).ok_or(Reject::AccountRepeated)?;
+        Ok(Self { parameters, accounts, pages, lanes, burned })
     }
 
     /// Returns the account of this key.
@@ -263,16 +325,12 @@ impl State {
     }
 
     fn root_over(&self, pages: &Digest) -> Digest {
-        let mut bytes = Vec::with_capacity(64 + 88 * self.lanes.len());
+        let mut bytes = Vec::with_capacity(64 + LANE_BYTES * self.lanes.len());
         bytes.extend_from_slice(&length_u64(self.accounts.len()).to_le_bytes());
         bytes.extend_from_slice(&pages.0);
         bytes.extend_from_slice(&length_u64(self.lanes.len()).to_le_bytes());
         for lane in &self.lanes {
-            for tip in [&lane.executed, &lane.committed] {
-                bytes.extend_from_slice(&tip.sequence.to_le_bytes());
-                bytes.extend_from_slice(&tip.digest.0);
-            }
-            bytes.extend_from_slice(&lane.quota_bytes.to_le_bytes());
+            lane.encode_into(&mut bytes);
         }
         bytes.extend_from_slice(&self.burned.to_le_bytes());
         domain::STATE.digest(&[&bytes])
