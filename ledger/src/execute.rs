@@ -40,6 +40,17 @@ pub struct ExecutedLane {
     pub unpaid_bytes: u64,
 }
 
+/// A cut whose transactions have had their effect and whose roots are not computed.
+///
+/// A chain that has made one does nothing else until it gets it back.
+#[derive(Debug)]
+#[must_use = "the chain stands still until this is sealed"]
+pub struct Unsealed {
+    height: Height,
+    cut_digest: Digest,
+    run: Run,
+}
+
 /// What executing one cut did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Executed {
@@ -76,6 +87,8 @@ pub struct Chain {
     state_root: Digest,
     /// History and state root after each of the last heights; the last is that of `height`.
     roots: VecDeque<(Digest, Digest)>,
+    /// The height that was applied and waits for its seal.
+    applied: Option<Height>,
 }
 
 /// Heights whose roots are kept: a cut declares one at most the lag behind its own.
@@ -97,6 +110,7 @@ impl Chain {
             cut_digest: cut.digest(),
             state_root: cut.state_root,
             roots: VecDeque::from([(cut.history_root, cut.state_root)]),
+            applied: None,
         }
     }
 
@@ -126,13 +140,25 @@ impl Chain {
         if state.update_root() != state_root {
             return Err(Reject::RootMismatch);
         }
-        let roots = roots.into();
-        Ok(Self { network, epoch, state, history, height, cut_digest, state_root, roots })
+        Ok(Self {
+            network,
+            epoch,
+            state,
+            history,
+            height,
+            cut_digest,
+            state_root,
+            roots: roots.into(),
+            applied: None,
+        })
     }
 
     /// Returns all but the accounts, at a height whose state root was computed; at any other, and at
     /// genesis, which needs none, nothing.
+    ///
+    /// Panics: between [`Chain::apply`] and [`Chain::seal`].
     pub fn checkpoint(&self) -> Option<Checkpoint> {
+        assert_eq!(self.applied, None, "a checkpoint is of a height, not of a part of one");
         let interval = self.state.parameters().checkpoint_interval;
         if self.height == Height::ZERO || !self.height.0.is_multiple_of(interval) {
             return None;
@@ -204,7 +230,21 @@ impl Chain {
         self.roots.get(place).copied()
     }
 
-    /// Executes the next cut.
+    /// Executes the next cut: [`Chain::apply`], then [`Chain::seal`].
+    ///
+    /// Errors: those of [`Chain::apply`].
+    pub fn execute<'a, B: Borrow<Batch<'a>>>(
+        &mut self,
+        cut: &Cut,
+        cut_digest: &Digest,
+        batches: &[Vec<B>],
+    ) -> Result<Executed, Reject> {
+        let unsealed = self.apply(cut, cut_digest, batches)?;
+        Ok(self.seal(unsealed))
+    }
+
+    /// Has the transactions of the next cut take effect; its roots are left to [`Chain::seal`], which comes
+    /// next.
     ///
     /// `cut` was checked and finalized, `cut_digest` is its digest, and `batches` holds for every
     /// lane the batches after the executed tip up to the tip that is committed with this cut,
@@ -213,12 +253,15 @@ impl Chain {
     /// Errors: [`Reject::WrongNetwork`], [`Reject::WrongEpoch`], [`Reject::WrongHeight`],
     /// [`Reject::WrongParent`], [`Reject::UnknownValidator`], [`Reject::TipNotAdvanced`],
     /// [`Reject::BatchMissing`], [`Reject::BatchUnlinked`].
-    pub fn execute<'a, B: Borrow<Batch<'a>>>(
+    ///
+    /// Panics: when the cut before was applied and not sealed.
+    pub fn apply<'a, B: Borrow<Batch<'a>>>(
         &mut self,
         cut: &Cut,
         cut_digest: &Digest,
         batches: &[Vec<B>],
-    ) -> Result<Executed, Reject> {
+    ) -> Result<Unsealed, Reject> {
+        assert_eq!(self.applied, None, "each cut is sealed before the next");
         assert_eq!(batches.len(), self.state.lanes.len(), "one list for each lane");
         self.check_cut(cut)?;
         let committed = self.tips().after(cut)?;
@@ -232,7 +275,34 @@ impl Chain {
         for lane in rotation(cut.height, count_u32(batches.len())) {
             run.lane(&mut self.state, lane, &batches[index(lane)], cut.height);
         }
-        Ok(self.finish(cut.height, *cut_digest, run))
+        self.applied = Some(cut.height);
+        Ok(Unsealed { height: cut.height, cut_digest: *cut_digest, run })
+    }
+
+    /// Computes what is kept of an applied cut: its outcomes' root, the history and, at a checkpoint height,
+    /// the state root.
+    ///
+    /// Panics: when it is not what this chain applied last.
+    pub fn seal(&mut self, unsealed: Unsealed) -> Executed {
+        let Unsealed { height, cut_digest, run } = unsealed;
+        assert_eq!(self.applied.take(), Some(height), "a chain seals what it applied");
+        let outcomes_root = outcome::outcomes_root(&run.outcomes);
+        let record = HistoryRecord { height, cut: cut_digest, outcomes_root };
+        self.history.append(&record.leaf());
+        self.height = height;
+        self.cut_digest = cut_digest;
+        if height.0.is_multiple_of(self.state.parameters().checkpoint_interval) {
+            self.state_root = self.state.update_root();
+        }
+        let history_root = self.history.root();
+        self.roots.push_back((history_root, self.state_root));
+        if length_u64(self.roots.len()) > ROOTS_MAX {
+            self.roots.pop_front();
+        }
+        let Run { outcomes, mut changed, lanes } = run;
+        changed.sort_unstable();
+        changed.dedup();
+        Executed { height, record, outcomes, changed, history_root, lanes }
     }
 
     fn check_cut(&self, cut: &Cut) -> Result<(), Reject> {
@@ -266,26 +336,6 @@ impl Chain {
             tip = next_tip(&tip, self.network, self.epoch, lane, batch.borrow())?;
         }
         if tip == *committed { Ok(()) } else { Err(Reject::BatchUnlinked) }
-    }
-
-    fn finish(&mut self, height: Height, cut: Digest, run: Run) -> Executed {
-        let outcomes_root = outcome::outcomes_root(&run.outcomes);
-        let record = HistoryRecord { height, cut, outcomes_root };
-        self.history.append(&record.leaf());
-        self.height = height;
-        self.cut_digest = cut;
-        if height.0.is_multiple_of(self.state.parameters().checkpoint_interval) {
-            self.state_root = self.state.update_root();
-        }
-        let history_root = self.history.root();
-        self.roots.push_back((history_root, self.state_root));
-        if length_u64(self.roots.len()) > ROOTS_MAX {
-            self.roots.pop_front();
-        }
-        let Run { outcomes, mut changed, lanes } = run;
-        changed.sort_unstable();
-        changed.dedup();
-        Executed { height, record, outcomes, changed, history_root, lanes }
     }
 }
 
@@ -342,7 +392,7 @@ pub(crate) fn next_tip(
 }
 
 /// What has been executed of a cut so far.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Run {
     outcomes: Vec<(Digest, Outcome)>,
     changed: Vec<u32>,

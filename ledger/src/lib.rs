@@ -58,11 +58,11 @@ pub mod transaction;
 
 pub use ack::{Ack, AvailabilityCertificate, ack_signing_message};
 pub use audit::{AuditBlock, Auditor, BlockSummary, Finding, Summary};
-pub use batch::{Batch, BatchHeader, BatchPlace, Sealer, batch_signing_message};
+pub use batch::{Batch, BatchHeader, BatchPlace, Sealer, Unhashed, batch_signing_message};
 pub use block::{Cut, Tip, Tips};
 pub use checkpoint::Checkpoint;
 pub use digest::{Digest, Height, Keyed, PublicKey, Signature, View};
-pub use execute::{Chain, Executed, ExecutedLane};
+pub use execute::{Chain, Executed, ExecutedLane, Unsealed};
 pub use finality::{Finality, engine_namespace, finalize_message};
 pub use genesis::{Genesis, GenesisAccount, Parameters};
 pub use history::{History, HistoryProof, HistoryRecord};

@@ -75,6 +75,39 @@ fn what_was_sealed_comes_back() {
 }
 
 #[test]
+fn a_batch_is_read_and_then_hashed() {
+    let (network, bytes) = sample();
+    let read = |bytes: &[u8]| Batch::read_owned(bytes.to_vec(), &network.digest());
+    let batch = read(&bytes).unwrap().hash().unwrap();
+    let whole = Batch::decode(&bytes, &network.digest()).unwrap();
+    assert_eq!((batch.bytes(), batch.header()), (whole.bytes(), whole.header()));
+    assert_eq!((batch.digest(), batch.ids()), (whole.digest(), whole.ids()));
+    assert!(batch.transactions().eq(whole.transactions()));
+    // What only a hash can tell is told by the second part, all else by the first.
+    let signature = bytes.len() - 1;
+    for wrong in [changed(&bytes, 88, &[0; 32]), changed(&bytes, signature, &[255])] {
+        assert_eq!(read(&wrong).unwrap().hash().unwrap_err(), Reject::RootMismatch);
+    }
+    for (offset, field) in [(8, &[0; 32][..]), (120, &[2]), (120, &[4]), (124, &[0]), (196, &[9])] {
+        let wrong = changed(&bytes, offset, field);
+        let reject = Batch::decode(&wrong, &network.digest()).unwrap_err();
+        assert_eq!(read(&wrong).unwrap_err(), reject, "byte {offset}");
+    }
+}
+
+#[test]
+fn owned_bytes_are_not_copied() {
+    let (network, bytes) = sample();
+    let place = bytes.as_ptr();
+    let batch = Batch::read_owned(bytes, &network.digest()).unwrap().hash().unwrap();
+    assert_eq!(batch.bytes().as_ptr(), place);
+    let (network, bytes) = sample();
+    let place = bytes.as_ptr();
+    let batch = Batch::decode_owned(bytes, &network.digest()).unwrap();
+    assert_eq!(batch.bytes().as_ptr(), place);
+}
+
+#[test]
 fn broken_bytes_are_refused_with_their_reason() {
     let (network, bytes) = sample();
     let refused = |bytes: &[u8]| Batch::decode(bytes, &network.digest()).unwrap_err();
