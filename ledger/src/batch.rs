@@ -16,8 +16,9 @@
 //! ```
 //!
 //! The digest covers the header alone, so two headers with one number prove a cheating owner in a
-//! few hundred bytes. A Merkle leaf is the digest of a transaction's id and its signature: it
-//! covers every byte of the transaction, and no byte of a body is hashed twice.
+//! few hundred bytes. A Merkle leaf is the digest of a transaction's id, its signature and 32 zeros:
+//! it covers every byte of the transaction, and no byte of a body is hashed twice. The zeros make it
+//! two whole blocks of the hash function, which go side by side with those of other leaves.
 
 use std::borrow::Cow;
 
@@ -143,17 +144,32 @@ pub fn batch_signing_message(digest: &Digest) -> [u8; MESSAGE_BYTES] {
     message(BATCH_TAG, digest)
 }
 
+/// Bytes of a leaf before it is hashed.
+const LEAF_BYTES: usize = 128;
+
+fn write_leaf(id: &Digest, signature: &[u8; 64], leaf: &mut [u8; LEAF_BYTES]) {
+    leaf[..32].copy_from_slice(&id.0);
+    leaf[32..96].copy_from_slice(signature);
+}
+
 /// Computes the Merkle leaf of a transaction; it covers all its bytes, signature included.
 pub fn transaction_leaf(id: &Digest, signature: &[u8; 64]) -> Digest {
-    domain::TRANSACTION_LEAF.digest(&[&id.0, signature])
+    let mut leaf = [0; LEAF_BYTES];
+    write_leaf(id, signature, &mut leaf);
+    domain::TRANSACTION_LEAF.digest(&[&leaf])
 }
 
 /// Computes the Merkle root over transactions, of which the ids and signatures are given.
 fn transactions_root<'a>(ids: &[Digest], signatures: impl Iterator<Item = &'a [u8; 64]>) -> Digest {
     let signatures: Vec<&[u8; 64]> = signatures.collect();
     assert_eq!(ids.len(), signatures.len(), "every transaction is signed");
-    let leaves = ids.iter().zip(signatures).map(|(id, signature)| [&id.0[..], &signature[..]]);
-    merkle::root(&domain::TRANSACTION_LEAF.digests(leaves))
+    let mut leaves = Vec::with_capacity(ids.len());
+    domain::TRANSACTION_LEAF.digests_of_blocks(
+        ids.len(),
+        |place, leaf| write_leaf(&ids[place], signatures[place], leaf),
+        |_, digest| leaves.push(digest),
+    );
+    merkle::root(&leaves)
 }
 
 /// A checked view over one batch, or the owner of its bytes.

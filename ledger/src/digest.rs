@@ -323,12 +323,12 @@ pub(crate) mod domain {
     use super::Domain;
 
     pub(crate) static TRANSACTION: Domain = Domain::new("althing 2026 transaction id v1");
-    pub(crate) static TRANSACTION_LEAF: Domain = Domain::new("althing 2026 transaction leaf v1");
+    pub(crate) static TRANSACTION_LEAF: Domain = Domain::new("althing 2026 transaction leaf v2");
     pub(crate) static BATCH: Domain = Domain::new("althing 2026 batch header v1");
     pub(crate) static ACK: Domain = Domain::new("althing 2026 ack v1");
     pub(crate) static CUT: Domain = Domain::new("althing 2026 cut v1");
     pub(crate) static CUT_LANES: Domain = Domain::new("althing 2026 cut lanes v1");
-    pub(crate) static OUTCOME_LEAF: Domain = Domain::new("althing 2026 outcome leaf v1");
+    pub(crate) static OUTCOME_LEAF: Domain = Domain::new("althing 2026 outcome leaf v2");
     pub(crate) static RECORD_LEAF: Domain = Domain::new("althing 2026 history record v1");
     pub(crate) static MERKLE_NODE: Domain = Domain::new("althing 2026 merkle node v1");
     pub(crate) static MERKLE_ROOT: Domain = Domain::new("althing 2026 merkle root v1");
