@@ -300,7 +300,7 @@ impl State {
     /// Shape: accounts u64, root of the pages 32; lanes u64, then executed sequence u64 and digest 32,
     /// committed sequence u64 and digest 32, quota u64 each; burned u64. The accounts stand by number,
     /// eight to a page, [`Account::encode`] each, in the last page what is left of them. The root of
-    /// the pages is that of the Merkle tree (see [`merkle`](crate::merkle)) over their digests in the
+    /// the pages is that of the Merkle tree (see [`merkle`]) over their digests in the
     /// domain `althing 2026 state page v1`.
     pub fn root(&self) -> Digest {
         let mut leaves = Vec::new();

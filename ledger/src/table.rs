@@ -46,6 +46,10 @@ impl<V> Default for Table<V> {
 impl<V> Table<V> {
     /// Numbers keys in their order, or returns none when a key is there twice.
     pub(crate) fn of_entries(entries: Vec<Entry<V>>) -> Option<Self> {
+        Self::of_segments(entries, SEGMENT)
+    }
+
+    fn of_segments(entries: Vec<Entry<V>>, segment_entries: usize) -> Option<Self> {
         let keyed = Keyed::default();
         let mut numbers = HashTable::with_capacity(entries.len());
         // A hash table takes the place from the lower bits of a hash; these are the uppermost of them.
@@ -53,7 +57,8 @@ impl<V> Table<V> {
         let part_of =
             |hash: u64| usize::from((hash >> place_bits.saturating_sub(8)).to_le_bytes()[0]);
         let mut parts: [Vec<(u64, u32)>; PARTS] = std::array::from_fn(|_| Vec::new());
-        for (segment, first) in entries.chunks(SEGMENT).zip((0..).step_by(SEGMENT)) {
+        for (segment, first) in entries.chunks(segment_entries).zip((0..).step_by(segment_entries))
+        {
             for (number, (key, _)) in (first..).zip(segment) {
                 let hash = keyed.hash_one(key);
                 parts[part_of(hash)].push((hash, number_u32(number)));
@@ -217,6 +222,18 @@ mod tests {
                 assert_eq!(table.find(&key(number)), Some(number));
             }
             assert_eq!(table.find(&key(count + 1)), None);
+        }
+    }
+
+    #[test]
+    fn segments_go_on_where_the_last_one_ended() {
+        for segment in [1, 7, 100, 999, 1_000, 1_001] {
+            let table = Table::of_segments(numbered(1_000), segment).unwrap();
+            let found = (0..1_001).filter_map(|number| table.find(&key(number)));
+            assert!(found.eq(0..1_000), "segments of {segment}");
+            let mut entries = numbered(1_000);
+            entries[990].0 = key(3);
+            assert!(Table::of_segments(entries, segment).is_none(), "segments of {segment}");
         }
     }
 
