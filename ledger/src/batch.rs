@@ -16,8 +16,9 @@
 //! ```
 //!
 //! The digest covers the header alone, so two headers with one number prove a cheating owner in a
-//! few hundred bytes. A Merkle leaf is the digest of a transaction's id and its signature: it
-//! covers every byte of the transaction, and no byte of a body is hashed twice.
+//! few hundred bytes. A Merkle leaf is the digest of a transaction's id, its signature and 32 zeros:
+//! it covers every byte of the transaction, and no byte of a body is hashed twice. The zeros make it
+//! two whole blocks of the hash function, which go side by side with those of other leaves.
 
 use std::borrow::Cow;
 
@@ -143,17 +144,32 @@ pub fn batch_signing_message(digest: &Digest) -> [u8; MESSAGE_BYTES] {
     message(BATCH_TAG, digest)
 }
 
+/// Bytes of a leaf before it is hashed.
+const LEAF_BYTES: usize = 128;
+
+fn write_leaf(id: &Digest, signature: &[u8; 64], leaf: &mut [u8; LEAF_BYTES]) {
+    leaf[..32].copy_from_slice(&id.0);
+    leaf[32..96].copy_from_slice(signature);
+}
+
 /// Computes the Merkle leaf of a transaction; it covers all its bytes, signature included.
 pub fn transaction_leaf(id: &Digest, signature: &[u8; 64]) -> Digest {
-    domain::TRANSACTION_LEAF.digest(&[&id.0, signature])
+    let mut leaf = [0; LEAF_BYTES];
+    write_leaf(id, signature, &mut leaf);
+    domain::TRANSACTION_LEAF.digest(&[&leaf])
 }
 
 /// Computes the Merkle root over transactions, of which the ids and signatures are given.
 fn transactions_root<'a>(ids: &[Digest], signatures: impl Iterator<Item = &'a [u8; 64]>) -> Digest {
     let signatures: Vec<&[u8; 64]> = signatures.collect();
     assert_eq!(ids.len(), signatures.len(), "every transaction is signed");
-    let leaves = ids.iter().zip(signatures).map(|(id, signature)| [&id.0[..], &signature[..]]);
-    merkle::root(&domain::TRANSACTION_LEAF.digests(leaves))
+    let mut leaves = Vec::with_capacity(ids.len());
+    domain::TRANSACTION_LEAF.digests_of_blocks(
+        ids.len(),
+        |place, leaf| write_leaf(&ids[place], signatures[place], leaf),
+        |_, digest| leaves.push(digest),
+    );
+    merkle::root(&leaves)
 }
 
 /// A checked view over one batch, or the owner of its bytes.
@@ -177,36 +193,21 @@ impl<'a> Batch<'a> {
     /// [`Reject::WrongNetwork`], [`Reject::BodyLength`], [`Reject::CountMismatch`],
     /// [`Reject::RootMismatch`].
     pub fn decode(bytes: &'a [u8], network: &Digest) -> Result<Self, Reject> {
-        Self::decode_cow(Cow::Borrowed(bytes), network)
+        Unhashed::read(Cow::Borrowed(bytes), network)?.hash()
     }
 
     /// Checks bytes like [`Batch::decode`] and keeps them.
     ///
     /// Errors: those of [`Batch::decode`].
     pub fn decode_owned(bytes: Vec<u8>, network: &Digest) -> Result<Batch<'static>, Reject> {
-        Batch::decode_cow(Cow::Owned(bytes), network)
+        Batch::read_owned(bytes, network)?.hash()
     }
 
-    fn decode_cow(bytes: Cow<'a, [u8]>, network: &Digest) -> Result<Self, Reject> {
-        if bytes.len() > BATCH_BYTES_MAX {
-            return Err(Reject::TooLong);
-        }
-        let mut reader = Reader::new(&bytes);
-        let header = BatchHeader::read(&mut reader)?;
-        reader.signature()?;
-        if header.network != *network {
-            return Err(Reject::WrongNetwork);
-        }
-        let body = reader.rest();
-        if body.len() != index(header.bytes) {
-            return Err(Reject::BodyLength);
-        }
-        let (bounds, ids, root) = read_body(body, index(header.count), network)?;
-        if root != header.root {
-            return Err(Reject::RootMismatch);
-        }
-        let digest = header.digest();
-        Ok(Self { bytes, header, digest, bounds, ids })
+    /// Does the first part of [`Batch::decode_owned`]: all checks but that of the root.
+    ///
+    /// Errors: those of [`Batch::decode`] but for [`Reject::RootMismatch`].
+    pub fn read_owned(bytes: Vec<u8>, network: &Digest) -> Result<Unhashed<'static>, Reject> {
+        Unhashed::read(Cow::Owned(bytes), network)
     }
 
     /// Returns the header.
@@ -247,9 +248,7 @@ impl<'a> Batch<'a> {
 
     /// Returns the transactions in their order.
     pub fn transactions(&self) -> impl ExactSizeIterator<Item = Transaction<'_>> {
-        self.bounds
-            .windows(2)
-            .map(|pair| Transaction::of_decoded(&self.bytes[index(pair[0])..index(pair[1])]))
+        transactions(&self.bytes, &self.bounds)
     }
 
     /// Copies borrowed bytes, so that the batch may outlive them.
@@ -264,32 +263,78 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Decodes exactly `count` transactions; returns their bounds, their ids and their root.
-fn read_body(
-    body: &[u8],
-    count: usize,
-    network: &Digest,
-) -> Result<(Vec<u32>, Vec<Digest>, Digest), Reject> {
+/// Bytes with the form of a batch, of which nothing was hashed.
+///
+/// It is no batch yet: the body may be another than the header's root says.
+#[derive(Clone, Debug)]
+#[must_use = "only what was hashed is a batch"]
+pub struct Unhashed<'a> {
+    bytes: Cow<'a, [u8]>,
+    header: BatchHeader,
+    bounds: Vec<u32>,
+}
+
+impl<'a> Unhashed<'a> {
+    fn read(bytes: Cow<'a, [u8]>, network: &Digest) -> Result<Self, Reject> {
+        if bytes.len() > BATCH_BYTES_MAX {
+            return Err(Reject::TooLong);
+        }
+        let mut reader = Reader::new(&bytes);
+        let header = BatchHeader::read(&mut reader)?;
+        reader.signature()?;
+        if header.network != *network {
+            return Err(Reject::WrongNetwork);
+        }
+        let body = reader.rest();
+        if body.len() != index(header.bytes) {
+            return Err(Reject::BodyLength);
+        }
+        let bounds = read_body(body, index(header.count), network)?;
+        Ok(Self { bytes, header, bounds })
+    }
+
+    /// Computes ids, root and digest: the second part of [`Batch::decode_owned`].
+    ///
+    /// Errors: [`Reject::RootMismatch`].
+    pub fn hash(self) -> Result<Batch<'a>, Reject> {
+        let Self { bytes, header, bounds } = self;
+        let transactions: Vec<Transaction<'_>> = transactions(&bytes, &bounds).collect();
+        let ids = transaction::ids(&header.network, &transactions);
+        let root = transactions_root(&ids, transactions.iter().map(Transaction::signature_bytes));
+        if root != header.root {
+            return Err(Reject::RootMismatch);
+        }
+        let digest = header.digest();
+        Ok(Batch { bytes, header, digest, bounds, ids })
+    }
+}
+
+/// The transactions of a batch whose bounds are known.
+fn transactions<'a>(
+    bytes: &'a [u8],
+    bounds: &'a [u32],
+) -> impl ExactSizeIterator<Item = Transaction<'a>> {
+    bounds.windows(2).map(|pair| Transaction::of_decoded(&bytes[index(pair[0])..index(pair[1])]))
+}
+
+/// Checks exactly `count` transactions; returns where each starts and the last one ends in the batch.
+fn read_body(body: &[u8], count: usize, network: &Digest) -> Result<Vec<u32>, Reject> {
     let mut bounds = Vec::with_capacity(count + 1);
     bounds.push(count_u32(BODY));
-    let mut transactions = Vec::with_capacity(count);
     let mut rest = body;
     while !rest.is_empty() {
-        if transactions.len() == count {
+        if bounds.len() > count {
             return Err(Reject::CountMismatch);
         }
         let (transaction, after) = Transaction::decode_prefix(rest)?;
         transaction.check_network(network)?;
         rest = after;
-        transactions.push(transaction);
         bounds.push(count_u32(BODY + body.len() - rest.len()));
     }
-    if transactions.len() != count {
+    if bounds.len() != count + 1 {
         return Err(Reject::CountMismatch);
     }
-    let ids = transaction::ids(network, &transactions);
-    let root = transactions_root(&ids, transactions.iter().map(Transaction::signature_bytes));
-    Ok((bounds, ids, root))
+    Ok(bounds)
 }
 
 /// Where a batch stands: the lane's next place and its link.

@@ -128,11 +128,14 @@ pub struct Cut {
 }
 
 impl Cut {
+    /// The epoch of the genesis block; no other begins in this version.
+    pub(crate) const GENESIS_EPOCH: u64 = 0;
+
     /// Returns the block that every validator of the network starts with; nobody signs it.
     pub fn genesis(genesis: &Genesis) -> Self {
         Self {
             network: genesis.digest(),
-            epoch: 0,
+            epoch: Self::GENESIS_EPOCH,
             height: Height::ZERO,
             view: View::ZERO,
             parent: Digest::ZERO,

@@ -323,23 +323,24 @@ pub(crate) mod domain {
     use super::Domain;
 
     pub(crate) static TRANSACTION: Domain = Domain::new("althing 2026 transaction id v1");
-    pub(crate) static TRANSACTION_LEAF: Domain = Domain::new("althing 2026 transaction leaf v1");
+    pub(crate) static TRANSACTION_LEAF: Domain = Domain::new("althing 2026 transaction leaf v2");
     pub(crate) static BATCH: Domain = Domain::new("althing 2026 batch header v1");
     pub(crate) static ACK: Domain = Domain::new("althing 2026 ack v1");
     pub(crate) static CUT: Domain = Domain::new("althing 2026 cut v1");
     pub(crate) static CUT_LANES: Domain = Domain::new("althing 2026 cut lanes v1");
-    pub(crate) static OUTCOME_LEAF: Domain = Domain::new("althing 2026 outcome leaf v1");
+    pub(crate) static OUTCOME_LEAF: Domain = Domain::new("althing 2026 outcome leaf v2");
     pub(crate) static RECORD_LEAF: Domain = Domain::new("althing 2026 history record v1");
     pub(crate) static MERKLE_NODE: Domain = Domain::new("althing 2026 merkle node v1");
     pub(crate) static MERKLE_ROOT: Domain = Domain::new("althing 2026 merkle root v1");
     pub(crate) static HISTORY_NODE: Domain = Domain::new("althing 2026 history node v1");
     pub(crate) static HISTORY_ROOT: Domain = Domain::new("althing 2026 history root v1");
-    pub(crate) static STATE: Domain = Domain::new("althing 2026 state v1");
+    pub(crate) static STATE_PAGE: Domain = Domain::new("althing 2026 state page v1");
+    pub(crate) static STATE: Domain = Domain::new("althing 2026 state v2");
     pub(crate) static GENESIS: Domain = Domain::new("althing 2026 genesis v1");
     pub(crate) static VALIDATOR_SET: Domain = Domain::new("althing 2026 validator set v1");
 
     #[cfg(test)]
-    pub(super) static ALL: [&Domain; 15] = [
+    pub(super) static ALL: [&Domain; 16] = [
         &TRANSACTION,
         &TRANSACTION_LEAF,
         &BATCH,
@@ -352,6 +353,7 @@ pub(crate) mod domain {
         &MERKLE_ROOT,
         &HISTORY_NODE,
         &HISTORY_ROOT,
+        &STATE_PAGE,
         &STATE,
         &GENESIS,
         &VALIDATOR_SET,

@@ -13,14 +13,15 @@ use std::collections::VecDeque;
 
 use crate::batch::Batch;
 use crate::block::{Cut, Tip, Tips, rotation};
+use crate::checkpoint::Checkpoint;
 use crate::codec::{count_u32, index, length_u64};
-use crate::digest::{Digest, Height};
+use crate::digest::{Digest, Height, PublicKey};
 use crate::genesis::Genesis;
 use crate::history::{History, HistoryRecord};
 use crate::limits::{BATCH_BODY_BYTES_MAX, EXECUTION_LAG_MAX};
 use crate::outcome::{self, Outcome};
 use crate::reject::Reject;
-use crate::state::{Lane, State};
+use crate::state::{Account, Lane, State};
 
 /// What one cut executed of one lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,17 @@ pub struct ExecutedLane {
     pub bytes: u64,
     /// How many of these bytes paid nothing.
     pub unpaid_bytes: u64,
+}
+
+/// A cut whose transactions have had their effect and whose roots are not computed.
+///
+/// A chain that has made one does nothing else until it gets it back.
+#[derive(Debug)]
+#[must_use = "the chain stands still until this is sealed"]
+pub struct Unsealed {
+    height: Height,
+    cut_digest: Digest,
+    run: Run,
 }
 
 /// What executing one cut did.
@@ -75,25 +87,93 @@ pub struct Chain {
     state_root: Digest,
     /// History and state root after each of the last heights; the last is that of `height`.
     roots: VecDeque<(Digest, Digest)>,
+    /// The height that was applied and waits for its seal.
+    applied: Option<Height>,
 }
 
 /// Heights whose roots are kept: a cut declares one at most the lag behind its own.
-const ROOTS_MAX: u64 = EXECUTION_LAG_MAX + 1;
+pub(crate) const ROOTS_MAX: u64 = EXECUTION_LAG_MAX + 1;
 
 impl Chain {
     /// Starts at the genesis block.
     pub fn genesis(genesis: &Genesis) -> Self {
         let cut = Cut::genesis(genesis);
+        let mut state = State::genesis(genesis);
+        // So that the first checkpoint hashes what changed, as all others do.
+        assert_eq!(state.update_root(), cut.state_root, "one state has one root");
         Self {
             network: cut.network,
             epoch: cut.epoch,
-            state: State::genesis(genesis),
+            state,
             history: History::new(),
             height: cut.height,
             cut_digest: cut.digest(),
             state_root: cut.state_root,
             roots: VecDeque::from([(cut.history_root, cut.state_root)]),
+            applied: None,
         }
+    }
+
+    /// Goes on from a checkpoint and the accounts at its height, by number.
+    ///
+    /// What goes wrong is seen before anything is executed: the accounts, the lanes and what was burned
+    /// have the checkpoint's state root. That the checkpoint is one of the network's, its caller knows.
+    ///
+    /// Errors: [`Reject::WrongNetwork`], [`Reject::WrongEpoch`], [`Reject::WrongHeight`],
+    /// [`Reject::CountMismatch`], [`Reject::LaneState`], [`Reject::SupplyMismatch`],
+    /// [`Reject::AccountRepeated`], [`Reject::RootMismatch`].
+    pub fn restore(
+        genesis: &Genesis,
+        checkpoint: Checkpoint,
+        accounts: Vec<(PublicKey, Account)>,
+    ) -> Result<Self, Reject> {
+        check_checkpoint(genesis, &checkpoint)?;
+        if length_u64(accounts.len()) != checkpoint.accounts {
+            return Err(Reject::CountMismatch);
+        }
+        check_supply(genesis, checkpoint.burned, &accounts)?;
+        let state_root = checkpoint.state_root();
+        let Checkpoint {
+            network, epoch, height, cut_digest, burned, lanes, history, roots, ..
+        } = checkpoint;
+        let mut state = State::restore(*genesis.parameters(), accounts, lanes, burned)?;
+        if state.update_root() != state_root {
+            return Err(Reject::RootMismatch);
+        }
+        Ok(Self {
+            network,
+            epoch,
+            state,
+            history,
+            height,
+            cut_digest,
+            state_root,
+            roots: roots.into(),
+            applied: None,
+        })
+    }
+
+    /// Returns all but the accounts, at a height whose state root was computed; at any other, and at
+    /// genesis, which needs none, nothing.
+    ///
+    /// Panics: between [`Chain::apply`] and [`Chain::seal`].
+    pub fn checkpoint(&self) -> Option<Checkpoint> {
+        assert_eq!(self.applied, None, "a checkpoint is of a height, not of a part of one");
+        let interval = self.state.parameters().checkpoint_interval;
+        if self.height == Height::ZERO || !self.height.0.is_multiple_of(interval) {
+            return None;
+        }
+        Some(Checkpoint {
+            network: self.network,
+            epoch: self.epoch,
+            height: self.height,
+            cut_digest: self.cut_digest,
+            accounts: length_u64(self.state.table().len()),
+            burned: self.state.burned(),
+            lanes: self.state.lanes.clone(),
+            history: self.history.clone(),
+            roots: self.roots.iter().copied().collect(),
+        })
     }
 
     /// Returns the genesis digest.
@@ -150,7 +230,21 @@ impl Chain {
         self.roots.get(place).copied()
     }
 
-    /// Executes the next cut.
+    /// Executes the next cut: [`Chain::apply`], then [`Chain::seal`].
+    ///
+    /// Errors: those of [`Chain::apply`].
+    pub fn execute<'a, B: Borrow<Batch<'a>>>(
+        &mut self,
+        cut: &Cut,
+        cut_digest: &Digest,
+        batches: &[Vec<B>],
+    ) -> Result<Executed, Reject> {
+        let unsealed = self.apply(cut, cut_digest, batches)?;
+        Ok(self.seal(unsealed))
+    }
+
+    /// Has the transactions of the next cut take effect; its roots are left to [`Chain::seal`], which comes
+    /// next.
     ///
     /// `cut` was checked and finalized, `cut_digest` is its digest, and `batches` holds for every
     /// lane the batches after the executed tip up to the tip that is committed with this cut,
@@ -159,12 +253,15 @@ impl Chain {
     /// Errors: [`Reject::WrongNetwork`], [`Reject::WrongEpoch`], [`Reject::WrongHeight`],
     /// [`Reject::WrongParent`], [`Reject::UnknownValidator`], [`Reject::TipNotAdvanced`],
     /// [`Reject::BatchMissing`], [`Reject::BatchUnlinked`].
-    pub fn execute<'a, B: Borrow<Batch<'a>>>(
+    ///
+    /// Panics: when the cut before was applied and not sealed.
+    pub fn apply<'a, B: Borrow<Batch<'a>>>(
         &mut self,
         cut: &Cut,
         cut_digest: &Digest,
         batches: &[Vec<B>],
-    ) -> Result<Executed, Reject> {
+    ) -> Result<Unsealed, Reject> {
+        assert_eq!(self.applied, None, "each cut is sealed before the next");
         assert_eq!(batches.len(), self.state.lanes.len(), "one list for each lane");
         self.check_cut(cut)?;
         let committed = self.tips().after(cut)?;
@@ -178,7 +275,34 @@ impl Chain {
         for lane in rotation(cut.height, count_u32(batches.len())) {
             run.lane(&mut self.state, lane, &batches[index(lane)], cut.height);
         }
-        Ok(self.finish(cut.height, *cut_digest, run))
+        self.applied = Some(cut.height);
+        Ok(Unsealed { height: cut.height, cut_digest: *cut_digest, run })
+    }
+
+    /// Computes what is kept of an applied cut: its outcomes' root, the history and, at a checkpoint height,
+    /// the state root.
+    ///
+    /// Panics: when it is not what this chain applied last.
+    pub fn seal(&mut self, unsealed: Unsealed) -> Executed {
+        let Unsealed { height, cut_digest, run } = unsealed;
+        assert_eq!(self.applied.take(), Some(height), "a chain seals what it applied");
+        let outcomes_root = outcome::outcomes_root(&run.outcomes);
+        let record = HistoryRecord { height, cut: cut_digest, outcomes_root };
+        self.history.append(&record.leaf());
+        self.height = height;
+        self.cut_digest = cut_digest;
+        if height.0.is_multiple_of(self.state.parameters().checkpoint_interval) {
+            self.state_root = self.state.update_root();
+        }
+        let history_root = self.history.root();
+        self.roots.push_back((history_root, self.state_root));
+        if length_u64(self.roots.len()) > ROOTS_MAX {
+            self.roots.pop_front();
+        }
+        let Run { outcomes, mut changed, lanes } = run;
+        changed.sort_unstable();
+        changed.dedup();
+        Executed { height, record, outcomes, changed, history_root, lanes }
     }
 
     fn check_cut(&self, cut: &Cut) -> Result<(), Reject> {
@@ -213,26 +337,39 @@ impl Chain {
         }
         if tip == *committed { Ok(()) } else { Err(Reject::BatchUnlinked) }
     }
+}
 
-    fn finish(&mut self, height: Height, cut: Digest, run: Run) -> Executed {
-        let outcomes_root = outcome::outcomes_root(&run.outcomes);
-        let record = HistoryRecord { height, cut, outcomes_root };
-        self.history.append(&record.leaf());
-        self.height = height;
-        self.cut_digest = cut;
-        if height.0.is_multiple_of(self.state.parameters().checkpoint_interval) {
-            self.state_root = self.state.root();
-        }
-        let history_root = self.history.root();
-        self.roots.push_back((history_root, self.state_root));
-        if length_u64(self.roots.len()) > ROOTS_MAX {
-            self.roots.pop_front();
-        }
-        let Run { outcomes, mut changed, lanes } = run;
-        changed.sort_unstable();
-        changed.dedup();
-        Executed { height, record, outcomes, changed, history_root, lanes }
+/// Holds a checkpoint against the rules of its network.
+fn check_checkpoint(genesis: &Genesis, checkpoint: &Checkpoint) -> Result<(), Reject> {
+    let parameters = genesis.parameters();
+    if checkpoint.network != genesis.digest() {
+        return Err(Reject::WrongNetwork);
     }
+    if checkpoint.epoch != Cut::GENESIS_EPOCH {
+        return Err(Reject::WrongEpoch);
+    }
+    if !checkpoint.height.0.is_multiple_of(parameters.checkpoint_interval) {
+        return Err(Reject::WrongHeight);
+    }
+    if checkpoint.lanes.len() != genesis.set().len() {
+        return Err(Reject::CountMismatch);
+    }
+    if checkpoint.lanes.iter().any(|lane| lane.quota_bytes > parameters.lane_quota_bytes) {
+        return Err(Reject::LaneState);
+    }
+    Ok(())
+}
+
+/// Checks that nothing was made or lost since genesis: that sums fit 64 bits rests on it.
+fn check_supply(
+    genesis: &Genesis,
+    burned: u64,
+    accounts: &[(PublicKey, Account)],
+) -> Result<(), Reject> {
+    let given: u64 = genesis.accounts().iter().map(|account| account.balance).sum();
+    let balances = accounts.iter().map(|(_, account)| account.balance);
+    let found = balances.into_iter().try_fold(burned, u64::checked_add);
+    if found == Some(given) { Ok(()) } else { Err(Reject::SupplyMismatch) }
 }
 
 /// Checks that a batch is the next one of its lane; returns the tip after it.
@@ -255,7 +392,7 @@ pub(crate) fn next_tip(
 }
 
 /// What has been executed of a cut so far.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Run {
     outcomes: Vec<(Digest, Outcome)>,
     changed: Vec<u32>,

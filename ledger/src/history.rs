@@ -54,6 +54,21 @@ impl History {
         Self::default()
     }
 
+    /// Goes on from the peaks over `count` records.
+    pub(crate) fn of_peaks(count: u64, peaks: Vec<Digest>) -> Self {
+        assert_eq!(
+            index(count.count_ones()),
+            peaks.len(),
+            "one peak for each one bit of the count"
+        );
+        Self { count, peaks }
+    }
+
+    /// Returns the peaks from the left.
+    pub(crate) fn peaks(&self) -> &[Digest] {
+        &self.peaks
+    }
+
     /// Returns how many records there are: the height of the last one.
     pub fn count(&self) -> u64 {
         self.count

@@ -28,7 +28,7 @@
 //!
 //! Modules: [`limits`], [`digest`], [`reject`], [`signatures`], [`transaction`], [`batch`],
 //! [`set`], [`ack`], [`block`], [`finality`], [`merkle`], [`history`], [`genesis`], [`outcome`],
-//! [`state`], [`execute`], [`audit`].
+//! [`state`], [`table`], [`execute`], [`checkpoint`], [`audit`].
 
 #![forbid(unsafe_code)]
 
@@ -40,6 +40,7 @@ pub mod ack;
 pub mod audit;
 pub mod batch;
 pub mod block;
+pub mod checkpoint;
 pub mod digest;
 pub mod execute;
 pub mod finality;
@@ -57,10 +58,11 @@ pub mod transaction;
 
 pub use ack::{Ack, AvailabilityCertificate, ack_signing_message};
 pub use audit::{AuditBlock, Auditor, BlockSummary, Finding, Summary};
-pub use batch::{Batch, BatchHeader, BatchPlace, Sealer, batch_signing_message};
+pub use batch::{Batch, BatchHeader, BatchPlace, Sealer, Unhashed, batch_signing_message};
 pub use block::{Cut, Tip, Tips};
+pub use checkpoint::Checkpoint;
 pub use digest::{Digest, Height, Keyed, PublicKey, Signature, View};
-pub use execute::{Chain, Executed, ExecutedLane};
+pub use execute::{Chain, Executed, ExecutedLane, Unsealed};
 pub use finality::{Finality, engine_namespace, finalize_message};
 pub use genesis::{Genesis, GenesisAccount, Parameters};
 pub use history::{History, HistoryProof, HistoryRecord};

@@ -73,6 +73,20 @@ pub const OUTCOMES_MAX: usize = VALIDATORS_MAX * (LANE_QUOTA_BYTES_MAX / TRANSAC
 /// Bytes that a lane may have executed in one block, at most, whatever the genesis says.
 pub const LANE_QUOTA_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Bytes of an account in the state root and in files: key, balance, sequence and head.
+pub const ACCOUNT_BYTES: usize = 80;
+
+/// Bytes of a lane in the state root and in files: two tips and a quota.
+pub const LANE_BYTES: usize = 88;
+
+/// Bytes of a checkpoint before its lanes, peaks and roots.
+pub const CHECKPOINT_HEADER_BYTES: usize = 104;
+
+/// Bytes of a checkpoint at most: every lane, a peak for each bit of a height, and two roots for each
+/// height that a cut may declare.
+pub const CHECKPOINT_BYTES_MAX: usize =
+    CHECKPOINT_HEADER_BYTES + VALIDATORS_MAX * LANE_BYTES + 64 * 32 + 65 * 64;
+
 /// Siblings on a path of a Merkle proof at most: a tree has fewer than 2^32 leaves.
 pub const MERKLE_PATH_MAX: usize = 32;
 
@@ -90,5 +104,6 @@ const _: () = assert!(TRANSACTION_BYTES_MAX <= BATCH_BODY_BYTES_MAX);
 const _: () = assert!(BATCH_BODY_BYTES_MAX <= LANE_QUOTA_BYTES_MAX);
 const _: () = assert!(VALIDATORS_MAX <= 128, "signers are a bitmap of 128 bits");
 const _: () = assert!(CUT_HEADER_BYTES + AVAILABILITY_BYTES_MAX <= CUT_BYTES_MAX);
+const _: () = assert!(EXECUTION_LAG_MAX + 1 == 65, "a checkpoint has the roots of as many heights");
 const _: () = assert!(OUTCOMES_MAX < 1 << 32, "counts and Merkle indices have 32 bits");
 const _: () = assert!(EXECUTION_LAG_MAX > 0, "a block declares a height below its own");

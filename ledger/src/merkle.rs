@@ -85,17 +85,32 @@ impl Proof {
 
 fn parents(level: &[Digest]) -> Vec<Digest> {
     let (pairs, odd) = level.as_chunks::<2>();
-    let pairs = pairs.iter().map(|[left, right]| [&left.0[..], &right.0[..]]);
-    let mut parents = domain::MERKLE_NODE.digests(pairs);
+    let mut parents = Vec::with_capacity(pairs.len() + odd.len());
+    nodes(pairs.len(), |place| &pairs[place], |_, digest| parents.push(digest));
     parents.extend(odd);
     parents
+}
+
+/// Computes nodes side by side: `take(n, node)` gets the one over `pair(n)`, in ascending order.
+pub(crate) fn nodes<'a>(
+    count: usize,
+    pair: impl Fn(usize) -> &'a [Digest; 2],
+    take: impl FnMut(usize, Digest),
+) {
+    let write = |place, bytes: &mut [u8; 64]| {
+        let [left, right] = pair(place);
+        bytes[..32].copy_from_slice(&left.0);
+        bytes[32..].copy_from_slice(&right.0);
+    };
+    domain::MERKLE_NODE.digests_of_blocks(count, write, take);
 }
 
 fn node(left: &Digest, right: &Digest) -> Digest {
     domain::MERKLE_NODE.digest(&[&left.0, &right.0])
 }
 
-fn finish(count: u32, top: &Digest) -> Digest {
+/// Computes the root of a tree from its top.
+pub(crate) fn finish(count: u32, top: &Digest) -> Digest {
     domain::MERKLE_ROOT.digest(&[&count.to_le_bytes(), &top.0])
 }
 

@@ -9,6 +9,9 @@
 //!  48  history_root 32   after this height
 //!  80  entries           id 32, outcome u8; in the order of execution
 //! ```
+//!
+//! A Merkle leaf is the digest of an entry and 31 zeros, which make it a whole block of the hash
+//! function: it goes side by side with those of other leaves.
 
 use std::fmt;
 
@@ -99,15 +102,32 @@ impl fmt::Display for Outcome {
     }
 }
 
+/// Bytes of a leaf before it is hashed.
+const LEAF_BYTES: usize = 64;
+
+fn write_leaf(id: &Digest, outcome: Outcome, leaf: &mut [u8; LEAF_BYTES]) {
+    leaf[..32].copy_from_slice(&id.0);
+    leaf[32] = outcome.code();
+}
+
 /// Computes the Merkle leaf of an outcome.
 pub fn outcome_leaf(id: &Digest, outcome: Outcome) -> Digest {
-    domain::OUTCOME_LEAF.digest(&[&id.0, &[outcome.code()]])
+    let mut leaf = [0; LEAF_BYTES];
+    write_leaf(id, outcome, &mut leaf);
+    domain::OUTCOME_LEAF.digest(&[&leaf])
 }
 
 /// Computes the Merkle root over outcomes in the order of execution.
 pub fn outcomes_root(outcomes: &[(Digest, Outcome)]) -> Digest {
-    let leaves: Vec<Digest> =
-        outcomes.iter().map(|(id, outcome)| outcome_leaf(id, *outcome)).collect();
+    let mut leaves = Vec::with_capacity(outcomes.len());
+    domain::OUTCOME_LEAF.digests_of_blocks(
+        outcomes.len(),
+        |place, leaf| {
+            let (id, outcome) = &outcomes[place];
+            write_leaf(id, *outcome, leaf);
+        },
+        |_, digest| leaves.push(digest),
+    );
     merkle::root(&leaves)
 }
 

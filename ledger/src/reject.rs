@@ -65,6 +65,12 @@ pub enum Reject {
     BatchMissing,
     /// A batch does not link to the one before it or is not the certified one.
     BatchUnlinked,
+    /// The tips of a lane contradict each other, or its quota is outside its range.
+    LaneState,
+    /// Two accounts with one key.
+    AccountRepeated,
+    /// Balances and what was burned are together not what the genesis gave out.
+    SupplyMismatch,
     /// An outcome code that does not exist.
     UnknownOutcome,
     /// A proof whose shape does not fit its index and count.
@@ -75,7 +81,7 @@ pub enum Reject {
 
 impl Reject {
     /// All reasons, in the order of the declaration.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 36] = [
         Self::Truncated,
         Self::TrailingBytes,
         Self::TooLong,
@@ -106,6 +112,9 @@ impl Reject {
         Self::TipNotAdvanced,
         Self::BatchMissing,
         Self::BatchUnlinked,
+        Self::LaneState,
+        Self::AccountRepeated,
+        Self::SupplyMismatch,
         Self::UnknownOutcome,
         Self::ProofShape,
         Self::ProofRoot,
@@ -144,6 +153,9 @@ impl Reject {
             Self::TipNotAdvanced => "tip_not_advanced",
             Self::BatchMissing => "batch_missing",
             Self::BatchUnlinked => "batch_unlinked",
+            Self::LaneState => "lane_state",
+            Self::AccountRepeated => "account_repeated",
+            Self::SupplyMismatch => "supply_mismatch",
             Self::UnknownOutcome => "unknown_outcome",
             Self::ProofShape => "proof_shape",
             Self::ProofRoot => "proof_root",

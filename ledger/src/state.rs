@@ -14,19 +14,26 @@
 //!    account. What cannot be paid: *failed*. Everything else: *applied*.
 //!
 //! The sum of all balances and of what was burned never changes.
+//!
+//! The state root covers the accounts by number, the lanes and what was burned. It is computed from
+//! nothing ([`State::root`]), or from the tree of the last time and what changed since (`pages`).
+
+mod pages;
 
 use std::cmp::Ordering;
 
 use crate::block::{Tip, Tips};
-use crate::codec::length_u64;
+use crate::codec::{Reader, length_u64};
 use crate::digest::{Digest, Height, PublicKey, domain};
 use crate::genesis::{Genesis, Parameters};
+use crate::limits::{ACCOUNT_BYTES, BATCH_BODY_BYTES_MAX, LANE_BYTES, LANE_QUOTA_BYTES_MAX};
+use crate::merkle;
 use crate::outcome::Outcome;
+use crate::reject::Reject;
 use crate::table::Table;
 use crate::transaction::{Transaction, Transfer};
 
-/// Bytes that are hashed at once: many blocks of the hash function run side by side.
-const ROOT_BUFFER_BYTES: usize = 64 * 1024;
+use pages::{PAGE_BYTES, Pages};
 
 /// What an author has and where its chain stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +46,34 @@ pub struct Account {
     pub head: Digest,
 }
 
+impl Account {
+    /// Writes the account with its key.
+    ///
+    /// Shape: key 32, balance u64, sequence u64, head 32.
+    pub fn encode(&self, key: &PublicKey) -> [u8; ACCOUNT_BYTES] {
+        let mut bytes = [0; ACCOUNT_BYTES];
+        self.encode_into(key, &mut bytes);
+        bytes
+    }
+
+    /// Reads an account with its key; there are no bytes that are none.
+    pub fn decode(bytes: &[u8; ACCOUNT_BYTES]) -> (PublicKey, Self) {
+        let number = |offset: usize| {
+            u64::from_le_bytes(*bytes[offset..].first_chunk().expect("the array is long enough"))
+        };
+        let wide = |offset: usize| *bytes[offset..].first_chunk().expect("as above");
+        let account = Self { balance: number(32), sequence: number(40), head: Digest(wide(48)) };
+        (PublicKey(wide(0)), account)
+    }
+
+    fn encode_into(&self, key: &PublicKey, bytes: &mut [u8; ACCOUNT_BYTES]) {
+        bytes[..32].copy_from_slice(&key.0);
+        bytes[32..40].copy_from_slice(&self.balance.to_le_bytes());
+        bytes[40..48].copy_from_slice(&self.sequence.to_le_bytes());
+        bytes[48..].copy_from_slice(&self.head.0);
+    }
+}
+
 /// Where a lane stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lane {
@@ -48,6 +83,43 @@ pub struct Lane {
     pub committed: Tip,
     /// Bytes that the next block executes of it at most.
     pub quota_bytes: u64,
+}
+
+impl Lane {
+    /// Writes the lane: executed sequence u64 and digest 32, committed sequence u64 and digest 32, quota u64.
+    pub(crate) fn encode_into(&self, bytes: &mut Vec<u8>) {
+        for tip in [&self.executed, &self.committed] {
+            bytes.extend_from_slice(&tip.sequence.to_le_bytes());
+            bytes.extend_from_slice(&tip.digest.0);
+        }
+        bytes.extend_from_slice(&self.quota_bytes.to_le_bytes());
+    }
+
+    /// Reads a lane and checks that one could stand like this.
+    ///
+    /// Errors: [`Reject::Truncated`], [`Reject::LaneState`].
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Reject> {
+        let lane = Self {
+            executed: Tip { sequence: reader.u64()?, digest: reader.digest()? },
+            committed: Tip { sequence: reader.u64()?, digest: reader.digest()? },
+            quota_bytes: reader.u64()?,
+        };
+        let Self { executed, committed, quota_bytes } = &lane;
+        let quotas = length_u64(BATCH_BODY_BYTES_MAX)..=length_u64(LANE_QUOTA_BYTES_MAX);
+        let tips = match executed.sequence.cmp(&committed.sequence) {
+            Ordering::Less => true,
+            Ordering::Equal => executed.digest == committed.digest,
+            Ordering::Greater => false,
+        };
+        let empty = [executed, committed]
+            .iter()
+            .all(|tip| (tip.sequence == 0) == (tip.digest == Digest::ZERO));
+        if tips && empty && quotas.contains(quota_bytes) {
+            Ok(lane)
+        } else {
+            Err(Reject::LaneState)
+        }
+    }
 }
 
 /// What a transaction did.
@@ -64,6 +136,7 @@ pub(crate) struct Applied {
 pub struct State {
     parameters: Parameters,
     accounts: Table<Account>,
+    pages: Pages,
     pub(crate) lanes: Vec<Lane>,
     burned: u64,
 }
@@ -79,12 +152,28 @@ impl State {
         let accounts = genesis.accounts().iter().map(|account| {
             (account.key, Account { balance: account.balance, ..Account::default() })
         });
+        let accounts: Table<Account> = accounts.collect();
         Self {
             parameters: *genesis.parameters(),
-            accounts: accounts.collect(),
+            pages: Pages::new(accounts.len()),
+            accounts,
             lanes: vec![lane; genesis.set().len()],
             burned: 0,
         }
+    }
+
+    /// Puts a state together from what it was; the caller compares its root.
+    ///
+    /// Errors: [`Reject::AccountRepeated`].
+    pub(crate) fn restore(
+        parameters: Parameters,
+        accounts: Vec<(PublicKey, Account)>,
+        lanes: Vec<Lane>,
+        burned: u64,
+    ) -> Result<Self, Reject> {
+        let pages = Pages::new(accounts.len());
+        let accounts = Table::of_entries(accounts).ok_or(Reject::AccountRepeated)?;
+        Ok(Self { parameters, accounts, pages, lanes, burned })
     }
 
     /// Returns the account of this key.
@@ -148,6 +237,7 @@ impl State {
         let applied = (outcome == Outcome::Applied).then_some(receiver).flatten();
         let receiver = applied.map(|(known, Transfer { to, amount })| {
             let number = known.unwrap_or_else(|| self.accounts.push(*to, Account::default()));
+            self.pages.mark(number);
             let (_, account) = self.accounts.get_mut(number);
             account.balance = account
                 .balance
@@ -180,6 +270,7 @@ impl State {
         if transaction.previous() != account.head {
             return Outcome::Forked;
         }
+        self.pages.mark(author);
         account.sequence =
             account.sequence.checked_add(1).expect("no author makes 2^64 transactions");
         account.head = *id;
@@ -204,38 +295,45 @@ impl State {
         Outcome::Applied
     }
 
-    /// Computes the digest over the accounts by ascending key, the lanes and what was burned.
+    /// Computes the digest over the accounts, the lanes and what was burned, from nothing.
     ///
-    /// Shape: accounts u64, then key 32, balance u64, sequence u64, head 32 each; lanes u64, then
-    /// executed sequence u64 and digest 32, committed sequence u64 and digest 32, quota u64 each;
-    /// burned u64.
+    /// Shape: accounts u64, root of the pages 32; lanes u64, then executed sequence u64 and digest 32,
+    /// committed sequence u64 and digest 32, quota u64 each; burned u64. The accounts stand by number,
+    /// eight to a page, [`Account::encode`] each, in the last page what is left of them. The root of
+    /// the pages is that of the Merkle tree (see [`merkle`]) over their digests in the
+    /// domain `althing 2026 state page v1`.
     pub fn root(&self) -> Digest {
-        let mut hasher = domain::STATE.hasher();
-        let mut buffer = Vec::with_capacity(ROOT_BUFFER_BYTES + 128);
-        buffer.extend_from_slice(&length_u64(self.accounts.len()).to_le_bytes());
-        let mut accounts: Vec<_> = self.accounts.iter().collect();
-        accounts.sort_unstable_by_key(|(key, _)| *key);
-        for (key, account) in accounts {
-            buffer.extend_from_slice(&key.0);
-            buffer.extend_from_slice(&account.balance.to_le_bytes());
-            buffer.extend_from_slice(&account.sequence.to_le_bytes());
-            buffer.extend_from_slice(&account.head.0);
-            if buffer.len() >= ROOT_BUFFER_BYTES {
-                hasher.update(&buffer);
-                buffer.clear();
+        let mut leaves = Vec::new();
+        let mut page = Vec::with_capacity(PAGE_BYTES);
+        for (key, account) in self.accounts.iter() {
+            page.extend_from_slice(&account.encode(key));
+            if page.len() == PAGE_BYTES {
+                leaves.push(domain::STATE_PAGE.digest(&[&page]));
+                page.clear();
             }
         }
-        buffer.extend_from_slice(&length_u64(self.lanes.len()).to_le_bytes());
+        if !page.is_empty() {
+            leaves.push(domain::STATE_PAGE.digest(&[&page]));
+        }
+        self.root_over(&merkle::root(&leaves))
+    }
+
+    /// Returns what [`State::root`] does, and hashes only what changed since the last call.
+    pub(crate) fn update_root(&mut self) -> Digest {
+        let pages = self.pages.root(self.accounts.entries());
+        self.root_over(&pages)
+    }
+
+    fn root_over(&self, pages: &Digest) -> Digest {
+        let mut bytes = Vec::with_capacity(64 + LANE_BYTES * self.lanes.len());
+        bytes.extend_from_slice(&length_u64(self.accounts.len()).to_le_bytes());
+        bytes.extend_from_slice(&pages.0);
+        bytes.extend_from_slice(&length_u64(self.lanes.len()).to_le_bytes());
         for lane in &self.lanes {
-            for tip in [&lane.executed, &lane.committed] {
-                buffer.extend_from_slice(&tip.sequence.to_le_bytes());
-                buffer.extend_from_slice(&tip.digest.0);
-            }
-            buffer.extend_from_slice(&lane.quota_bytes.to_le_bytes());
+            lane.encode_into(&mut bytes);
         }
-        buffer.extend_from_slice(&self.burned.to_le_bytes());
-        hasher.update(&buffer);
-        Digest(*hasher.finalize().as_bytes())
+        bytes.extend_from_slice(&self.burned.to_le_bytes());
+        domain::STATE.digest(&[&bytes])
     }
 }
 

@@ -333,6 +333,24 @@ fn wrap(text: &str) -> String {
     lines.map(|line| format!("{line}\n")).collect()
 }
 
+/// Numbers that look random and are the same in every run: a xorshift generator.
+pub(crate) struct Numbers(u64);
+
+impl Numbers {
+    pub(crate) fn new(seed: u64) -> Self {
+        // Zero would stay zero.
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn below(&mut self, end: u32) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        // The upper bits: the lower ones are weaker.
+        u32::try_from(((self.0 >> 32) * u64::from(end)) >> 32).unwrap()
+    }
+}
+
 /// A digest that is different for every number.
 pub(crate) fn digest(number: u8) -> Digest {
     Digest([number; 32])

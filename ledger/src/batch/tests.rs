@@ -1,10 +1,13 @@
 //! Tests of the batch: layout, sealing, every reason to refuse, any bytes.
 
+use std::time::Instant;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::block::Tip;
 use crate::limits::TRANSACTION_BODY_BYTES_MAX;
+use crate::outcome::{Outcome, outcomes_root};
 use crate::signatures::{Signatures, SignedItem};
 use crate::testing::{Dalek, Network, author, digest, golden, public, unsigned};
 
@@ -72,6 +75,60 @@ fn what_was_sealed_comes_back() {
     assert_eq!((owned.bytes(), owned.digest()), (batch.bytes(), batch.digest()));
     let owned = Batch::decode_owned(bytes.clone(), &network.digest()).unwrap();
     assert_eq!((owned.bytes(), owned.ids()), (batch.bytes(), batch.ids()));
+}
+
+#[test]
+fn the_root_is_that_of_its_layout() {
+    let network = Network::new();
+    for count in [1, 2, 3, 15, 16, 17, 31, 33, 40] {
+        let transactions = transactions(&network, count);
+        let (bytes, _) = network.seal(0, &Tip::EMPTY, &transactions);
+        let batch = Batch::decode(&bytes, &network.digest()).unwrap();
+        let leaf = |bytes: &Vec<u8>| {
+            let transaction = Transaction::decode(bytes).unwrap();
+            let id = transaction.id(&network.digest());
+            let signature = &bytes[bytes.len() - 64..];
+            let leaf = [&id.0[..], signature, &[0; 32]].concat();
+            let leaf = Digest(blake3::derive_key("althing 2026 transaction leaf v2", &leaf));
+            assert_eq!(transaction_leaf(&id, transaction.signature_bytes()), leaf);
+            leaf
+        };
+        let leaves: Vec<Digest> = transactions.iter().map(leaf).collect();
+        assert_eq!(batch.header().root, merkle::root(&leaves), "{count} transactions");
+    }
+}
+
+#[test]
+fn a_batch_is_read_and_then_hashed() {
+    let (network, bytes) = sample();
+    let read = |bytes: &[u8]| Batch::read_owned(bytes.to_vec(), &network.digest());
+    let batch = read(&bytes).unwrap().hash().unwrap();
+    let whole = Batch::decode(&bytes, &network.digest()).unwrap();
+    assert_eq!((batch.bytes(), batch.header()), (whole.bytes(), whole.header()));
+    assert_eq!((batch.digest(), batch.ids()), (whole.digest(), whole.ids()));
+    assert!(batch.transactions().eq(whole.transactions()));
+    // What only a hash can tell is told by the second part, all else by the first.
+    let signature = bytes.len() - 1;
+    for wrong in [changed(&bytes, 88, &[0; 32]), changed(&bytes, signature, &[255])] {
+        assert_eq!(read(&wrong).unwrap().hash().unwrap_err(), Reject::RootMismatch);
+    }
+    for (offset, field) in [(8, &[0; 32][..]), (120, &[2]), (120, &[4]), (124, &[0]), (196, &[9])] {
+        let wrong = changed(&bytes, offset, field);
+        let reject = Batch::decode(&wrong, &network.digest()).unwrap_err();
+        assert_eq!(read(&wrong).unwrap_err(), reject, "byte {offset}");
+    }
+}
+
+#[test]
+fn owned_bytes_are_not_copied() {
+    let (network, bytes) = sample();
+    let place = bytes.as_ptr();
+    let batch = Batch::read_owned(bytes, &network.digest()).unwrap().hash().unwrap();
+    assert_eq!(batch.bytes().as_ptr(), place);
+    let (network, bytes) = sample();
+    let place = bytes.as_ptr();
+    let batch = Batch::decode_owned(bytes, &network.digest()).unwrap();
+    assert_eq!(batch.bytes().as_ptr(), place);
 }
 
 #[test]
@@ -191,5 +248,27 @@ proptest! {
         if let Ok(batch) = Batch::decode(&bytes, &network.digest()) {
             prop_assert_eq!(encode_again(&batch), bytes);
         }
+    }
+}
+
+#[test]
+#[ignore = "it measures: run it in release, with --nocapture"]
+fn measures_the_roots_of_a_batch() {
+    const COUNT: u16 = 1_000;
+    const ROUNDS: u32 = 200;
+    let id = |number: u16| Digest(*blake3::hash(&number.to_le_bytes()).as_bytes());
+    let ids: Vec<Digest> = (0..COUNT).map(id).collect();
+    let signatures: Vec<[u8; 64]> =
+        ids.iter().map(|id| *[id.0, id.0].concat().first_chunk().unwrap()).collect();
+    let outcomes: Vec<_> = ids.iter().map(|id| (*id, Outcome::Applied)).collect();
+    let timed = |name: &str, root: &dyn Fn() -> Digest| {
+        let first = root();
+        let start = Instant::now();
+        assert!((0..ROUNDS).all(|_| root() == first));
+        println!("{name}: {:?} each", start.elapsed() / ROUNDS / u32::from(COUNT));
+    };
+    for _ in 0..3 {
+        timed("transactions", &|| transactions_root(&ids, signatures.iter()));
+        timed("outcomes", &|| outcomes_root(&outcomes));
     }
 }

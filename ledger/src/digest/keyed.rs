@@ -50,6 +50,7 @@ pub struct KeyedHasher {
 
 impl Hasher for KeyedHasher {
     /// Panics: when there are more than 32 bytes in all, or not whole words.
+    #[inline]
     fn write(&mut self, bytes: &[u8]) {
         let (words, rest) = bytes.as_chunks::<8>();
         assert!(rest.is_empty() && self.used + words.len() <= WORDS, "keys have 32 bytes");

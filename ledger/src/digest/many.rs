@@ -51,6 +51,45 @@ impl Domain {
     }
 }
 
+impl Domain {
+    /// Hashes `count` inputs of one length, which is whole blocks: `take(n, digest)` gets what
+    /// [`Domain::digest`] makes of input `n`, in ascending order.
+    ///
+    /// `write(n, input)` puts input `n` together. What it does not write must be what no other `write` does,
+    /// and is zero.
+    pub(crate) fn digests_of_blocks<const BYTES: usize>(
+        &self,
+        count: usize,
+        write: impl Fn(usize, &mut [u8; BYTES]),
+        mut take: impl FnMut(usize, Digest),
+    ) {
+        const { assert!(BYTES.is_multiple_of(BLOCK) && BYTES > 0 && BYTES <= CHUNK) };
+        let platform = Platform::detect();
+        let key = words_from_le_bytes_32(self.key());
+        let mut inputs = [[0; BYTES]; WIDTH];
+        let mut out = [[0; 32]; WIDTH];
+        for first in (0..count).step_by(WIDTH) {
+            let lanes = WIDTH.min(count - first);
+            for (lane, input) in inputs[..lanes].iter_mut().enumerate() {
+                write(first + lane, input);
+            }
+            platform.hash_many(
+                &inputs.each_ref()[..lanes],
+                &key,
+                0,
+                IncrementCounter::No,
+                DERIVE_KEY_MATERIAL,
+                CHUNK_START,
+                CHUNK_END | ROOT,
+                out[..lanes].as_flattened_mut(),
+            );
+            for (lane, digest) in out[..lanes].iter().enumerate() {
+                take(first + lane, Digest(*digest));
+            }
+        }
+    }
+}
+
 /// How an input is cut: whole blocks for the lanes, and whether a shorter one follows.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Shape {
@@ -194,6 +233,32 @@ mod tests {
                 let digests = domain::ACK.digests(inputs.iter().copied());
                 assert_eq!(digests, plain(&inputs), "{count} of {length} bytes");
             }
+        }
+    }
+
+    fn of_blocks<const BYTES: usize>(bytes: &[u8], count: usize) {
+        let input = |n: usize| &bytes[n..n + BYTES - 5];
+        let mut digests = Vec::new();
+        domain::ACK.digests_of_blocks::<BYTES>(
+            count,
+            |n, place| place[..BYTES - 5].copy_from_slice(input(n)),
+            |n, digest| {
+                assert_eq!(n, digests.len(), "in their order");
+                digests.push(digest);
+            },
+        );
+        let inputs: Vec<Parts<'_>> = (0..count).map(|n| [input(n), &[0; 5][..]]).collect();
+        assert_eq!(digests, plain(&inputs), "{count} of {BYTES} bytes");
+    }
+
+    #[test]
+    fn inputs_of_whole_blocks_have_the_digests_of_the_plain_hasher() {
+        let bytes = bytes(CHUNK + 3 * WIDTH);
+        for count in 0..=3 * WIDTH + 1 {
+            of_blocks::<64>(&bytes, count);
+            of_blocks::<128>(&bytes, count);
+            of_blocks::<640>(&bytes, count);
+            of_blocks::<1_024>(&bytes, count);
         }
     }
 

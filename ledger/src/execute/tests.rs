@@ -233,3 +233,61 @@ fn batches_may_be_owned_lent_or_shared() {
     assert_eq!(one, two);
     assert_eq!(one.unwrap().outcomes.len(), 1);
 }
+
+/// A chain, its next cut and that cut's batches.
+fn next_cut() -> (Chain, Cut, [Vec<Batch<'static>>; 4]) {
+    let mut builder = Builder::new(&Network::new());
+    let network = builder.network.clone();
+    builder.block();
+    let mut author = author(0);
+    let transactions = [
+        author.record(&network.digest(), b"one"),
+        author.transfer(&network.digest(), Author::new(77).public(), 5),
+    ];
+    let bytes = builder.batch(2, &transactions);
+    let batches = [vec![], vec![], vec![decode(&network, &bytes)], vec![]];
+    (builder.chain.clone(), builder.cut(), batches)
+}
+
+#[test]
+fn applying_changes_accounts_and_sealing_the_roots() {
+    let (mut one, cut, batches) = next_cut();
+    let (before, mut two) = (one.clone(), one.clone());
+    let unsealed = two.apply(&cut, &cut.digest(), &batches).unwrap();
+    assert_eq!(two.executed_tips().get(2).unwrap().sequence, 1);
+    assert_eq!(two.state().table().len(), before.state().table().len() + 1);
+    assert_ne!(two.state().root(), before.state().root());
+    let unchanged = |chain: &Chain| (chain.height(), chain.cut_digest(), chain.history_root());
+    assert_eq!((unchanged(&two), two.state_root()), (unchanged(&before), before.state_root()));
+    let executed = two.seal(unsealed);
+    assert_eq!(executed, one.execute(&cut, &cut.digest(), &batches).unwrap());
+    assert_eq!((unchanged(&two), two.state_root()), (unchanged(&one), one.state_root()));
+    assert_eq!(two.state_root(), two.state().root(), "height 2 is a checkpoint height");
+    assert_eq!(two.checkpoint(), one.checkpoint());
+    assert_eq!(two.roots_at(Height(2)), Some((two.history_root(), two.state_root())));
+}
+
+#[test]
+#[should_panic(expected = "each cut is sealed before the next")]
+fn a_chain_applies_nothing_on_top_of_what_is_not_sealed() {
+    let (mut chain, cut, batches) = next_cut();
+    let _unsealed = chain.apply(&cut, &cut.digest(), &batches).unwrap();
+    let _ = chain.apply(&cut, &cut.digest(), &batches);
+}
+
+#[test]
+#[should_panic(expected = "a chain seals what it applied")]
+fn a_chain_seals_nothing_of_another() {
+    let (mut chain, cut, batches) = next_cut();
+    let mut other = chain.clone();
+    let unsealed = chain.apply(&cut, &cut.digest(), &batches).unwrap();
+    other.seal(unsealed);
+}
+
+#[test]
+#[should_panic(expected = "a checkpoint is of a height")]
+fn a_height_that_is_not_sealed_has_no_checkpoint() {
+    let (mut chain, cut, batches) = next_cut();
+    let _unsealed = chain.apply(&cut, &cut.digest(), &batches).unwrap();
+    chain.checkpoint();
+}

@@ -38,6 +38,29 @@ fn codes_go_there_and_back() {
 }
 
 #[test]
+fn a_leaf_is_that_of_its_layout() {
+    for outcome in Outcome::ALL {
+        let mut leaf = [0; 64];
+        leaf[..32].fill(9);
+        leaf[32] = outcome.code();
+        let expected = blake3::derive_key("althing 2026 outcome leaf v2", &leaf);
+        assert_eq!(outcome_leaf(&digest(9), outcome), Digest(expected));
+    }
+}
+
+#[test]
+fn the_root_of_any_number_is_that_of_its_leaves() {
+    for count in 0..70 {
+        let outcomes: Vec<_> = (0..count)
+            .map(|number| (digest(number), Outcome::ALL[usize::from(number % 6)]))
+            .collect();
+        let leaves: Vec<Digest> =
+            outcomes.iter().map(|(id, outcome)| outcome_leaf(id, *outcome)).collect();
+        assert_eq!(outcomes_root(&outcomes), merkle::root(&leaves), "{count} outcomes");
+    }
+}
+
+#[test]
 fn the_root_covers_ids_outcomes_and_order() {
     let list = sample();
     let leaves: Vec<Digest> =

@@ -152,6 +152,11 @@ fn the_root_covers_everything() {
             let others = it.accounts.iter().filter(|(other, _)| **other != key);
             it.accounts = others.map(|(key, account)| (*key, *account)).collect();
         }),
+        changed(&|it| {
+            let mut entries: Vec<_> = it.accounts().map(|(key, it)| (*key, *it)).collect();
+            entries.swap(1, 2);
+            it.accounts = entries.into_iter().collect();
+        }),
         changed(&|it| it.burned += 1),
         changed(&|it| it.lanes[1].executed.sequence += 1),
         changed(&|it| it.lanes[1].executed.digest = digest(1)),
@@ -169,23 +174,56 @@ fn the_root_covers_everything() {
     assert_eq!(state.clone().root(), root);
 }
 
-#[test]
-fn the_root_is_that_of_its_layout() {
-    let (state, _) = setup();
-    let mut bytes = 5_u64.to_le_bytes().to_vec();
-    let ordered: std::collections::BTreeMap<_, _> = state.accounts().collect();
-    for (key, account) in ordered {
+/// The bytes of the accounts with these numbers.
+fn page(state: &State, numbers: std::ops::Range<usize>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (key, account) in state.accounts().skip(numbers.start).take(numbers.len()) {
         bytes.extend_from_slice(&key.0);
         bytes.extend_from_slice(&account.balance.to_le_bytes());
-        bytes.extend_from_slice(&[0; 8 + 32]);
+        bytes.extend_from_slice(&account.sequence.to_le_bytes());
+        bytes.extend_from_slice(&account.head.0);
     }
+    bytes
+}
+
+fn leaf(page: &[u8]) -> [u8; 32] {
+    blake3::derive_key("althing 2026 state page v1", page)
+}
+
+/// The state root over the top of the tree, with lanes that are still at their start.
+fn root_over(accounts: u64, pages: u32, top: [u8; 32], burned: u64) -> Digest {
+    let pages = [&pages.to_le_bytes()[..], &top].concat();
+    let mut bytes = accounts.to_le_bytes().to_vec();
+    bytes.extend_from_slice(&blake3::derive_key("althing 2026 merkle root v1", &pages));
     bytes.extend_from_slice(&4_u64.to_le_bytes());
     for _ in 0..4 {
         bytes.extend_from_slice(&[0; 2 * (8 + 32)]);
         bytes.extend_from_slice(&(16_u64 << 20).to_le_bytes());
     }
-    bytes.extend_from_slice(&[0; 8]);
-    assert_eq!(state.root().0, blake3::derive_key("althing 2026 state v1", &bytes));
+    bytes.extend_from_slice(&burned.to_le_bytes());
+    Digest(blake3::derive_key("althing 2026 state v2", &bytes))
+}
+
+#[test]
+fn the_root_is_that_of_its_layout() {
+    let (mut state, network) = setup();
+    let expected = root_over(5, 1, leaf(&page(&state, 0..5)), 0);
+    assert_eq!((state.root(), state.update_root()), (expected, expected));
+    let mut rich = author(0);
+    for seed in 50..64 {
+        let bytes = rich.transfer(&network, Author::new(seed).public(), 7);
+        assert_eq!(apply(&mut state, &network, &bytes, 1), Outcome::Applied);
+    }
+    let leaves = [0..8, 8..16, 16..19].map(|numbers| leaf(&page(&state, numbers)));
+    let node = |left: [u8; 32], right: [u8; 32]| {
+        blake3::derive_key("althing 2026 merkle node v1", &[left, right].concat())
+    };
+    let top = node(node(leaves[0], leaves[1]), leaves[2]);
+    let expected = root_over(19, 3, top, state.burned());
+    assert_eq!((state.root(), state.update_root()), (expected, expected));
+    let proof = merkle::prove(&leaves.map(Digest), 2).unwrap();
+    let root = merkle::root(&leaves.map(Digest));
+    assert_eq!(proof.check(&Digest(leaf(&page(&state, 16..19))), &root), Ok(()));
 }
 
 /// One step of the model test.
@@ -316,6 +354,8 @@ proptest! {
             prop_assert_eq!(state.apply(&transaction, &id, Height(10)), expected);
             prop_assert_eq!(total(&state), supply);
             prop_assert_eq!(i128::from(state.burned()), model.burned);
+            // Each step alone, so that every account that it changed must be marked by it.
+            prop_assert_eq!(state.update_root(), state.root());
         }
         prop_assert_eq!(state.accounts().len(), model.accounts.len());
         for (key, balance, sequence, head) in &model.accounts {
