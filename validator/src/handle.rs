@@ -26,7 +26,10 @@ pub use status::{
 use crate::{admission::AdmissionBoard, metrics::Metrics, refusal::Refusal};
 use crossbeam::channel::{Sender, TrySendError};
 use ledger::{Digest, Height, Outcome, PublicKey, Transaction};
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 use tokio::sync::{oneshot, watch};
 
 /// A client is told to come back after this time when a queue is full: some batches later.
@@ -203,14 +206,21 @@ pub struct BlockView {
 pub struct Limits {
     /// Bytes of a transaction at most.
     pub transaction_bytes_max: u32,
+    /// Bytes of transactions that wait for admission or for a place in a batch, each; with more of either
+    /// nothing is taken until some have left.
+    pub waiting_bytes: usize,
 }
+
+/// What waits is a quarter of a second of 32,000 transactions of 512 bytes: enough that no stage behind runs
+/// dry, and little enough that whoever is taken is final in good time. More would only make all wait.
+const WAITING_BYTES: usize = 4 << 20;
 
 impl Default for Limits {
     fn default() -> Self {
         // 65,536 fits; a compile-time fact, but conversions are not `const` yet.
         let transaction_bytes_max = u32::try_from(ledger::limits::TRANSACTION_BYTES_MAX)
             .expect("the limit of the format has 17 bits");
-        Self { transaction_bytes_max }
+        Self { transaction_bytes_max, waiting_bytes: WAITING_BYTES }
     }
 }
 
@@ -221,6 +231,8 @@ pub struct NodeHandle {
     pub requests: Sender<Request>,
     /// The bytes that submissions in that queue may hold.
     pub requests_budget: Arc<Budget>,
+    /// Bytes that are admitted and wait for a place in a batch.
+    pub waiting_bytes: Arc<AtomicUsize>,
     /// The queue `api_execute`; full: refused as `busy` and counted.
     pub queries: Sender<Query>,
     /// What the node publishes about itself.
@@ -245,6 +257,9 @@ impl NodeHandle {
         if let Some(refusal) = self.status.admission().refusal() {
             return self.refuse(&bytes, &reply, refusal);
         }
+        if self.is_congested() {
+            return self.refuse(&bytes, &reply, Refusal::Busy);
+        }
         let Some(hold) = Hold::take(&self.requests_budget, bytes.len()) else {
             return self.refuse(&bytes, &reply, Refusal::Busy);
         };
@@ -258,6 +273,16 @@ impl NodeHandle {
             unreachable!("the channel hands back what it was given");
         };
         self.refuse(&bytes, &reply, refusal);
+    }
+
+    /// Returns whether more comes in than the node gets done: what is handed in now is refused as `busy`,
+    /// and a way in that can make its client wait does that first.
+    pub fn is_congested(&self) -> bool {
+        let most = self.limits.waiting_bytes;
+        self.requests_budget.used_bytes() >= most
+            || self.waiting_bytes.load(Ordering::Relaxed) >= most
+            // A quarter is left for questions, which are never turned away for what others hand in.
+            || self.requests.capacity().is_some_and(|room| self.requests.len() >= room - room / 4)
     }
 
     /// Asks to be told when a transaction is final; a full queue answers `busy`.

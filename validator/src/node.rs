@@ -269,7 +269,7 @@ impl Node<'_> {
                 ("peers_repair", records_budget.clone()),
             ],
             packets: doors.packets.clone(),
-            waiting_bytes,
+            waiting_bytes: waiting_bytes.clone(),
             lanes: lane_report,
             execute: execute_report,
             observer: observer.clone(),
@@ -284,6 +284,7 @@ impl Node<'_> {
         let handle = NodeHandle {
             requests: ingest_verify,
             requests_budget,
+            waiting_bytes: waiting_bytes.clone(),
             queries: api_execute,
             status: status.clone(),
             metrics: metrics.clone(),

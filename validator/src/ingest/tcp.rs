@@ -11,6 +11,7 @@
 //! | opens many connections | keep [`CONNECTIONS_MAX`], the quietest goes for a newcomer |
 //! | says nothing, or half a frame | close after [`HELLO_TIME_MAX`], [`FRAME_TIME_MAX`] |
 //! | announces a huge frame, sends garbage | close at once |
+//! | sends more than can be done | read him later, then refuse a buffer full ten times a second |
 //! | does not read | hold 1 MiB of answers, then close; 64 MiB for all |
 //! | vanishes | notice by keep-alive probes and close |
 
@@ -45,6 +46,14 @@ const TURN_PAUSE: Duration = Duration::from_millis(1);
 const BUSY_TURN_PAUSE: Duration = Duration::from_millis(4);
 /// Bytes of a busy turn: two transactions of 512 bytes in a millisecond.
 const BUSY_BYTES: usize = 1_024;
+/// A congested node lets clients wait this long before it reads on and refuses what it reads: most never
+/// notice, and who sends more than can be done is slowed down by his own connection.
+const HELD_TIME_MAX: Duration = Duration::from_millis(100);
+/// Time between two looks at whether it still is.
+const HELD_PAUSE: Duration = Duration::from_millis(2);
+/// Bytes that the kernel holds of one client, at most (it doubles them for its own use): what lies there
+/// counts as sent for the client and grows old.
+const RECEIVE_BYTES: usize = 256 << 10;
 /// Time for the last answers when the validator stops.
 const STOP_TIME_MAX: Duration = Duration::from_millis(500);
 /// Pause after a failed accept, such as too many open files: trying at once would spin.

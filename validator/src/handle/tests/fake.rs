@@ -66,6 +66,7 @@ pub(crate) fn handle(
     let handle = NodeHandle {
         requests,
         requests_budget: Arc::new(Budget::new(bytes_max)),
+        waiting_bytes: Arc::default(),
         queries,
         status: Arc::new(StatusBoard::new(status())),
         admission: Arc::default(),

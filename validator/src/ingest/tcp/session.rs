@@ -1,6 +1,9 @@
 //! One client's connection: the opening bytes, then frames in and answers out until one side ends.
 
-use super::{BUSY_BYTES, BUSY_TURN_PAUSE, STOP_TIME_MAX, Shared, TURN_PAUSE};
+use super::{
+    BUSY_BYTES, BUSY_TURN_PAUSE, HELD_PAUSE, HELD_TIME_MAX, RECEIVE_BYTES, STOP_TIME_MAX, Shared,
+    TURN_PAUSE,
+};
 use crate::{
     cost::{Cost, Meter},
     handle::{OUTBOX_BYTES_MAX, Outbox, Reply},
@@ -93,6 +96,7 @@ async fn open(
 pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
     let (idle, interval, count) = KEEPALIVE;
     stream.set_nodelay(true)?;
+    sockopt::set_socket_recv_buffer_size(stream, RECEIVE_BYTES)?;
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, idle)?;
     sockopt::set_tcp_keepintvl(stream, interval)?;
@@ -117,6 +121,8 @@ struct Session {
     frame_began: Instant,
     write_began: Instant,
     active: Instant,
+    /// Since when nothing is read, because the node has too much to do.
+    held: Option<Instant>,
 }
 
 impl Session {
@@ -138,6 +144,7 @@ impl Session {
             frame_began: now,
             write_began: now,
             active: now,
+            held: None,
         }
     }
 
@@ -200,7 +207,8 @@ impl Session {
 
     /// Reads what has arrived and writes what waits; answers how long to pause, if at all.
     fn turn(&mut self, seat: &Seat) -> Result<Option<Duration>, End> {
-        let read = self.read(seat)?;
+        let is_held = self.is_held();
+        let read = if is_held { 0 } else { self.read(seat)? };
         Meter::ON.charge(Cost::Receive);
         if !self.outbox.is_open() {
             return Err(End::Unread);
@@ -210,9 +218,26 @@ impl Session {
         Meter::ON.charge(Cost::Client);
         Ok(match read + written {
             _ if read == READ_BYTES => None,
+            _ if is_held => Some(HELD_PAUSE),
             0..BUSY_BYTES => Some(TURN_PAUSE),
             _ => Some(BUSY_TURN_PAUSE),
         })
+    }
+
+    /// Returns whether the client is to wait until the node has less to do; not for long at a time.
+    fn is_held(&mut self) -> bool {
+        if !self.shared.handle.is_congested() {
+            self.held = None;
+            return false;
+        }
+        let now = Instant::now();
+        let since = *self.held.get_or_insert(now);
+        let is_held = now < since + HELD_TIME_MAX;
+        if !is_held {
+            // What is read now is refused; then it waits again.
+            self.held = Some(now);
+        }
+        is_held
     }
 
     /// Decodes what has arrived and hands it to the node; returns how many bytes it was.
