@@ -11,8 +11,8 @@ use std::{
 };
 use validator::{
     client::{
-        author::Workload,
         load::{self, Acknowledged, Control, Options, Report, Transport},
+        workload::Workload,
     },
     command::{
         ledger::store::{Ledger, Location},
@@ -53,7 +53,7 @@ impl Load {
             network: network.network,
             rate,
             duration: None,
-            workload: Workload { seed: SEED, size, transfers_percent: 10 },
+            workload: Workload::plain(SEED, size, 10),
             authors: network.authors,
             presigned: false,
             transport,

@@ -7,6 +7,7 @@ pub mod api;
 pub mod author;
 pub mod http;
 pub mod load;
+pub mod workload;
 
 pub use api::Api;
 pub use http::Url;

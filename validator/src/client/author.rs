@@ -1,14 +1,13 @@
-//! Authors of the load: keys from a seed, so that a genesis can fund them, and their transactions.
+//! Authors of the load: keys from a seed, so that a genesis can fund them, and places in their chains.
 
 use crate::key::Secret;
-use ledger::{Digest, Draft, Height, Kind, PublicKey, Transfer};
+use ledger::Digest;
+use std::thread;
 
 /// Separates the authors' keys from every other use of the hash.
 const KEY_CONTEXT: &str = "althing 2026 load author key v1";
-/// Separates the bodies of records from it.
-const BODY_CONTEXT: &str = "althing 2026 load record body v1";
-/// What a transfer of the load moves: enough to be one, little enough to go on for years.
-const AMOUNT: u64 = 1;
+/// Fewer keys than this are made before another thread has started.
+const PARALLEL_MIN: u32 = 256;
 
 /// Returns the key of an author of the load.
 pub fn secret(seed: u64, index: u32) -> Secret {
@@ -18,9 +17,21 @@ pub fn secret(seed: u64, index: u32) -> Secret {
     Secret::from_seed(&blake3::derive_key(KEY_CONTEXT, &material))
 }
 
-/// Makes the keys of the first `count` authors.
+/// Makes the keys of the first `count` authors, on all cores: a million take one core half a minute.
 pub fn secrets(seed: u64, count: u32) -> Vec<Secret> {
-    (0..count).map(|index| secret(seed, index)).collect()
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let cores = if count < PARALLEL_MIN { 1 } else { u32::try_from(cores).unwrap_or(1) };
+    let piece = count.div_ceil(cores).max(1);
+    let make = |first: u32| -> Vec<Secret> {
+        let end = first.saturating_add(piece).min(count);
+        (first..end).map(|index| secret(seed, index)).collect()
+    };
+    let starts = (0..cores).map(|core| core.saturating_mul(piece)).filter(|first| *first < count);
+    thread::scope(|scope| {
+        let threads: Vec<_> = starts.map(|first| scope.spawn(move || make(first))).collect();
+        let made = threads.into_iter().map(|thread| thread.join().expect("no key panics"));
+        made.flatten().collect()
+    })
 }
 
 /// The place that an author's next transaction takes in its chain.
@@ -43,66 +54,42 @@ impl Link {
     }
 }
 
-/// What the load's transactions are.
+/// An author's next transaction: its place in the chain, and how many with a wrong signature were offered
+/// for that place before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Workload {
-    /// Names the authors and, with an author's place, every body.
-    pub seed: u64,
-    /// Bytes of a record, header and signature counted.
-    pub size: usize,
-    /// Share of transfers among all, in percent.
-    pub transfers_percent: u8,
+pub struct Turn {
+    /// The place.
+    pub link: Link,
+    /// Those before it.
+    pub attempt: u64,
 }
 
-impl Workload {
-    /// Signs the transaction of an author at a place in its chain; a seed gives the same bytes again.
-    ///
-    /// Shape: `to` receives, if it is a transfer.
-    pub fn sign(
-        &self,
-        network: &Digest,
-        author: &Secret,
-        link: Link,
-        to: &PublicKey,
-    ) -> (Vec<u8>, Digest) {
-        let mut hasher = blake3::Hasher::new_derive_key(BODY_CONTEXT);
-        hasher.update(&self.seed.to_le_bytes());
-        hasher.update(author.public().as_bytes());
-        hasher.update(&link.sequence.to_le_bytes());
-        let mut random = hasher.finalize_xof();
-        let mut lot = [0; 1];
-        random.fill(&mut lot);
-        // A byte has 256 values: the share is right to half a percent.
-        let is_transfer = u32::from(lot[0]) * 100 < u32::from(self.transfers_percent) * 256;
-        let body = if is_transfer {
-            Transfer { to: *to, amount: AMOUNT }.encode().to_vec()
-        } else {
-            let mut body = vec![0; self.size - ledger::limits::TRANSACTION_OVERHEAD];
-            random.fill(&mut body);
-            body
-        };
-        let draft = Draft {
-            kind: if is_transfer { Kind::Transfer } else { Kind::Record },
-            author: author.public(),
-            sequence: link.sequence,
-            previous: link.previous,
-            // A load that expires would be rejected for another reason than the one it measures.
-            valid_until: Height(u64::MAX),
-            body: &body,
-        };
-        draft
-            .sign(network, |message| author.sign(message))
-            .expect("the size was checked against the limits of the format")
+impl Turn {
+    /// The first of all.
+    pub const FIRST: Self = Self::at(Link::FIRST);
+
+    /// The first at a place.
+    pub const fn at(link: Link) -> Self {
+        Self { link, attempt: 0 }
+    }
+
+    /// The one after the transaction `id`, which took the place.
+    pub fn after(self, id: Digest) -> Self {
+        Self::at(self.link.after(id))
+    }
+
+    /// The one after a transaction that is never taken.
+    pub fn again(self) -> Self {
+        let attempt = self.attempt.checked_add(1).expect("no author signs 2^64 transactions");
+        Self { attempt, ..self }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ledger::Transaction;
+    use ledger::PublicKey;
     use std::collections::BTreeSet;
-
-    const NETWORK: Digest = Digest([3; 32]);
 
     #[test]
     fn authors_differ_by_seed_and_place_and_come_back() {
@@ -110,47 +97,16 @@ mod tests {
             .map(|(seed, index)| secret(seed, index).public())
             .into();
         assert_eq!(keys.len(), 4);
-        assert_eq!(secrets(1, 2)[1].public(), secret(1, 1).public());
     }
 
     #[test]
-    fn a_chain_is_signed_and_linked_and_of_the_right_size() {
-        let workload = Workload { seed: 5, size: 512, transfers_percent: 0 };
-        let (author, other) = (secret(5, 0), secret(5, 1).public());
-        let mut link = Link::FIRST;
-        for sequence in 0..3 {
-            let (bytes, id) = workload.sign(&NETWORK, &author, link, &other);
-            assert_eq!((bytes.clone(), id), workload.sign(&NETWORK, &author, link, &other));
-            let transaction = Transaction::decode(&bytes).unwrap();
-            assert_eq!(bytes.len(), 512);
-            assert_eq!(transaction.sequence(), sequence);
-            assert_eq!(transaction.previous(), link.previous);
-            assert_eq!(transaction.id(&NETWORK), id);
-            let message = ledger::signing_message(&id);
-            let item = sigverify::Item {
-                key: transaction.author_bytes(),
-                message: &message,
-                signature: transaction.signature_bytes(),
-            };
-            assert!(sigverify::verify_one(&item).is_valid());
-            link = link.after(id);
-        }
-    }
-
-    #[test]
-    fn the_share_of_transfers_is_as_asked() {
-        let (author, other) = (secret(5, 0), secret(5, 1).public());
-        for (percent, least, most) in [(0, 0, 0), (100, 1_000, 1_000), (30, 250, 350)] {
-            let workload = Workload { seed: 5, size: 200, transfers_percent: percent };
-            let mut link = Link::FIRST;
-            let mut transfers = 0;
-            for _ in 0..1_000 {
-                let (bytes, id) = workload.sign(&NETWORK, &author, link, &other);
-                let transfer = Transaction::decode(&bytes).unwrap().transfer();
-                transfers += u32::from(transfer.is_some_and(|transfer| transfer.to == other));
-                link = link.after(id);
+    fn keys_that_are_made_on_several_cores_stand_in_order() {
+        for count in [0, 1, 2, PARALLEL_MIN + 3] {
+            let all = secrets(1, count);
+            assert_eq!(all.len(), usize::try_from(count).unwrap());
+            for (index, made) in (0..count).zip(&all) {
+                assert_eq!(made.public(), secret(1, index).public());
             }
-            assert!((least..=most).contains(&transfers), "{percent}%: {transfers}");
         }
     }
 }

@@ -13,24 +13,34 @@
 //! way, since the next one names it; so the authors take turns. What cannot be sent in time makes the
 //! run invalid, and the report says whose fault it was.
 //!
+//! What is sent is a mix. A transaction with a wrong signature must be refused for it, and one that goes to
+//! two validators at once must be executed once: anything else is an error of the run. Where some authors
+//! are hot, they send their share as long as one of them is free; otherwise others do, and the report says
+//! which share was reached.
+//!
 //! Over UDP each validator has a session beside its connection. The session carries the transactions
 //! and brings the first answers; the connection tells of finality, and carries what the session cannot
 //! take: while none stands, and when the validator waits for no further counter yet. So a transaction
 //! leaves when its time has come, whatever the session does, and the report says how many went which
-//! way. One that is lost under way has no answer in time and is sent again, as over TCP.
+//! way. One that is lost under way has no answer in time and is sent again, as over TCP. Wrong signatures
+//! go over the connection, since a session ends by the first of them.
 
+mod ahead;
 mod connection;
 mod core;
 mod datagrams;
+mod kinds;
 mod report;
 mod shell;
 mod signer;
 
+pub use kinds::Kinds;
 pub use report::{Latency, Report, Verdict};
 
 use super::Url;
-use super::author::Workload;
+use super::workload::Workload;
 use crate::refusal::Refusal;
+use ahead::Ahead;
 use ledger::{Digest, Height, Outcome, PublicKey};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -167,6 +177,8 @@ pub struct Counts {
     pub resubmitted: u64,
     /// Times that one was signed again because its author's chain had gone on elsewhere.
     pub resigned: u64,
+    /// What they were. Those that were refused as asked are neither rejected nor lost.
+    pub kinds: Kinds,
 }
 
 impl Counts {
@@ -272,8 +284,16 @@ pub fn run(
 }
 
 impl Options {
+    /// Returns how many transactions a run offers in all.
+    fn offers(&self) -> u64 {
+        let Some(duration) = self.duration else {
+            return u64::MAX;
+        };
+        let offers = duration.as_micros() * u128::from(self.rate) / 1_000_000;
+        u64::try_from(offers).unwrap_or(u64::MAX)
+    }
+
     fn check(&self) -> Result<(), Error> {
-        let size_min = ledger::limits::TRANSACTION_OVERHEAD;
         let size_max = match self.transport {
             Transport::Tcp => ledger::limits::TRANSACTION_BYTES_MAX,
             Transport::Udp => ledger::limits::DATAGRAM_TRANSACTION_BYTES_MAX,
@@ -288,26 +308,18 @@ impl Options {
         if self.authors == 0 || self.authors > AUTHORS_MAX {
             return wrong(format!("there must be 1 to {AUTHORS_MAX} authors"));
         }
-        if self.workload.size < size_min || self.workload.size > size_max {
-            return wrong(format!("the size must be {size_min} to {size_max} bytes"));
+        self.workload.check(self.authors, self.targets.len(), size_max).map_err(Error::Options)?;
+        if self.presigned && self.duration.is_none() {
+            return wrong("signing everything before the start needs a duration".into());
         }
-        if self.workload.transfers_percent > 100 {
-            return wrong("the share of transfers must be 0 to 100 percent".into());
-        }
-        if self.presigned {
-            let Some(duration) = self.duration else {
-                return wrong("signing everything before the start needs a duration".into());
-            };
-            let offers = duration.as_secs_f64() * self.rate as f64;
-            let bytes = offers * self.workload.size as f64;
-            if bytes > PRESIGNED_BYTES_MAX {
-                let gigabytes = bytes / 1e9;
-                return wrong(format!(
-                    "signing everything before the start would take {gigabytes:.1} GB of memory: \
-                     at most {:.0} are taken",
-                    PRESIGNED_BYTES_MAX / 1e9
-                ));
-            }
+        let bytes = Ahead::of(self).total() as f64 * self.workload.mix.bytes_mean();
+        if self.presigned && bytes > PRESIGNED_BYTES_MAX {
+            let gigabytes = bytes / 1e9;
+            return wrong(format!(
+                "signing everything before the start would take {gigabytes:.1} GB of memory: \
+                 at most {:.0} are taken",
+                PRESIGNED_BYTES_MAX / 1e9
+            ));
         }
         let unknown = self.targets.iter().find(|target| target.udp.is_none());
         if let Some(target) = unknown.filter(|_| self.transport == Transport::Udp) {

@@ -3,13 +3,13 @@
 use super::Exit;
 use super::network::{Member, Network};
 use super::terminal::{self, Paint, complain, say, say_json, thousands};
-use crate::client::author::Workload;
 use crate::client::load::{self, Control, Options, Report, Snapshot, Target, Transport, UdpTarget};
+use crate::client::workload::{self, Workload};
 use crate::client::{Api, Url};
 use crate::config::identity::load_genesis;
 use ledger::{Digest, Genesis};
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +50,9 @@ pub struct Arguments {
     /// Bytes of a whole transaction
     #[arg(long, value_name = "BYTES", default_value_t = 512)]
     size: usize,
+    /// File that says what the transactions are, as those in mixes/
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["size", "transfers"])]
+    mix: Option<PathBuf>,
     /// Authors that take turns; four for each transaction a second, at least 4,096, without it
     #[arg(long, value_name = "N")]
     authors: Option<u32>,
@@ -78,7 +81,8 @@ enum Way {
 
 /// Runs the command.
 ///
-/// Errors: usage, config, network; a check failed, when the rate could not be kept.
+/// Errors: usage, config, network; a check failed, when the rate could not be kept or a validator took what
+/// it must not take.
 pub fn run(arguments: &Arguments) -> Result<(), Exit> {
     let options = options(arguments)?;
     let control = Arc::new(Control::default());
@@ -107,11 +111,32 @@ pub(super) fn exit_of(error: load::Error) -> Exit {
     }
 }
 
+/// Reads the mix of a file, or makes the plain one of the command line.
+///
+/// Errors: config, with one line that names the key and what to write.
+pub(super) fn workload(
+    mix: Option<&Path>,
+    seed: u64,
+    size: usize,
+    transfers_percent: u8,
+) -> Result<Workload, Exit> {
+    let Some(file) = mix else {
+        return Ok(Workload::plain(seed, size, transfers_percent));
+    };
+    let text = crate::config::read_text(file, workload::FILE_BYTES_MAX);
+    let mix = text.and_then(|text| workload::parse(&text));
+    let mix = mix.map_err(|why| Exit::config(format!("mix {}: {why}", file.display())))?;
+    Ok(Workload { seed, mix })
+}
+
 fn print(report: &Report, json: bool) -> Result<(), Exit> {
     if json {
         say_json(&report.json());
     } else {
         say(&report.table(Paint::stdout()));
+    }
+    if let Some(error) = report.errors().into_iter().next() {
+        return Err(Exit::check_failed(error));
     }
     match &report.verdict {
         load::Verdict::Valid => Ok(()),
@@ -146,6 +171,9 @@ pub(super) fn per_second(snapshot: &Snapshot) -> u64 {
 }
 
 fn options(arguments: &Arguments) -> Result<Options, Exit> {
+    let mix = arguments.mix.as_deref();
+    // Read before anyone is asked anything.
+    let workload = workload(mix, 1, arguments.size, arguments.transfers)?;
     let Source { targets, network, seed, authors } = source(arguments)?;
     let wanted = arguments.authors.unwrap_or_else(|| load::authors_for(arguments.rate));
     if let Some(funded) = authors.filter(|funded| *funded < wanted) {
@@ -157,13 +185,13 @@ fn options(arguments: &Arguments) -> Result<Options, Exit> {
         complain(&format!("only {} authors are funded", thousands(funded.into())));
     }
     let authors = authors.map_or(wanted, |funded| funded.min(wanted));
-    let (seed, size) = (arguments.seed.unwrap_or(seed), arguments.size);
+    let seed = arguments.seed.unwrap_or(seed);
     Ok(Options {
         targets,
         network,
         rate: arguments.rate,
         duration: arguments.duration,
-        workload: Workload { seed, size, transfers_percent: arguments.transfers },
+        workload: Workload { seed, ..workload },
         authors,
         presigned: arguments.presign,
         transport: match arguments.transport {
@@ -239,6 +267,48 @@ fn resolve(text: &str, scheme: &str) -> Result<SocketAddr, Exit> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::Code;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn parse(more: &[&str]) -> Result<Arguments, clap::Error> {
+        let line = ["load", "--data", "net"].iter().chain(more);
+        Line::try_parse_from(line).map(|line| line.arguments)
+    }
+
+    #[test]
+    fn a_mix_takes_the_place_of_size_and_transfers() {
+        assert!(parse(&["--mix", "a"]).unwrap().mix.is_some());
+        assert!(parse(&["--size", "200", "--transfers", "5"]).unwrap().mix.is_none());
+        for flag in ["--size", "--transfers"] {
+            let error = parse(&["--mix", "a", flag, "50"]).unwrap_err();
+            assert_eq!(error.kind(), clap::error::ErrorKind::ArgumentConflict);
+        }
+    }
+
+    #[test]
+    fn a_mix_is_read_from_its_file_and_a_wrong_one_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("mix.toml");
+        std::fs::write(&file, include_str!("../../../mixes/hot.toml")).unwrap();
+        let read = workload(Some(&file), 7, 512, 0).unwrap();
+        assert_eq!((read.seed, read.mix.name.as_deref()), (7, Some("hot")));
+        assert_eq!(workload(None, 7, 512, 30).unwrap(), Workload::plain(7, 512, 30));
+        std::fs::write(&file, "version = 1\nnmae = \"x\"\n").unwrap();
+        let exit = workload(Some(&file), 7, 512, 0).unwrap_err();
+        assert_eq!(exit.code(), Code::Config);
+        let expected =
+            format!("mix {}: line 2: unknown key nmae; did you mean name?", file.display());
+        assert_eq!(exit.message(), expected);
+        std::fs::remove_file(&file).unwrap();
+        let exit = workload(Some(&file), 7, 512, 0).unwrap_err();
+        assert!(exit.message().contains("cannot be opened"), "{exit}");
+    }
 
     #[test]
     fn addresses_need_the_right_scheme_or_none() {

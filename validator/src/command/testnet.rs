@@ -16,8 +16,8 @@ mod watch;
 use super::Exit;
 use super::network::{Member, Network, Plan, consecutive};
 use super::terminal::{self, Paint, complain, say, say_json};
-use crate::client::author::Workload;
 use crate::client::load::{self, Control, Options, Report, Snapshot, Transport};
+use crate::client::workload::Workload;
 use acknowledged::Acknowledgements;
 use crossbeam::channel::{Receiver, bounded};
 use live::Live;
@@ -69,6 +69,9 @@ pub struct Arguments {
     /// Bytes of a whole transaction
     #[arg(long, value_name = "BYTES", default_value_t = 512)]
     size: usize,
+    /// File that says what the transactions are, as those in mixes/
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["size", "transfers"])]
+    mix: Option<PathBuf>,
     /// Authors that take turns; four for each transaction a second, at least 4,096, without it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
     authors: Option<u32>,
@@ -94,9 +97,10 @@ pub struct Arguments {
 
 /// Runs the command.
 ///
-/// Errors: usage, config; a check failed, when validators disagree, stop, stall or lose something.
+/// Errors: usage, config; a check failed, when validators disagree, stop, stall, lose something or take what
+/// they must not take.
 pub fn run(arguments: &Arguments) -> Result<(), Exit> {
-    check(arguments)?;
+    let workload = check(arguments)?;
     let network = create(arguments)?;
     let is_stopped = Arc::new(AtomicBool::new(false));
     let control = Arc::new(Control::default());
@@ -120,6 +124,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Exit> {
     }
     let mut run = Run {
         arguments,
+        workload,
         network: &network,
         processes,
         watch,
@@ -139,9 +144,16 @@ pub fn run(arguments: &Arguments) -> Result<(), Exit> {
     summary.result()
 }
 
-fn check(arguments: &Arguments) -> Result<(), Exit> {
+/// Finds what cannot work before anything is started.
+fn check(arguments: &Arguments) -> Result<Workload, Exit> {
+    let Arguments { seed, size, transfers, .. } = *arguments;
+    let workload = super::load::workload(arguments.mix.as_deref(), seed, size, transfers)?;
+    let validators = usize::from(arguments.validators);
+    workload
+        .check(authors(arguments), validators, ledger::limits::TRANSACTION_BYTES_MAX)
+        .map_err(Exit::usage)?;
     let Some(at) = arguments.kill else {
-        return Ok(());
+        return Ok(workload);
     };
     if arguments.validators < 4 {
         return Err(Exit::usage(format!(
@@ -156,7 +168,11 @@ fn check(arguments: &Arguments) -> Result<(), Exit> {
             terminal::duration(AWAY)
         )));
     }
-    Ok(())
+    Ok(workload)
+}
+
+fn authors(arguments: &Arguments) -> u32 {
+    arguments.authors.unwrap_or_else(|| load::authors_for(arguments.load))
 }
 
 /// Names a folder below the system's temporary one that nobody has.
@@ -184,7 +200,7 @@ fn create(arguments: &Arguments) -> Result<Network, Exit> {
     let plan = Plan {
         name: "testnet".into(),
         listen,
-        authors: arguments.authors.unwrap_or_else(|| load::authors_for(arguments.load)),
+        authors: authors(arguments),
         seed: arguments.seed,
         settings: vec![
             ("storage.segment_bytes", SEGMENT_BYTES.to_string()),
@@ -251,6 +267,7 @@ fn wait_until_ready(
 /// A network that is up.
 struct Run<'a> {
     arguments: &'a Arguments,
+    workload: Workload,
     network: &'a Network,
     processes: Processes,
     watch: Watch,
@@ -340,11 +357,7 @@ impl Run<'_> {
             network: self.network.network,
             rate: self.arguments.load,
             duration: self.arguments.duration,
-            workload: Workload {
-                seed: self.arguments.seed,
-                size: self.arguments.size,
-                transfers_percent: self.arguments.transfers,
-            },
+            workload: self.workload.clone(),
             authors: self.network.authors,
             presigned: self.arguments.presign,
             transport: Transport::Tcp,
@@ -469,6 +482,7 @@ impl Run<'_> {
         let compared = compare::read(self.network);
         self.problems.extend(compared.problems.iter().cloned());
         let (report, acknowledged) = loaded.unzip();
+        self.problems.extend(report.iter().flat_map(Report::errors));
         let acknowledged = match acknowledged {
             None => None,
             Some(acknowledged) => {

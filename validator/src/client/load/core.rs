@@ -1,15 +1,21 @@
 //! The decisions of the load as a plain state machine: time, answers and signed transactions in,
 //! actions out.
 
+mod echoes;
+mod hostile;
+mod ready;
 mod refused;
 mod timers;
 
 use super::report::{Lateness, Measured};
 use super::{Acknowledged, Counts, LATE_MAX, Latency, Snapshot, TargetSnapshot};
-use crate::client::author::Link;
+use crate::client::author::Turn;
+use crate::client::workload::{Class, Share, Treatment};
 use crate::handle::Answer;
+use echoes::Echoes;
 use ledger::{Digest, Keyed};
-use std::collections::{HashMap, VecDeque};
+use ready::Ready;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use timers::Timers;
@@ -33,9 +39,9 @@ const RESIGNED_MAX: u8 = 3;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     /// Sign the author's transaction for a place, and give it back by [`Core::signed`].
-    Sign { author: u32, link: Link },
-    /// Send these bytes.
-    Submit { target: usize, id: Digest, bytes: Arc<[u8]> },
+    Sign { author: u32, turn: Turn },
+    /// Send these bytes; those with a wrong signature over the connection, since a session ends by one.
+    Submit { target: usize, id: Digest, bytes: Arc<[u8]>, is_invalid: bool },
     /// Ask for news of a transaction.
     Watch { target: usize, id: Digest },
 }
@@ -46,10 +52,30 @@ pub(super) struct Signed {
     pub(super) author: u32,
     pub(super) id: Digest,
     pub(super) bytes: Arc<[u8]>,
+    pub(super) class: Class,
+}
+
+/// What a run is made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Setup {
+    /// Transactions a second.
+    pub(super) rate: u64,
+    /// Transactions to offer in all.
+    pub(super) offers: u64,
+    /// Authors that take turns.
+    pub(super) authors: u32,
+    /// Those that begin; another one begins when one will never be taken again.
+    pub(super) beginning: u32,
+    /// The first ones, which send more than others.
+    pub(super) hot_authors: u32,
+    /// The share that they send.
+    pub(super) hot_share: Share,
+    /// Validators.
+    pub(super) targets: usize,
 }
 
 struct Author {
-    link: Link,
+    turn: Turn,
     /// Whether its place in its chain is known from a final transaction.
     is_settled: bool,
     /// Set while a transaction is signed again for an offer that was made.
@@ -67,7 +93,13 @@ struct Flight {
     signed: Signed,
     offer: Offer,
     target: usize,
+    /// Where a copy went at the same time, until that validator refuses it or is asked like any other.
+    second: Option<usize>,
+    /// Whether there was one.
+    is_doubled: bool,
     attempts: u32,
+    /// Who took it first.
+    taken_by: Option<usize>,
     /// Whether some validator took it: it may become final whatever others say.
     is_accepted: bool,
     /// Whether the validator that was asked last has answered.
@@ -101,12 +133,16 @@ pub(super) struct Core {
     /// Transactions to offer in all.
     offers: u64,
     authors: Vec<Author>,
-    ready: VecDeque<Signed>,
+    /// The next author that begins.
+    beginner: u32,
+    hot_share: Share,
+    ready: Ready,
     signing: usize,
     /// Offers whose transaction is being signed again.
     reoffers: usize,
     flights: HashMap<Digest, Flight, Keyed>,
     timers: Timers,
+    echoes: Echoes,
     targets: Vec<Target>,
     counts: Counts,
     measured: Measured,
@@ -119,21 +155,22 @@ pub(super) struct Core {
 
 impl Core {
     /// Starts with every author at the first place of its chain.
-    ///
-    /// Shape: `offers` is the whole number of transactions to offer.
-    pub(super) fn new(rate: u64, offers: u64, authors: u32, targets: usize) -> Self {
-        let author = || Author { link: Link::FIRST, is_settled: false, reoffer: None };
+    pub(super) fn new(setup: Setup) -> Self {
+        let author = || Author { turn: Turn::FIRST, is_settled: false, reoffer: None };
         let target = || Target { is_connected: false, last_final: 0, longest_pause: 0 };
         let mut core = Self {
-            rate,
-            offers,
-            authors: (0..authors).map(|_| author()).collect(),
-            ready: VecDeque::new(),
+            rate: setup.rate,
+            offers: setup.offers,
+            authors: (0..setup.authors).map(|_| author()).collect(),
+            beginner: 0,
+            hot_share: setup.hot_share,
+            ready: Ready::new(setup.hot_authors),
             signing: 0,
             reoffers: 0,
             flights: HashMap::default(),
             timers: Timers::default(),
-            targets: (0..targets).map(|_| target()).collect(),
+            echoes: Echoes::default(),
+            targets: (0..setup.targets).map(|_| target()).collect(),
             counts: Counts::default(),
             measured: Measured::new(),
             lateness: Lateness::default(),
@@ -142,8 +179,8 @@ impl Core {
             last_snapshot: 0,
             is_closed: false,
         };
-        for author in 0..authors {
-            core.sign(author);
+        for _ in 0..setup.beginning {
+            core.begin();
         }
         core
     }
@@ -184,6 +221,10 @@ impl Core {
     /// A connection broke: what was sent over it goes to another validator.
     pub(super) fn disconnected(&mut self, target: usize, now: Micros) {
         self.targets[target].is_connected = false;
+        for flight in self.flights.values_mut() {
+            // A copy that went there is as if it had never been sent.
+            flight.second = flight.second.filter(|second| *second != target);
+        }
         let mut orphans: Vec<Digest> = self
             .flights
             .iter()
@@ -201,7 +242,7 @@ impl Core {
     pub(super) fn signed(&mut self, signed: Signed, now: Micros) {
         self.signing -= 1;
         match self.authors[place(signed.author)].reoffer.take() {
-            None => self.ready.push_back(signed),
+            None => self.ready.push(signed),
             Some(offer) => {
                 self.reoffers -= 1;
                 self.launch(signed, offer, now);
@@ -219,7 +260,8 @@ impl Core {
                 self.cause = Cause::Offline;
                 break;
             }
-            let Some(signed) = self.ready.pop_front() else {
+            let wants_hot = self.hot_share.takes(self.counts.sent);
+            let Some(signed) = self.ready.pop(wants_hot) else {
                 // Whoever has most of the authors is the one who is slow.
                 let is_signing = self.signing > self.flights.len();
                 self.cause = if is_signing { Cause::Signing } else { Cause::Authors };
@@ -227,6 +269,7 @@ impl Core {
             };
             self.measure_lateness(now - intended);
             self.counts.sent += 1;
+            self.counts.kinds.by_hot_authors += u64::from(self.ready.is_hot(signed.author));
             self.launch(signed, Offer { intended, resigned: 0 }, now);
         }
         while let Some((due, id)) = self.timers.pop(now) {
@@ -252,7 +295,7 @@ impl Core {
         now: Micros,
     ) -> Option<Acknowledged> {
         match answer {
-            Answer::Accepted { id } => self.accepted(&id, now),
+            Answer::Accepted { id } => self.accepted(&id, target, now),
             Answer::Unknown { id } => {
                 if let Some(flight) = self.flights.get_mut(&id) {
                     flight.is_answered = true;
@@ -283,7 +326,9 @@ impl Core {
 
     /// Ends the run: what has no answer is lost, and as old as it is now in the latency.
     pub(super) fn finish(mut self, now: Micros) -> (Counts, Measured, Lateness) {
-        let flights = self.flights.values().map(|flight| flight.offer);
+        // One with a wrong signature never becomes final: its age says nothing of finality.
+        let flights = self.flights.values().filter(|flight| !flight.is_invalid());
+        let flights = flights.map(|flight| flight.offer);
         let offers = flights.chain(self.authors.iter().filter_map(|author| author.reoffer));
         for offer in offers {
             self.measured.lost(now.saturating_sub(offer.intended));
@@ -352,8 +397,16 @@ impl Core {
 
     fn sign(&mut self, author: u32) {
         self.signing += 1;
-        let link = self.authors[place(author)].link;
-        self.actions.push(Action::Sign { author, link });
+        let turn = self.authors[place(author)].turn;
+        self.actions.push(Action::Sign { author, turn });
+    }
+
+    /// Lets another author begin, if there is one.
+    fn begin(&mut self) {
+        if place(self.beginner) < self.authors.len() {
+            self.beginner += 1;
+            self.sign(self.beginner - 1);
+        }
     }
 
     fn launch(&mut self, signed: Signed, offer: Offer, now: Micros) {
@@ -363,14 +416,33 @@ impl Core {
             signed,
             offer,
             target: home,
+            second: None,
+            is_doubled: false,
             attempts: 0,
+            taken_by: None,
             is_accepted: false,
             is_answered: false,
             due: 0,
         };
+        let class = flight.signed.class;
         self.flights.insert(id, flight);
         let target = self.connected_from(home);
         self.submit(&id, target, now);
+        let second = target.filter(|_| class.treatment == Treatment::Duplicate);
+        let second = second.and_then(|first| self.submit_copy(&id, first));
+        self.counts.kinds.launched(class, second.is_some());
+    }
+
+    /// Sends the same bytes to the next validator that is connected, if there is another.
+    fn submit_copy(&mut self, id: &Digest, first: usize) -> Option<usize> {
+        let next = self.connected_from((first + 1) % self.targets.len());
+        let target = next.filter(|next| *next != first)?;
+        let flight = self.flights.get_mut(id).expect("the caller has seen it");
+        flight.second = Some(target);
+        flight.is_doubled = true;
+        let bytes = Arc::clone(&flight.signed.bytes);
+        self.actions.push(Action::Submit { target, id: *id, bytes, is_invalid: false });
+        Some(target)
     }
 
     /// Finds a connected validator, this one first.
@@ -400,9 +472,10 @@ impl Core {
         }
         flight.attempts += 1;
         flight.target = target;
+        flight.second = flight.second.filter(|second| *second != target);
         flight.is_answered = false;
-        let bytes = Arc::clone(&flight.signed.bytes);
-        self.actions.push(Action::Submit { target, id: *id, bytes });
+        let (bytes, is_invalid) = (Arc::clone(&flight.signed.bytes), flight.is_invalid());
+        self.actions.push(Action::Submit { target, id: *id, bytes, is_invalid });
         self.look_again(id, now, ANSWER_TIME);
     }
 
@@ -412,11 +485,21 @@ impl Core {
         self.timers.add(now, delay, *id);
     }
 
-    fn accepted(&mut self, id: &Digest, now: Micros) {
+    fn accepted(&mut self, id: &Digest, target: usize, now: Micros) {
         let Some(flight) = self.flights.get_mut(id) else {
             return;
         };
+        if flight.is_invalid() {
+            return self.invalid_taken(id);
+        }
         flight.is_answered = true;
+        let first = *flight.taken_by.get_or_insert(target);
+        let is_copy = |second: usize| first != target && [first, target].contains(&second);
+        if flight.second.is_some_and(is_copy) {
+            // Both have it: from now on it is like one that was sent twice.
+            flight.second = None;
+            self.counts.kinds.duplicates_taken_twice += 1;
+        }
         if !flight.is_accepted {
             flight.is_accepted = true;
             self.counts.accepted += 1;
@@ -430,9 +513,16 @@ impl Core {
         let from = &mut self.targets[target];
         from.longest_pause = from.longest_pause.max(now.saturating_sub(from.last_final));
         from.last_final = now;
-        let Some(flight) = self.flights.remove(&known.id) else {
-            return;
+        let Some(flight) = self.flights.get(&known.id) else {
+            return self.echoed(target, known);
         };
+        if flight.is_invalid() {
+            return self.invalid_taken(&known.id);
+        }
+        let flight = self.flights.remove(&known.id).expect("it was just seen");
+        if flight.is_doubled {
+            self.finalized_copy(target, *known, now);
+        }
         self.counts.finalized[usize::from(known.outcome.code())] += 1;
         if !flight.is_accepted {
             self.counts.accepted += 1;
@@ -441,7 +531,7 @@ impl Core {
         let author = &mut self.authors[place(flight.signed.author)];
         author.is_settled = true;
         if known.outcome.pays() {
-            author.link = author.link.after(known.id);
+            author.turn = author.turn.after(known.id);
         }
         if !self.is_closed {
             self.sign(flight.signed.author);

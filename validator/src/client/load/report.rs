@@ -2,6 +2,7 @@
 
 use super::core::{Cause, Micros};
 use super::{Counts, LATE_MAX, Options, Sessions, Transport};
+use crate::client::workload::Share;
 use crate::command::terminal::{Paint, Side, Table, duration, micros, thousands};
 use hdrhistogram::Histogram;
 use ledger::Outcome;
@@ -154,15 +155,28 @@ pub enum Verdict {
     },
 }
 
+/// Authors that were to send more than others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hot {
+    /// How many.
+    pub authors: u32,
+    /// The share of the transactions that they were to send.
+    pub wanted: Share,
+}
+
 /// Everything that a load measured.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Transactions a second that were asked for.
     pub rate: u64,
-    /// Bytes of a record.
-    pub size: usize,
+    /// The name of the mix, if it has one.
+    pub mix: Option<String>,
+    /// Bytes of a record; of a mix with several sizes, their mean.
+    pub size: u64,
     /// Authors that took turns.
     pub authors: u32,
+    /// Those that were to send more than others, if there were such.
+    pub hot: Option<Hot>,
     /// Names the keys and bodies.
     pub seed: u64,
     /// How transactions travelled.
@@ -195,8 +209,14 @@ impl Report {
     ) -> Self {
         Self {
             rate: options.rate,
-            size: options.workload.size,
+            mix: options.workload.mix.name.clone(),
+            size: options.workload.mix.record_bytes_mean(),
             authors: options.authors,
+            hot: options
+                .workload
+                .mix
+                .hot_authors
+                .map(|hot| Hot { authors: hot.count(options.authors), wanted: hot.transactions }),
             seed: options.workload.seed,
             transport: options.transport,
             duration,
@@ -217,13 +237,20 @@ impl Report {
         u64::try_from(rate).unwrap_or(u64::MAX)
     }
 
+    /// Says what must not have happened, a sentence each.
+    pub fn errors(&self) -> Vec<String> {
+        self.counts.kinds.errors()
+    }
+
+    fn share(&self, count: u64) -> String {
+        let thousandths = count * 1_000 / self.counts.offered.max(1);
+        format!("{}.{}%", thousandths / 10, thousandths % 10)
+    }
+
     /// Writes the summary for people.
     pub fn table(&self, paint: Paint) -> String {
         let mut table = Table::new(&[Side::Left, Side::Right, Side::Left]).indent(2);
-        let share = |count: u64| {
-            let thousandths = count * 1_000 / self.counts.offered.max(1);
-            format!("{}.{}%", thousandths / 10, thousandths % 10)
-        };
+        let share = |count: u64| self.share(count);
         let counts = &self.counts;
         let rate = format!("at {} tx/s for {}", thousands(self.rate), duration(self.duration));
         table.row(["offered".into(), thousands(counts.offered), rate]);
@@ -258,7 +285,9 @@ impl Report {
                 table.row(["  by TCP instead".into(), thousands(held_back), share(held_back)]);
             }
         }
-        let mut text = table.render();
+        let mut text = self.mix_line(paint);
+        self.add_kinds(&mut table);
+        text.push_str(&table.render());
         let mut table = Table::new(&[Side::Left; 5]).indent(2);
         for (name, latency) in [("to accepted", self.accepted), ("to final", self.finality)] {
             if let Some(Latency { p50, p99, p99_9, max }) = latency {
@@ -271,7 +300,34 @@ impl Report {
         if let Verdict::Invalid { why, .. } = &self.verdict {
             text.push_str(&format!("  {}: {why}\n", paint.bad("INVALID")));
         }
+        for error in self.errors() {
+            text.push_str(&format!("  {}: {error}\n", paint.bad("ERROR")));
+        }
         text
+    }
+
+    fn mix_line(&self, paint: Paint) -> String {
+        match &self.mix {
+            None => String::new(),
+            Some(name) => format!("  mix {}, seed {}\n", paint.bold(name), self.seed),
+        }
+    }
+
+    /// Adds what was sent, where a mix says that this differs.
+    fn add_kinds(&self, table: &mut Table) {
+        if self.mix.is_none() {
+            return;
+        }
+        let kinds = &self.counts.kinds;
+        for (name, count) in kinds.rows().into_iter().filter(|(_, count)| *count > 0) {
+            table.row([name.into(), thousands(count), self.share(count)]);
+        }
+        if let Some(Hot { authors, wanted }) = self.hot {
+            let (count, authors) = (kinds.by_hot_authors, thousands(authors.into()));
+            let reached = self.share(count);
+            let what = format!("{reached} of wanted {wanted}%, {authors} authors");
+            table.row(["by hot authors".into(), thousands(count), what]);
+        }
     }
 
     /// Writes the summary for programs.
@@ -295,6 +351,7 @@ impl Report {
         };
         json!({
             "rate": self.rate,
+            "mix": self.mix,
             "size": self.size,
             "authors": self.authors,
             "seed": self.seed,
@@ -314,6 +371,13 @@ impl Report {
             "late": self.late,
             "resubmitted": counts.resubmitted,
             "resigned": counts.resigned,
+            "kinds": counts.kinds.json(),
+            "hot_authors": self.hot.map(|hot| json!({
+                "authors": hot.authors,
+                "wanted_percent": hot.wanted.fraction() * 100.0,
+                "sent": counts.kinds.by_hot_authors,
+            })),
+            "errors": self.errors(),
             "sessions": self.sessions.as_ref().map(Sessions::json),
             "latency_accepted": self.accepted.as_ref().map(Latency::json),
             "latency_final": self.finality.as_ref().map(Latency::json),

@@ -1,10 +1,12 @@
 //! The load's thread: clock, connections, sessions and signers around the core.
 
+use super::ahead::Ahead;
 use super::connection::{self, Event, Outgoing};
-use super::core::{Action, Core, Micros};
+use super::core::{Action, Core, Micros, Setup};
 use super::datagrams::Datagrams;
 use super::signer::Signer;
 use super::{Acknowledged, Control, Error, Options, Report, Sessions, Snapshot, Transport};
+use crate::client::workload::Share;
 use crate::wire::Call;
 use ledger::Digest;
 use net_ebpf::abi::PACKET_SIZE_MAX;
@@ -38,20 +40,24 @@ pub(super) fn run(
     on_tick: &mut dyn FnMut(&Snapshot),
     on_final: &mut dyn FnMut(&Acknowledged),
 ) -> Result<Report, Error> {
-    let mut signer =
-        Signer::start(options.network, options.workload, options.authors, options.rate)?;
-    if options.presigned {
-        // The authors take turns, but whose transactions are final sooner are sooner back: each signs its
-        // share and a quarter more.
-        let share = offers(options).div_ceil(u64::from(options.authors));
-        let links = share + share / 4 + 2;
-        signer.presign(links, || control.is_stopped())?;
-    }
-    let mut core = Core::new(options.rate, offers(options), options.authors, options.targets.len());
-    // Every author's first transaction is signed before the first is due.
+    let ahead = Ahead::of(options);
+    let workload = options.workload.clone();
+    let mut signer = Signer::start(options.network, workload, options.authors, options.rate)?;
+    // At least the first transaction of every author that begins is signed before the first is due.
+    signer.presign(&ahead, || control.is_stopped())?;
+    let hot_share = options.workload.mix.hot_authors.map_or(Share::NONE, |hot| hot.transactions);
+    let mut core = Core::new(Setup {
+        rate: options.rate,
+        offers: options.offers(),
+        authors: options.authors,
+        beginning: ahead.beginning,
+        hot_authors: ahead.hot_authors,
+        hot_share,
+        targets: options.targets.len(),
+    });
     for action in core.take_actions() {
-        if let Action::Sign { author, link } = action {
-            signer.sign(author, link);
+        if let Action::Sign { author, turn } = action {
+            signer.sign(author, turn);
         }
     }
     while core.signing() > 0 && !control.is_stopped() {
@@ -65,15 +71,6 @@ pub(super) fn run(
     // A question to a validator that does not answer is not waited for.
     runtime.shutdown_background();
     report
-}
-
-/// Returns how many transactions a run offers in all.
-fn offers(options: &Options) -> u64 {
-    let Some(duration) = options.duration else {
-        return u64::MAX;
-    };
-    let offers = duration.as_micros() * u128::from(options.rate) / 1_000_000;
-    u64::try_from(offers).unwrap_or(u64::MAX)
 }
 
 struct Shell {
@@ -271,9 +268,15 @@ impl Shell {
     async fn act(&mut self) {
         for action in self.core.take_actions() {
             match action {
-                Action::Sign { author, link } => self.signer.sign(author, link),
+                Action::Sign { author, turn } => self.signer.sign(author, turn),
                 Action::Watch { target, id } => self.links[target].push(&Call::Watch(id)),
-                Action::Submit { target, id, bytes } => self.submit(target, &id, &bytes).await,
+                // A session ends by a wrong signature, a connection does not.
+                Action::Submit { target, bytes, is_invalid: true, .. } => {
+                    self.links[target].push(&Call::Submit(&bytes));
+                }
+                Action::Submit { target, id, bytes, is_invalid: false } => {
+                    self.submit(target, &id, &bytes).await;
+                }
             }
         }
         for link in &self.links {
@@ -321,7 +324,7 @@ fn check_welcome(
             options.network
         ));
     }
-    let size = u64::try_from(options.workload.size).unwrap_or(u64::MAX);
+    let size = u64::try_from(options.workload.mix.bytes_max()).unwrap_or(u64::MAX);
     if size > u64::from(welcome.transaction_bytes_max) {
         return refuse(format!(
             "it takes at most {} bytes, not {size}",

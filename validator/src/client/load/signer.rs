@@ -2,8 +2,10 @@
 //! chains before anything is due.
 
 use super::Error;
+use super::ahead::Ahead;
 use super::core::Signed;
-use crate::client::author::{self, Link, Workload};
+use crate::client::author::{self, Turn};
+use crate::client::workload::{Treatment, Workload, Writer};
 use crate::key::Secret;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use ledger::{Digest, PublicKey};
@@ -19,9 +21,9 @@ const RATE_PER_THREAD: u64 = 20_000;
 
 /// The running threads; they end when this is dropped.
 pub(super) struct Signer {
-    jobs: Option<Sender<(u32, Link)>>,
-    /// What was signed before the start, by author; each is the next link of its chain.
-    chains: Vec<VecDeque<(Link, Signed)>>,
+    jobs: Option<Sender<(u32, Turn)>>,
+    /// What was signed before the start, by author; each is the next of its chain.
+    chains: Vec<VecDeque<(Turn, Signed)>>,
     done_sender: Sender<Signed>,
     done: Receiver<Signed>,
     shared: Arc<Shared>,
@@ -64,12 +66,12 @@ impl Signer {
         Ok(Self { jobs: Some(jobs), chains: Vec::new(), done_sender, done, shared, threads })
     }
 
-    /// Signs the first so many links of every chain, on all cores, and keeps them.
+    /// Signs the first transactions of every author, on all cores, and keeps them.
     ///
     /// Errors: a thread that panicked.
     pub(super) fn presign(
         &mut self,
-        links: u64,
+        ahead: &Ahead,
         is_stopped: impl Fn() -> bool + Sync,
     ) -> Result<(), Error> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -83,15 +85,10 @@ impl Signer {
                     return chains;
                 }
                 let author = u32::try_from(place).expect("authors have 32-bit numbers");
-                let mut link = Link::FIRST;
-                let mut chain = VecDeque::new();
-                for _ in 0..links {
-                    let signed = shared.sign(author, link);
-                    let after = link.after(signed.id);
-                    chain.push_back((link, signed));
-                    link = after;
+                let links = ahead.links(author);
+                if links > 0 {
+                    chains.push((place, shared.sign_chain(author, links)));
                 }
-                chains.push((place, chain));
             }
         };
         let signed: Vec<_> = thread::scope(|scope| {
@@ -110,11 +107,15 @@ impl Signer {
     }
 
     /// Asks for an author's next transaction.
-    pub(super) fn sign(&mut self, author: u32, link: Link) {
+    pub(super) fn sign(&mut self, author: u32, turn: Turn) {
         let place = usize::try_from(author).expect("a place in memory has at least 32 bits");
         if let Some(chain) = self.chains.get_mut(place) {
-            if chain.front().is_some_and(|(at, _)| *at == link) {
+            if chain.front().is_some_and(|(at, _)| *at == turn) {
                 let (_, signed) = chain.pop_front().expect("the front was just seen");
+                if chain.is_empty() {
+                    // It gives its memory back: there may be millions of them.
+                    *chain = VecDeque::new();
+                }
                 self.done_sender.send(signed).expect("this value holds the receiver");
                 return;
             }
@@ -122,7 +123,7 @@ impl Signer {
             chain.clear();
         }
         let jobs = self.jobs.as_ref().expect("only dropping closes the queue");
-        jobs.send((author, link)).expect("the threads live as long as their queue");
+        jobs.send((author, turn)).expect("the threads live as long as their queue");
     }
 
     /// Returns a transaction that is done, without waiting.
@@ -146,33 +147,66 @@ impl Drop for Signer {
     }
 }
 
-fn sign_all(shared: &Shared, jobs: &Receiver<(u32, Link)>, done: &Sender<Signed>) {
-    for (author, link) in jobs {
-        if done.send(shared.sign(author, link)).is_err() {
+fn sign_all(shared: &Shared, jobs: &Receiver<(u32, Turn)>, done: &Sender<Signed>) {
+    for (author, turn) in jobs {
+        if done.send(shared.sign(author, turn)).is_err() {
             return;
         }
     }
 }
 
 impl Shared {
-    fn sign(&self, author: u32, link: Link) -> Signed {
+    fn sign(&self, author: u32, turn: Turn) -> Signed {
         let place = usize::try_from(author).expect("a place in memory has at least 32 bits");
-        let to = &self.publics[(place + 1) % self.publics.len()];
-        let (bytes, id) = self.workload.sign(&self.network, &self.secrets[place], link, to);
-        Signed { author, id, bytes: bytes.into() }
+        let writer = Writer { secret: &self.secrets[place], place, authors: &self.publics };
+        let made = self.workload.sign(&self.network, &writer, turn);
+        Signed { author, id: made.id, bytes: made.bytes.into(), class: made.class }
+    }
+
+    /// Signs an author's first transactions, as if each of them were taken or refused as it should be.
+    fn sign_chain(&self, author: u32, links: u64) -> VecDeque<(Turn, Signed)> {
+        let mut chain = VecDeque::with_capacity(usize::try_from(links).unwrap_or_default());
+        let mut turn = Turn::FIRST;
+        for _ in 0..links {
+            let signed = self.sign(author, turn);
+            let after = match signed.class.treatment {
+                Treatment::Invalid => turn.again(),
+                Treatment::Plain | Treatment::Duplicate => turn.after(signed.id),
+            };
+            chain.push_back((turn, signed));
+            turn = after;
+        }
+        chain
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::author::Link;
+    use crate::client::load::tests::options;
+    use crate::client::workload::Share;
+    use std::time::Duration;
+
+    fn start(workload: Workload) -> Signer {
+        Signer::start(Digest([1; 32]), workload, 8, 1_000_000).unwrap()
+    }
+
+    /// Four transactions of each of the eight authors: a share of two, and two to spare.
+    fn ahead() -> Ahead {
+        let mut options = options(&[]);
+        (options.authors, options.rate, options.presigned) = (8, 8, true);
+        options.duration = Some(Duration::from_secs(2));
+        let ahead = Ahead::of(&options);
+        assert_eq!((ahead.links(7), ahead.links(8)), (4, 0));
+        ahead
+    }
 
     #[test]
     fn what_is_asked_for_comes_back_signed() {
-        let workload = Workload { seed: 1, size: 256, transfers_percent: 50 };
-        let mut signer = Signer::start(Digest([1; 32]), workload, 8, 1_000_000).unwrap();
+        let mut signer = start(Workload::plain(1, 256, 50));
         for author in 0..8 {
-            signer.sign(author, Link::FIRST);
+            signer.sign(author, Turn::FIRST);
         }
         let mut authors: Vec<u32> = (0..8).map(|_| signer.wait().author).collect();
         authors.sort_unstable();
@@ -182,27 +216,34 @@ mod tests {
 
     #[test]
     fn what_was_signed_before_is_what_would_be_signed_now() {
-        let workload = Workload { seed: 1, size: 256, transfers_percent: 50 };
-        let start = || Signer::start(Digest([1; 32]), workload, 8, 1_000_000).unwrap();
-        let (mut before, mut now) = (start(), start());
-        before.presign(3, || false).unwrap();
+        let mut workload = Workload::plain(1, 256, 50);
+        workload.mix.invalid = Share::percent(30);
+        workload.mix.duplicates = Share::percent(30);
+        let (mut before, mut now) = (start(workload.clone()), start(workload));
+        before.presign(&ahead(), || false).unwrap();
+        let mut invalid = 0;
         for author in 0..8 {
-            let mut link = Link::FIRST;
-            // The fourth is signed when it is asked for.
-            for _ in 0..4 {
-                before.sign(author, link);
-                now.sign(author, link);
+            let mut turn = Turn::FIRST;
+            // The fifth is signed when it is asked for.
+            for link in 0..5 {
+                let kept = before.chains[usize::try_from(author).unwrap()].len();
+                assert_eq!(kept, 4_usize.saturating_sub(link), "none was signed in vain");
+                before.sign(author, turn);
+                now.sign(author, turn);
                 let (before, now) = (before.wait(), now.wait());
                 assert_eq!(before, now);
-                link = link.after(now.id);
+                let is_invalid = now.class.treatment == Treatment::Invalid;
+                invalid += u32::from(is_invalid);
+                turn = if is_invalid { turn.again() } else { turn.after(now.id) };
             }
         }
+        assert!((4..25).contains(&invalid), "{invalid} of 40");
         // A chain that goes another way is signed as it goes.
-        before.presign(3, || false).unwrap();
+        before.presign(&ahead(), || false).unwrap();
         let other = Link { sequence: 1, previous: Digest([9; 32]) };
-        for link in [Link::FIRST, other, other.after(Digest([8; 32]))] {
-            before.sign(5, link);
-            now.sign(5, link);
+        for turn in [Turn::FIRST, Turn::at(other), Turn::at(other.after(Digest([8; 32])))] {
+            before.sign(5, turn);
+            now.sign(5, turn);
             assert_eq!(before.wait(), now.wait());
         }
     }

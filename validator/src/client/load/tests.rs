@@ -1,8 +1,11 @@
 //! Checks of whole runs against validators that live in a thread and answer at once.
 
+mod mixes;
 mod udp;
 
 use super::*;
+use crate::client::author::Turn;
+use crate::client::workload::{Share, Writer};
 use crate::handle::Answer;
 use crate::wire::{Call, Frames, HELLO, Welcome, call_bytes_max, encode_answer};
 use ledger::Transaction;
@@ -23,6 +26,8 @@ struct Ledger {
 
 #[derive(Default)]
 struct Books {
+    /// Whether signatures are checked.
+    is_strict: bool,
     known: HashSet<Digest>,
     watched: HashMap<Digest, Arc<Mutex<TcpStream>>>,
 }
@@ -45,6 +50,10 @@ impl Ledger {
     fn answer(&self, call: Call<'_>, stream: &Arc<Mutex<TcpStream>>) -> Vec<Answer> {
         match call {
             Call::Submit(bytes) => {
+                if let Some(id) = self.find_forgery(bytes) {
+                    let refusal = Refusal::InvalidSignature;
+                    return vec![Answer::Refused { id, refusal, expected: None, retry_ms: 0 }];
+                }
                 let id = self.take(bytes);
                 vec![Answer::Accepted { id }, applied(id)]
             }
@@ -57,6 +66,17 @@ impl Ledger {
                 vec![Answer::Unknown { id }]
             }
         }
+    }
+
+    /// The id of a transaction whose signature does not hold, where that matters.
+    fn find_forgery(&self, bytes: &[u8]) -> Option<Digest> {
+        let transaction = Transaction::decode(bytes).unwrap();
+        let id = transaction.id(&NETWORK);
+        let message = ledger::signing_message(&id);
+        let (key, signature) = (transaction.author_bytes(), transaction.signature_bytes());
+        let is_strict = self.books.lock().unwrap().is_strict;
+        let item = sigverify::Item { key, message: &message, signature };
+        (is_strict && !sigverify::verify_one(&item).is_valid()).then_some(id)
     }
 
     fn known(&self) -> HashSet<Digest> {
@@ -105,13 +125,13 @@ fn validator(ledger: &Arc<Ledger>) -> SocketAddr {
     address
 }
 
-fn options(targets: &[SocketAddr]) -> Options {
+pub(super) fn options(targets: &[SocketAddr]) -> Options {
     Options {
         targets: targets.iter().map(|tcp| Target { tcp: *tcp, udp: None }).collect(),
         network: NETWORK,
         rate: 2_000,
         duration: Some(Duration::from_millis(500)),
-        workload: Workload { seed: 1, size: 300, transfers_percent: 10 },
+        workload: Workload::plain(1, 300, 10),
         authors: 600,
         presigned: false,
         transport: Transport::Tcp,
@@ -196,7 +216,9 @@ fn a_run_without_any_validator_says_so() {
 #[test]
 fn options_that_make_no_sense_are_refused() {
     let good = options(&["127.0.0.1:1".parse().unwrap()]);
-    let workload = |size, transfers_percent| Workload { seed: 1, size, transfers_percent };
+    let workload = |size, transfers_percent| Workload::plain(1, size, transfers_percent);
+    let (hour, mut duplicates) = (Some(Duration::from_secs(3_600)), good.workload.clone());
+    duplicates.mix.duplicates = Share::percent(1);
     let cases = [
         (Options { targets: Vec::new(), ..good.clone() }, "needs a validator"),
         (Options { rate: 0, ..good.clone() }, "rate must be"),
@@ -205,6 +227,12 @@ fn options_that_make_no_sense_are_refused() {
         (Options { workload: workload(155, 0), ..good.clone() }, "size must be"),
         (Options { workload: workload(65_537, 0), ..good.clone() }, "size must be"),
         (Options { workload: workload(300, 101), ..good.clone() }, "percent"),
+        (Options { workload: duplicates, ..good.clone() }, "two validators"),
+        (Options { presigned: true, duration: None, ..good.clone() }, "needs a duration"),
+        (
+            Options { presigned: true, duration: hour, rate: RATE_MAX, ..good.clone() },
+            "GB of memory",
+        ),
         (Options { transport: Transport::Udp, ..good.clone() }, "UDP address"),
     ];
     for (options, part) in cases {
@@ -219,14 +247,13 @@ fn options_that_make_no_sense_are_refused() {
 #[test]
 fn one_thread_signs_fast_enough() {
     // A debug build of the machine's slowest hour still signs a thousand a second.
-    let workload = Workload { seed: 1, size: 512, transfers_percent: 0 };
+    let workload = Workload::plain(1, 512, 0);
     let secret = crate::client::author::secret(1, 0);
-    let to = secret.public();
+    let writer = Writer { secret: &secret, place: 0, authors: &[secret.public()] };
     let start = std::time::Instant::now();
-    let mut link = crate::client::author::Link::FIRST;
+    let mut turn = Turn::FIRST;
     for _ in 0..500 {
-        let (_, id) = workload.sign(&NETWORK, &secret, link, &to);
-        link = link.after(id);
+        turn = turn.after(workload.sign(&NETWORK, &writer, turn).id);
     }
     let micros = start.elapsed().as_micros() / 500;
     assert!(micros < 1_000, "{micros} us for one signature");

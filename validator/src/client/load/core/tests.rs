@@ -1,16 +1,29 @@
 //! Checks of the load's decisions, with a signer and validators that are plain functions.
 
+mod hostile;
+
 use super::super::report::Lateness;
 use super::*;
+use crate::client::author::Link;
+use crate::client::workload::Content;
 use crate::handle::Expected;
 use crate::refusal::Refusal;
 use ledger::{Height, Outcome};
 
 /// A core whose authors are all signed and whose validators are all connected.
 fn start(rate: u64, offers: u64, authors: u32, targets: usize) -> Core {
-    let mut core = Core::new(rate, offers, authors, targets);
+    start_with(Setup { authors, beginning: authors, ..setup(rate, offers, targets) })
+}
+
+fn setup(rate: u64, offers: u64, targets: usize) -> Setup {
+    let hot_share = Share::NONE;
+    Setup { rate, offers, authors: 1, beginning: 1, hot_authors: 0, hot_share, targets }
+}
+
+fn start_with(setup: Setup) -> Core {
+    let mut core = Core::new(setup);
     sign(&mut core, 0);
-    for target in 0..targets {
+    for target in 0..setup.targets {
         core.connected(target, 0);
     }
     core
@@ -25,8 +38,16 @@ fn id(author: u32, link: Link) -> Digest {
     Digest(id)
 }
 
+/// A record that is sent once and holds.
+const PLAIN: Class = Class { content: Content::Record, treatment: Treatment::Plain };
+
 /// Signs what is asked for, and returns the other actions.
 fn sign(core: &mut Core, now: Micros) -> Vec<Action> {
+    sign_as(core, now, &|_, _| PLAIN)
+}
+
+/// Signs what is asked for as what the caller says.
+fn sign_as(core: &mut Core, now: Micros, class: &dyn Fn(u32, Turn) -> Class) -> Vec<Action> {
     let mut others = Vec::new();
     loop {
         let actions = core.take_actions();
@@ -35,9 +56,12 @@ fn sign(core: &mut Core, now: Micros) -> Vec<Action> {
         }
         for action in actions {
             match action {
-                Action::Sign { author, link } => {
-                    let bytes = Arc::from(link.sequence.to_le_bytes());
-                    core.signed(Signed { author, id: id(author, link), bytes }, now);
+                Action::Sign { author, turn } => {
+                    let bytes = Arc::from(turn.link.sequence.to_le_bytes());
+                    let class = class(author, turn);
+                    let mut id = id(author, turn.link);
+                    id.0[13..21].copy_from_slice(&turn.attempt.to_le_bytes());
+                    core.signed(Signed { author, id, bytes, class }, now);
                 }
                 other => others.push(other),
             }
@@ -287,6 +311,16 @@ fn an_author_that_will_never_be_taken_does_not_come_back() {
     let (counts, _, lateness) = core.finish(100_000);
     assert_eq!((counts.rejected_total(), counts.unsent), (1, 1));
     assert_eq!(lateness.total(), 1);
+}
+
+#[test]
+fn an_author_that_did_not_begin_takes_the_place_of_one_that_is_gone() {
+    let mut core = start_with(Setup { authors: 2, ..setup(1_000, 2, 1) });
+    assert_eq!(core.take_actions(), [], "one author is enough to begin with");
+    let sent = step(&mut core, 0)[0];
+    refuse(&mut core, sent, Refusal::UnknownAuthor, 500);
+    sign(&mut core, 500);
+    assert_eq!(step(&mut core, 1_000), [(0, id(1, Link::FIRST))]);
 }
 
 #[test]

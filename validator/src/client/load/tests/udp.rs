@@ -32,6 +32,8 @@ struct State {
     loss_percent: AtomicU8,
     /// Submits that were taken.
     taken: AtomicU64,
+    /// Those of them whose signature did not hold, where the ledger is strict.
+    forgeries: AtomicU64,
     /// Names the process: another number is another key and other sessions.
     process: AtomicU8,
 }
@@ -162,6 +164,9 @@ impl<'a> Process<'a> {
                 let tables = self.policy.tables_mut();
                 let accepted = self.server.accept(now_ns, from, packet, tables).unwrap();
                 self.state.taken.fetch_add(1, Ordering::Relaxed);
+                if ledger.find_forgery(accepted.transaction).is_some() {
+                    self.state.forgeries.fetch_add(1, Ordering::Relaxed);
+                }
                 let id = ledger.take(accepted.transaction).0;
                 let status = abi::Status::Accepted;
                 let (expected_sequence, expected_previous) = (u64::MAX, [0; 32]);
@@ -249,6 +254,22 @@ fn what_a_session_cannot_take_goes_over_the_connection() {
     assert!(sessions.datagrams >= 1_024 && sessions.held_back > 0, "{sessions:?}");
     let text = report.table(crate::command::terminal::Paint::PLAIN);
     assert!(text.contains("by TCP instead"), "{text}");
+}
+
+#[test]
+fn wrong_signatures_go_over_the_connection_and_end_no_session() {
+    let ledger = mixes::strict();
+    let fake = Fake::start(&ledger, WIDE);
+    let mut options = options_udp(&fake, &ledger);
+    options.workload.mix.invalid = Share::percent(40);
+    let (report, finals) = run_all(&options);
+    let (counts, kinds) = (&report.counts, report.counts.kinds);
+    assert_eq!((counts.sent, kinds.invalid_refused), (200, kinds.invalid));
+    assert!((50..110).contains(&kinds.invalid), "{kinds:?}");
+    assert_eq!((report.errors(), finals), (Vec::new(), ledger.known()));
+    assert_eq!(fake.state.forgeries.load(Ordering::Relaxed), 0);
+    let sessions = report.sessions.unwrap();
+    assert_eq!(sessions.datagrams, counts.sent - kinds.invalid + counts.resubmitted);
 }
 
 /// Runs the UDP side of a load alone.
