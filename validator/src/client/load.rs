@@ -171,6 +171,8 @@ pub struct Counts {
     pub rejected: BTreeMap<Refusal, u64>,
     /// Those without an answer at the end.
     pub lost: u64,
+    /// Those for which the validator's connection had no room: it takes no more for now.
+    pub held_back: u64,
     /// Those that never left.
     pub unsent: u64,
     /// Times that one was sent to another validator, or again.

@@ -11,10 +11,11 @@ use super::network::{Network, Plan};
 use super::terminal::{self, Paint, complain, say, say_json};
 use super::testnet::ports;
 use super::{Exit, testnet};
-use crate::client::author::{self, Link, Workload};
+use crate::client::author::{self, Turn};
+use crate::client::workload::{Workload, Writer};
 use crate::config::Config;
 use crate::node;
-use ledger::{Digest, PublicKey, limits};
+use ledger::{Digest, limits};
 use result::Measured;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -116,7 +117,7 @@ fn create(folder: &Path, arguments: &Arguments) -> Result<Network, Exit> {
 /// Signs every author's chain on all cores; answers in the order of handing in: all first links, then
 /// all second ones.
 fn sign(network: &Network, arguments: &Arguments) -> Vec<(Vec<u8>, Digest)> {
-    let workload = Workload { seed: arguments.seed, size: arguments.size, transfers_percent: 0 };
+    let workload = Workload::plain(arguments.seed, arguments.size, 0);
     let (authors, all) = (u64::from(arguments.authors), arguments.transactions);
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicUsize::new(0);
@@ -129,12 +130,13 @@ fn sign(network: &Network, arguments: &Arguments) -> Vec<(Vec<u8>, Digest)> {
             }
             let index = u32::try_from(place).expect("authors have 32-bit numbers");
             let secret = author::secret(arguments.seed, index);
-            let mut link = Link::FIRST;
+            let writer = Writer { secret: &secret, place: 0, authors: &[] };
+            let mut at = Turn::FIRST;
             // The first authors have one more where the numbers do not divide.
             for turn in 0..(all + authors - 1 - place) / authors {
-                let nobody = PublicKey([0; 32]);
-                let (bytes, id) = workload.sign(&network.network, &secret, link, &nobody);
-                link = link.after(id);
+                let made = workload.sign(&network.network, &writer, at);
+                at = at.after(made.id);
+                let (bytes, id) = (made.bytes, made.id);
                 chains.push((turn * authors + place, bytes, id));
             }
         }

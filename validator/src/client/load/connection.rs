@@ -17,6 +17,11 @@ pub(super) const RECONNECT: Duration = Duration::from_millis(200);
 const CONNECT: Duration = Duration::from_secs(2);
 /// Bytes that may wait for a validator that does not read; then the connection is given up.
 const OUTGOING_BYTES_MAX: usize = 64 << 20;
+/// Bytes that wait when the next transactions are held back: what lies here has not been handed in, and
+/// grows old. Enough for some milliseconds of the highest rates.
+const FULL_BYTES: usize = 256 << 10;
+/// Bytes that the kernel holds on their way, at most (it doubles them for its own use).
+const SEND_BYTES: usize = 256 << 10;
 /// Bytes that are read at once.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -49,6 +54,11 @@ impl Outgoing {
         if !self.lock().is_empty() {
             self.wake.notify_one();
         }
+    }
+
+    /// Returns whether the validator takes no more for now.
+    pub(super) fn is_full(&self) -> bool {
+        self.lock().len() >= FULL_BYTES
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<u8>> {
@@ -87,6 +97,7 @@ pub(super) async fn keep(
 async fn open(address: SocketAddr) -> io::Result<(TcpStream, Welcome)> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
+    rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BYTES)?;
     stream.write_all(&HELLO).await?;
     let mut bytes = [0; WELCOME_BYTES];
     stream.read_exact(&mut bytes).await?;

@@ -110,6 +110,8 @@ struct Flight {
 
 struct Target {
     is_connected: bool,
+    /// Whether its connection has no room: it takes no more for now.
+    is_full: bool,
     last_final: Micros,
     longest_pause: Micros,
 }
@@ -157,7 +159,8 @@ impl Core {
     /// Starts with every author at the first place of its chain.
     pub(super) fn new(setup: Setup) -> Self {
         let author = || Author { turn: Turn::FIRST, is_settled: false, reoffer: None };
-        let target = || Target { is_connected: false, last_final: 0, longest_pause: 0 };
+        let target =
+            || Target { is_connected: false, is_full: false, last_final: 0, longest_pause: 0 };
         let mut core = Self {
             rate: setup.rate,
             offers: setup.offers,
@@ -238,6 +241,11 @@ impl Core {
         }
     }
 
+    /// The connection to a validator has room for more, or none.
+    pub(super) fn set_full(&mut self, target: usize, is_full: bool) {
+        self.targets[target].is_full = is_full;
+    }
+
     /// A transaction was signed.
     pub(super) fn signed(&mut self, signed: Signed, now: Micros) {
         self.signing -= 1;
@@ -269,6 +277,13 @@ impl Core {
             };
             self.measure_lateness(now - intended);
             self.counts.sent += 1;
+            let target = self.connected_from(place(signed.author) % self.targets.len());
+            if target.is_some_and(|target| self.targets[target].is_full) {
+                // Refused without a word: the author has it for its next turn.
+                self.counts.held_back += 1;
+                self.ready.push(signed);
+                continue;
+            }
             self.counts.kinds.by_hot_authors += u64::from(self.ready.is_hot(signed.author));
             self.launch(signed, Offer { intended, resigned: 0 }, now);
         }

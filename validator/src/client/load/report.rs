@@ -270,6 +270,7 @@ impl Report {
         let lost = thousands(counts.lost);
         table.row(["lost".into(), if counts.lost > 0 { paint.bad(&lost) } else { lost }]);
         for (name, count) in [
+            ("held back", counts.held_back),
             ("never sent", counts.unsent),
             ("sent again", counts.resubmitted),
             ("signed again", counts.resigned),
@@ -367,6 +368,7 @@ impl Report {
             "rejected": counts.rejected_total(),
             "rejected_by_reason": rejected,
             "lost": counts.lost,
+            "held_back": counts.held_back,
             "unsent": counts.unsent,
             "late": self.late,
             "resubmitted": counts.resubmitted,

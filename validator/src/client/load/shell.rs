@@ -176,6 +176,9 @@ impl Shell {
                 self.core.close(now);
             }
             self.take_signed(now);
+            for (target, link) in self.links.iter().enumerate() {
+                self.core.set_full(target, link.is_full());
+            }
             self.core.step(now);
             self.act().await;
             let (at, is_over) = (Instant::now(), end.is_some_and(|end| end <= Instant::now()));

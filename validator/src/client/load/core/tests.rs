@@ -438,3 +438,26 @@ fn every_offer_ends_in_exactly_one_way() {
     assert_eq!(counts.offered, counts.sent + counts.unsent);
     assert!(counts.finalized_total() > 8_000, "{counts:?}");
 }
+
+#[test]
+fn what_a_full_connection_does_not_take_is_held_back_and_keeps_its_turn() {
+    let mut core = start(1_000_000, 6, 4, 2);
+    core.set_full(1, true);
+    // Authors 0 and 2 are at home at the first validator, 1 and 3 at the other.
+    let sent = step(&mut core, 3);
+    assert_eq!(sent.iter().map(|(target, _)| *target).collect::<Vec<_>>(), [0, 0]);
+    assert_eq!((core.counts.sent, core.counts.held_back, core.flights.len()), (4, 2, 2));
+    core.set_full(1, false);
+    let sent = step(&mut core, 5);
+    // The same two, with the transactions that they had.
+    let first = |author| id(author, Link::FIRST);
+    assert_eq!(sent, [(1, first(1)), (1, first(3))]);
+    for (target, id) in [(0, first(0)), (0, first(2)), (1, first(1)), (1, first(3))] {
+        let outcome = Outcome::Applied;
+        core.answered(target, Answer::Final { id, height: Height(1), outcome }, 6);
+    }
+    assert!(core.is_done());
+    let (counts, _, lateness) = core.finish(10);
+    assert_eq!((counts.offered, counts.finalized_total(), counts.held_back), (6, 4, 2));
+    assert_eq!((counts.lost, counts.unsent, lateness.total()), (0, 0, 0));
+}
