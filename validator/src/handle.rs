@@ -211,9 +211,9 @@ pub struct Limits {
     pub waiting_bytes: usize,
 }
 
-/// What waits is a quarter of a second of 32,000 transactions of 512 bytes: enough that no stage behind runs
-/// dry, and little enough that whoever is taken is final in good time. More would only make all wait.
-const WAITING_BYTES: usize = 4 << 20;
+/// Two rounds of checks of 512-byte transactions: enough that no stage behind runs dry at any rate, and
+/// little enough that whoever is taken is final in good time. More would only make all wait.
+const WAITING_BYTES: usize = 2 << 20;
 
 impl Default for Limits {
     fn default() -> Self {

@@ -13,6 +13,7 @@
 
 mod hold;
 mod own;
+mod pace;
 mod resolve;
 mod serve;
 #[cfg(test)]
@@ -38,6 +39,8 @@ use std::{
 use storage::{Body, NO_HEIGHT, Record};
 
 pub use resolve::{Finalized, Ready};
+
+use pace::Pace;
 
 /// Batches of one lane above its finalized tip that are held: with full batches 32 MiB a lane.
 pub const WINDOW_BATCHES: u64 = 512;

@@ -1,7 +1,7 @@
 //! The own lane: transactions into batches, batches to everyone, acks into certificates.
 
 use super::{
-    Action, Core, Durable, Fault, OWN_BATCHES_MAX, OWN_BYTES_MAX, RETRY_NS, To, ack_record,
+    Action, Core, Durable, Fault, OWN_BATCHES_MAX, OWN_BYTES_MAX, Pace, RETRY_NS, To, ack_record,
     batch_record, lower,
 };
 use crate::{admit::Admitted, cost::Cost, held::Held, message::Control};
@@ -28,6 +28,7 @@ pub(super) struct Own {
     /// Batches above the committed tip.
     flight: VecDeque<Flight>,
     flight_bytes: usize,
+    pace: Pace,
     certificate_sent: u64,
 }
 
@@ -35,18 +36,21 @@ pub(super) struct Own {
 struct Flight {
     held: Arc<Held>,
     durable: bool,
+    /// When it was sealed; none for one that a restart found.
+    sealed: Option<u64>,
     sent: u64,
     acks: BTreeMap<u32, Ack>,
 }
 
 impl Own {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             since: 0,
             flight: VecDeque::new(),
             flight_bytes: 0,
+            pace: Pace::default(),
             certificate_sent: 0,
         }
     }
@@ -78,7 +82,7 @@ impl Core {
             let ack = self.sign_ack(me, &tip);
             self.own.flight_bytes += held.size();
             let acks = BTreeMap::from([(me, ack)]);
-            self.own.flight.push_back(Flight { held, durable: true, sent: 0, acks });
+            self.own.flight.push_back(Flight { held, durable: true, sealed: None, sent: 0, acks });
         }
         self.lanes[me as usize].acked = tip;
     }
@@ -116,7 +120,7 @@ impl Core {
         let me = self.config.me as usize;
         let ahead = self.lanes[me].acked.sequence.saturating_sub(self.executed[me]);
         self.own.flight.len() >= OWN_BATCHES_MAX
-            || self.own.flight_bytes >= OWN_BYTES_MAX
+            || self.own.flight_bytes >= self.own.pace.allowed(OWN_BYTES_MAX)
             || ahead >= OWN_BATCHES_MAX as u64
     }
 
@@ -163,7 +167,13 @@ impl Core {
             self.insert(held.clone());
             self.own.flight_bytes += held.size();
             let acks = BTreeMap::from([(me, ack)]);
-            self.own.flight.push_back(Flight { held, durable: false, sent: now, acks });
+            self.own.flight.push_back(Flight {
+                held,
+                durable: false,
+                sealed: Some(now),
+                sent: now,
+                acks,
+            });
         }
     }
 
@@ -237,7 +247,11 @@ impl Core {
             if flight.held.header().sequence > committed {
                 break;
             }
-            self.own.flight_bytes -= flight.held.size();
+            let size = flight.held.size();
+            if let Some(sealed) = flight.sealed {
+                self.own.pace.committed(now, sealed, size);
+            }
+            self.own.flight_bytes -= size;
             self.own.flight.pop_front();
         }
         self.own_seal(now);

@@ -28,6 +28,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// Looked at least this often, for what arrives without waking: signed transactions and the wish to
 /// stop.
 const LOOK: Duration = Duration::from_millis(5);
+/// How much the load's thread goes before others, where it may.
+const FIRST_NICENESS: i32 = -10;
 /// Woken at most this often for the schedule: what is due within it leaves together.
 const TOGETHER: Duration = Duration::from_millis(1);
 /// What is due and could not leave may still leave for this long after the end.
@@ -63,6 +65,9 @@ pub(super) fn run(
     while core.signing() > 0 && !control.is_stopped() {
         core.signed(signer.wait(), 0);
     }
+    // The schedule waits for nobody, validators on the same machine included. Where the system does not let
+    // it go first, it says so when it was late.
+    let _ = rustix::process::setpriority_process(None, FIRST_NICENESS);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = runtime.block_on(async {
         let shell = Shell::connect(options, core, signer).await?;
