@@ -1,6 +1,7 @@
 //! From key and height to place, in memory, rebuilt from record headers at every opening.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 
 use crate::frame::has_height;
 use crate::record::{Place, RecordHeader};
@@ -57,6 +58,21 @@ impl Index {
         self.heights.get(&(kind, height)).copied()
     }
 
+    /// The newest record of each height in a range, ascending.
+    pub(crate) fn in_heights(&self, kind: u8, heights: RangeInclusive<u64>) -> Vec<(u64, Place)> {
+        let range = (kind, *heights.start())..=(kind, *heights.end());
+        if range.is_empty() {
+            return Vec::new();
+        }
+        self.heights.range(range).map(|((_, height), place)| (*height, *place)).collect()
+    }
+
+    /// How many records of a kind can be found by key, and how many by height.
+    pub(crate) fn count(&self, kind: u8) -> (usize, usize) {
+        let keys = self.keys.keys().filter(|(one, _)| *one == kind).count();
+        (keys, self.heights.range((kind, 0)..=(kind, u64::MAX)).count())
+    }
+
     pub(crate) fn last_height(&self, kind: u8) -> Option<u64> {
         let range = (kind, 0)..=(kind, u64::MAX);
         self.heights.range(range).next_back().map(|((_, height), _)| *height)
@@ -85,6 +101,11 @@ mod tests {
         assert_eq!(index.find(2, &[9; 32]), None);
         assert_eq!(index.last_height(0), None);
         assert_eq!(index.last_height(3), None);
+        let heights =
+            |range| index.in_heights(1, range).iter().map(|one| one.0).collect::<Vec<_>>();
+        assert_eq!((heights(0..=9), heights(5..=5)), (vec![4, 5], vec![5]));
+        assert_eq!((heights(6..=9), heights(9..=0)), (vec![], vec![]));
+        assert_eq!((index.count(1), index.count(2), index.count(3)), ((1, 2), (1, 1), (0, 0)));
     }
 
     #[test]

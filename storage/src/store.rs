@@ -1,6 +1,7 @@
 //! The handle of a store: open, append, wait, find, read, close.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::{Arc, Mutex, RwLockReadGuard, mpsc};
 use std::thread::{self, JoinHandle, ThreadId};
@@ -183,6 +184,17 @@ impl Store {
     pub fn view(&self, place: Place) -> Result<View, Error> {
         let located = self.catalog().locate(place)?;
         self.noted(located.view(place))
+    }
+
+    /// The newest record of each height in a range, ascending; no body is read.
+    pub fn in_heights(&self, kind: u8, heights: RangeInclusive<u64>) -> Vec<(u64, Place)> {
+        self.catalog().index.in_heights(kind, heights)
+    }
+
+    /// How many records of a kind can be found by key, and how many by height: what differs there was not
+    /// entered under both.
+    pub fn count(&self, kind: u8) -> (usize, usize) {
+        self.catalog().index.count(kind)
     }
 
     /// Every record, from the first to the last at the time of this call, in order.

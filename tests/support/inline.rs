@@ -16,6 +16,7 @@ use validator::{
     lane::{self, Finalized},
     network::lanes::{Incoming, Outgoing},
     node::{Delivered, recover},
+    saved::Folder,
     verify,
     votes::Judge,
 };
@@ -106,7 +107,8 @@ impl Stages {
         options.segment_bytes = SEGMENT_BYTES;
         let opened = Store::open_inline(Box::new(setup.disk), &options);
         let (store, _) = opened.expect("a store that crashed opens");
-        let recovered = recover::recover(&store, setup.genesis).expect("what was durable replays");
+        let recovered = recover::recover(&store, setup.genesis, &Folder::none(network))
+            .expect("what was durable replays");
         let recover::State { execute, lanes, recent, .. } = recovered;
         let board = Board::new(setup.genesis.set().len(), recent);
         let delivered = Delivered::new(execute.chain().height());

@@ -23,7 +23,7 @@ pub use block::Block;
 
 /// Executed heights whose roots are kept for checking what a leader declares: a block may declare
 /// any of the last 64, and the block itself may be that far ahead again.
-const PROGRESS_MAX: usize = 128;
+pub(crate) const PROGRESS_MAX: usize = 128;
 const _: () = assert!(PROGRESS_MAX as u64 >= 2 * EXECUTION_LAG_MAX);
 
 /// Roots and tips of the newest executed heights, oldest first; never empty.

@@ -17,6 +17,7 @@ use crate::{
     held::Held,
     lane::Ready,
     record,
+    saved::Mark,
 };
 use index::Index;
 use ledger::{Account, Batch, Chain, Digest, Height, Outcome, PublicKey, Reject, Tips};
@@ -71,7 +72,9 @@ pub struct Done {
     /// Id and outcome of each transaction, in order of execution.
     pub outcomes: Vec<(Digest, Outcome)>,
     /// Accounts that changed, by number, as they are now.
-    pub accounts: Vec<(u32, PublicKey, Account)>,
+    pub accounts: Arc<[(u32, PublicKey, Account)]>,
+    /// The chain, at a checkpoint height.
+    pub mark: Option<Box<Mark>>,
     /// History root after it.
     pub history_root: Digest,
     /// Names the delivery of the engine.
@@ -180,10 +183,23 @@ impl Core {
     /// Replays a stored height while starting.
     ///
     /// Errors: the chain's [`Reject`] when the stored cut does not follow.
-    pub fn replay(&mut self, ready: Ready) -> Result<Digest, Reject> {
-        let (_, done) = self.execute(ready)?;
-        self.remember(&done);
-        Ok(done.history_root)
+    pub fn replay(&mut self, ready: Ready) -> Result<Done, Reject> {
+        let (_, mut done) = self.execute(ready)?;
+        self.remember(&mut done);
+        Ok(done)
+    }
+
+    /// Goes on while starting from what was kept beside a restored chain.
+    pub const fn resume(&mut self, transactions: u64, content: Height) {
+        self.transactions = transactions;
+        self.content = content;
+    }
+
+    /// Says while starting what became of transactions before the restored chain's height.
+    pub fn recall(&mut self, height: Height, outcomes: &[(Digest, Outcome)]) {
+        for (index, (id, outcome)) in outcomes.iter().enumerate() {
+            self.place(height, index, id, *outcome);
+        }
     }
 
     /// Executes a finalized cut.
@@ -239,8 +255,8 @@ impl Core {
     pub fn durable(&mut self, height: Height) {
         self.stored = height;
         while self.appended.front().is_some_and(|done| done.height <= height) {
-            let done = self.appended.pop_front().expect("the front was just seen");
-            self.remember(&done);
+            let mut done = self.appended.pop_front().expect("the front was just seen");
+            self.remember(&mut done);
             self.actions.push(Action::Final(Box::new(done)));
         }
     }
@@ -288,26 +304,39 @@ impl Core {
             (*number, *key, *account)
         };
         let accounts = executed.changed.iter().map(account).collect();
+        let mark = self.chain.checkpoint().map(|checkpoint| {
+            // The count is that of the height once it is durable.
+            Box::new(Mark { checkpoint, transactions: 0, content: self.content })
+        });
         let done = Done {
             height,
             time_ms: finalized.cut.time_ms,
             outcomes: executed.outcomes,
             accounts,
+            mark,
             history_root: self.chain.history_root(),
             token: finalized.token,
         };
         Ok((records, done))
     }
 
-    fn remember(&mut self, done: &Done) {
+    fn remember(&mut self, done: &mut Done) {
         for (index, (id, outcome)) in done.outcomes.iter().enumerate() {
             if !outcome.is_final() {
                 continue;
             }
             self.transactions += 1;
+            self.place(done.height, index, id, *outcome);
+        }
+        if let Some(mark) = &mut done.mark {
+            mark.transactions = self.transactions;
+        }
+    }
+
+    fn place(&mut self, height: Height, index: usize, id: &Digest, outcome: Outcome) {
+        if outcome.is_final() {
             let index = u32::try_from(index).expect("outcomes of a block fit 32 bits");
-            let location = Location { height: done.height, index, outcome: *outcome };
-            self.index.insert(id, &location);
+            self.index.insert(id, &Location { height, index, outcome });
         }
     }
 }

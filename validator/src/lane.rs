@@ -36,7 +36,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
-use storage::{Body, NO_HEIGHT, Record};
+use storage::{Body, Record};
 
 pub use resolve::{Finalized, Ready};
 
@@ -431,7 +431,7 @@ impl Core {
 fn ack_record(ack: &Ack) -> Record {
     Record {
         kind: record::ACK,
-        height: NO_HEIGHT,
+        height: record::lane_height(ack.epoch, ack.lane, ack.sequence),
         key: *ack.digest.as_bytes(),
         body: ack.encode().to_vec().into(),
     }
@@ -439,7 +439,9 @@ fn ack_record(ack: &Ack) -> Record {
 
 fn batch_record(held: &Arc<Held>) -> Record {
     let body = Body::new(SharedBytes(held.clone()));
-    Record { kind: record::BATCH, height: NO_HEIGHT, key: *held.digest().as_bytes(), body }
+    let header = held.header();
+    let height = record::lane_height(header.epoch, header.lane, header.sequence);
+    Record { kind: record::BATCH, height, key: *held.digest().as_bytes(), body }
 }
 
 /// Certificate of a finalized cut, if it has its own.

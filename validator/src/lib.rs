@@ -32,6 +32,7 @@ pub mod node;
 pub mod record;
 pub mod refusal;
 pub mod repair;
+pub mod saved;
 pub mod stage;
 pub mod verify;
 pub mod votes;

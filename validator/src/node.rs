@@ -29,6 +29,7 @@ use crate::{
     ingest, lane,
     metrics::Metrics,
     network,
+    saved::{Folder, Saver},
     stage::{self, Clock},
     votes::Judge,
 };
@@ -80,7 +81,8 @@ fn run(config: &Config, feed: Option<Feed>) -> Result<(), Exit> {
     tracing::info!(backends = %status::line(&backends), "accelerators");
     let recovered = recovered(config, &identity, &store)?;
     let height = recovered.execute.chain().height();
-    tracing::info!(height = height.get(), view = recovered.view, "recovered");
+    let from = recovered.loaded.unwrap_or(0);
+    tracing::info!(height = height.get(), from, view = recovered.view, "recovered");
     let signatures = Arc::new(Judge::metered(verifier, Meter::ON));
     Node { config, identity, store, backends, admission, signatures }.run(recovered, doors, feed)
 }
@@ -108,7 +110,8 @@ fn recovered(
     store: &storage::Store,
 ) -> Result<recover::State, Exit> {
     loop {
-        let error = match recover::recover(store, &identity.genesis) {
+        let saved = saved(config, identity.genesis.digest());
+        let error = match recover::recover(store, &identity.genesis, &saved) {
             Ok(state) => return Ok(state),
             Err(error) => error,
         };
@@ -118,6 +121,11 @@ fn recovered(
         tracing::warn!(%error, "the ledger is damaged: it is repaired from the other validators");
         mend::from_peers(config, identity, store)?;
     }
+}
+
+/// Where the state is kept.
+fn saved(config: &Config, network: ledger::Digest) -> Folder {
+    Folder::new(config.data.join("state"), network)
 }
 
 fn open_store(config: &Config, genesis: &Genesis) -> Result<storage::Store, Exit> {
@@ -160,7 +168,7 @@ impl Node<'_> {
         let clock = Clock::start();
         let (metrics, stop) = (Arc::new(Metrics::new()), Stop::new());
         let network = self.identity.genesis.digest();
-        let recover::State { mut execute, lanes, recent, .. } = recovered;
+        let recover::State { mut execute, lanes, recent, view: _, loaded, changed } = recovered;
         execute.measure(Meter::ON);
         let board = Board::new(self.identity.genesis.set().len(), recent);
         let delivered = Delivered::new(execute.chain().height());
@@ -176,6 +184,7 @@ impl Node<'_> {
         let (engine_lane, finalized) = bounded(stage::ENGINE_LANE);
         let (lane_execute, ready) = bounded(stage::LANE_EXECUTE);
         let (api_execute, queries) = bounded(stage::API_EXECUTE);
+        let (execute_checkpoint, changes) = bounded(stage::EXECUTE_CHECKPOINT);
         let (lane_peers, outgoing) = ::tokio::sync::mpsc::channel(stage::LANE_PEERS);
         let (peers_repair, records) = bounded(stage::PEERS_REPAIR);
         let (repair_peers, records_out) = ::tokio::sync::mpsc::channel(stage::REPAIR_PEERS);
@@ -237,6 +246,7 @@ impl Node<'_> {
             queries,
             lookups,
             verify: execute_verify,
+            checkpoint: execute_checkpoint,
             board: board.clone(),
             delivered: delivered.clone(),
             store: self.store.clone(),
@@ -244,6 +254,11 @@ impl Node<'_> {
             report: execute_report.clone(),
         };
 
+        let checkpoint = stage::checkpoint::Stage {
+            saver: Saver::new(saved(self.config, network), clock.now(), loaded, changed),
+            clock,
+            changes,
+        };
         let repair = stage::repair::Stage {
             core: mend::core(&self.identity, &self.store),
             store: self.store.clone(),
@@ -302,6 +317,7 @@ impl Node<'_> {
         threads.start_bulk("verify", move || verify.run());
         threads.start("lane", move || lane.run());
         threads.start("execute", move || execute.run());
+        threads.start_bulk("checkpoint", move || checkpoint.run());
         let repair_stop = stop.clone();
         threads.start_bulk("repair", move || repair.run(&repair_stop));
         if let Some(feed) = feed {

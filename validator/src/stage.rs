@@ -6,6 +6,7 @@
 //!                                  ▲──────lane_verify─────┘ │ engine_lane      │ │
 //!                                  ▲──────execute_verify──────── engine ◀──────┘ │
 //!                                  storage_lane, storage_execute ◀── storage ◀───┘
+//!                            execute ──execute_checkpoint──▶ checkpoint    (to files of its own)
 //! peers ──peers_repair──▶ repair ──repair_peers──▶ peers        (beside them, on the store alone)
 //! ```
 //!
@@ -13,6 +14,7 @@
 //! stages wait for each other: what flows back (`storage_*`, `verify_lane` for batches) has room
 //! for everything that may be under way.
 
+pub mod checkpoint;
 pub mod execute;
 pub mod lane;
 pub mod repair;
@@ -38,6 +40,8 @@ pub const ENGINE_LANE: usize = 4 * crate::consensus::engine::PENDING_ACKS_MAX;
 pub const LANE_EXECUTE: usize = 2 * crate::consensus::engine::PENDING_ACKS_MAX;
 /// Executed heights and account questions; full: wait.
 pub const EXECUTE_VERIFY: usize = 1_024;
+/// Changes of executed heights on their way to disk, which share the memory of others; full: wait.
+pub const EXECUTE_CHECKPOINT: usize = 4 * 1_024;
 /// Questions of the HTTP interface; full: drop and count.
 pub const API_EXECUTE: usize = 1_024;
 /// Completed appends: more than may be under way.

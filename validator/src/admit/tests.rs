@@ -311,7 +311,8 @@ fn done(
     accounts: Vec<(u32, PublicKey, Account)>,
 ) -> Done {
     let history_root = Digest::ZERO;
-    Done { height: Height(height), time_ms: 0, outcomes, accounts, history_root, token: 0 }
+    let (accounts, mark) = (accounts.into(), None);
+    Done { height: Height(height), time_ms: 0, outcomes, accounts, mark, history_root, token: 0 }
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! What a restart finds in the store: the executed chain, acks given, batches not yet final.
 
 use crate::{
-    consensus::{Recent, remember},
-    execute::Core,
+    consensus::{PROGRESS_MAX, Recent, remember},
+    execute::{Core, Done, INDEX_TRANSACTIONS_MAX},
     held::Held,
     lane::{Finalized, Ready, Recovered, WINDOW_BATCHES},
     record,
+    saved::{Entry, Folder, Loaded, Mark},
 };
 use ledger::{Ack, Chain, Cut, Digest, Genesis, Height, OutcomeList, Tip};
 use std::{
@@ -13,6 +14,9 @@ use std::{
     sync::Arc,
 };
 use storage::Store;
+
+/// The only epoch there is.
+const EPOCH: u64 = 0;
 
 /// What the stages start from.
 pub struct State {
@@ -24,6 +28,10 @@ pub struct State {
     pub recent: Recent,
     /// Newest view, for the log.
     pub view: u64,
+    /// The height of the saved state that it was started from; none from genesis.
+    pub loaded: Option<u64>,
+    /// What changed since then, oldest first; every account, where it was started from none.
+    pub changed: Vec<Entry>,
 }
 
 /// Why a store cannot be used.
@@ -42,60 +50,163 @@ pub enum Error {
     },
 }
 
-/// Replays every stored height and collects what stands above.
+/// Replays the stored heights after the newest saved state, or all, and collects what stands above.
 ///
 /// Errors: [`Error::Record`] where a stored height does not lead to its stored outcome.
-pub fn recover(store: &Store, genesis: &Genesis) -> Result<State, Error> {
+pub fn recover(store: &Store, genesis: &Genesis, saved: &Folder) -> Result<State, Error> {
     let network = genesis.digest();
-    let lanes = genesis.set().len();
-    let mut core = Core::new(Chain::genesis(genesis), vec![VecDeque::new(); lanes]);
-    let mut recent = Recent::from([core.progress()]);
-    let mut view = 0;
     let mut last = store.last_height(record::CUT).unwrap_or(0);
     // The cuts of an append that a crash parted were told to nobody: the engine delivers them again.
     while last > 0 && store.at_height(record::OUTCOMES, last).is_none() {
         last -= 1;
     }
-    for height in (1..=last).map(Height) {
+    let restored = restore(store, genesis, saved, last)?;
+    let loaded = restored.as_ref().map(|core| core.chain().height());
+    let mut core = restored.unwrap_or_else(|| {
+        Core::new(Chain::genesis(genesis), vec![VecDeque::new(); genesis.set().len()])
+    });
+    let mut recent = Recent::from([core.progress()]);
+    let (mut view, mut changed) = (0, Vec::new());
+    for height in (core.chain().height().get() + 1..=last).map(Height) {
         let replay = Replay { store, network: &network, height };
-        view = view.max(replay.height(&mut core)?);
+        let (in_view, done) = replay.height(&mut core)?;
+        view = view.max(in_view);
+        if loaded.is_some() {
+            changed.extend_from_slice(&done.accounts);
+        }
         remember(&mut recent, core.progress());
+    }
+    if loaded.is_none() && saved.is_kept() {
+        let accounts = core.chain().state().accounts();
+        changed
+            .extend((0..).zip(accounts).map(|(number, (key, account))| (number, *key, *account)));
     }
     for certificate in written_once(store, last)? {
         core.written_once(certificate);
     }
-    let tips = core.chain().tips();
-    let mut recovered = Recovered::default();
-    for entry in store.records() {
-        let (_, header, body) = entry?;
-        match header.kind {
-            record::ACK => {
-                let what = |reject| Error::Record {
-                    height: core.chain().height(),
-                    what: format!("an ack of the store does not decode: {reject}"),
-                };
-                let ack = Ack::decode(&body).map_err(what)?;
-                if ack.sequence > tips.0[ack.lane as usize].sequence {
-                    let acks: &mut BTreeMap<_, _> = recovered.acked.entry(ack.lane).or_default();
-                    acks.insert(ack.sequence, ack.digest);
-                }
+    let lanes = above(store, &network, &core.chain().tips())?;
+    Ok(State { execute: core, lanes, recent, view, loaded: loaded.map(Height::get), changed })
+}
+
+/// Goes on from the newest saved state that the ledger vouches for, if there is one.
+fn restore(
+    store: &Store,
+    genesis: &Genesis,
+    saved: &Folder,
+    last: u64,
+) -> Result<Option<Core>, Error> {
+    let mut below = u64::MAX;
+    while let Some(Loaded { mark, accounts }) = saved
+        .load(|mark| mark.checkpoint.height().get() < below && is_vouched_for(store, mark, last))
+    {
+        let height = mark.checkpoint.height();
+        below = height.get();
+        match Chain::restore(genesis, mark.checkpoint, accounts) {
+            Ok(chain) => {
+                let network = genesis.digest();
+                let backlog = backlog(&Replay { store, network: &network, height }, &chain)?;
+                let mut core = Core::new(chain, backlog);
+                recall(store, height, &mut core)?;
+                core.resume(mark.transactions, mark.content);
+                return Ok(Some(core));
             }
-            record::BATCH => {
-                // Most are final and need no look at their transactions.
-                let header =
-                    body.get(..ledger::batch::HEADER_BYTES).map(ledger::BatchHeader::decode);
-                let Some(Ok(header)) = header else { continue };
-                let tip = tips.0[header.lane as usize].sequence;
-                if (tip + 1..=tip + WINDOW_BATCHES).contains(&header.sequence)
-                    && let Ok(held) = Held::decode(body, &network)
-                {
-                    recovered.held.push(Arc::new(held));
-                }
+            Err(reject) => {
+                tracing::warn!(%height, %reject, "a saved state is passed over");
             }
-            _ => {}
         }
     }
-    Ok(State { execute: core, lanes: recovered, recent, view })
+    Ok(None)
+}
+
+/// Whether enough of the ledger follows a saved state, and a final block declares the roots that it has.
+fn is_vouched_for(store: &Store, mark: &Mark, last: u64) -> bool {
+    let checkpoint = &mark.checkpoint;
+    let height = checkpoint.height().get();
+    // Consensus needs the roots of so many heights, and they come from replaying them.
+    if last < height.saturating_add(PROGRESS_MAX as u64) {
+        return false;
+    }
+    let cut = |height| {
+        let place = store.at_height(record::CUT, height)?;
+        Cut::decode(&store.read(place).ok()?).ok()
+    };
+    let is_stored = cut(height).is_some_and(|cut| cut.digest() == checkpoint.cut_digest());
+    let declared = (height + 1..=last)
+        .map(cut)
+        .find(|cut| cut.as_ref().is_none_or(|cut| cut.executed.get() >= height));
+    let agrees = |cut: Cut| {
+        let is_same = cut.executed.get() > height || cut.history_root == checkpoint.history_root();
+        // A block long after declares the next checkpoint's state, but blocks are never so far behind.
+        is_same && cut.state_root == checkpoint.state_root()
+    };
+    is_stored && declared.flatten().is_some_and(agrees)
+}
+
+/// The committed batches that are still to be executed, lane by lane.
+fn backlog(replay: &Replay<'_>, chain: &Chain) -> Result<Vec<VecDeque<Arc<Held>>>, Error> {
+    let (executed, committed) = (chain.executed_tips(), chain.tips());
+    let lanes = executed.0.iter().zip(committed.0);
+    lanes.map(|(from, tip)| replay.chain(from, tip).map(VecDeque::from)).collect()
+}
+
+/// Tells execution what became of the newest transactions up to a height: clients ask for them.
+fn recall(store: &Store, height: Height, core: &mut Core) -> Result<(), Error> {
+    let mut lists = Vec::new();
+    let mut count = 0;
+    for height in (1..=height.get()).rev().map(Height) {
+        let Some(place) = store.at_height(record::OUTCOMES, height.get()) else { break };
+        let list = OutcomeList::decode(&store.read(place)?)
+            .map_err(|reject| Error::Record { height, what: format!("its outcomes: {reject}") })?;
+        count += list.outcomes.len();
+        lists.push((height, list.outcomes));
+        if count >= INDEX_TRANSACTIONS_MAX / 2 {
+            break;
+        }
+    }
+    for (height, outcomes) in lists.into_iter().rev() {
+        core.recall(height, &outcomes);
+    }
+    Ok(())
+}
+
+/// Acks that were given and batches that are held above the committed tips.
+fn above(store: &Store, network: &Digest, tips: &ledger::Tips) -> Result<Recovered, Error> {
+    let mut recovered = Recovered::default();
+    let (by_digest, by_place) = store.count(record::ACK);
+    if by_digest != by_place {
+        let what =
+            format!("{by_digest} acks stand at {by_place} places: some cannot be told from others");
+        return Err(Error::Record { height: Height(0), what });
+    }
+    for (lane, tip) in (0..).zip(&tips.0) {
+        let heights = record::lane_heights(EPOCH, lane, tip.sequence + 1);
+        let mut acked = BTreeMap::new();
+        for (_, place) in store.in_heights(record::ACK, heights.clone()) {
+            let ack = Ack::decode(&store.read(place)?).map_err(|reject| Error::Record {
+                height: Height(0),
+                what: format!("an ack of the store does not decode: {reject}"),
+            })?;
+            acked.insert(ack.sequence, ack.digest);
+        }
+        // An acknowledged batch is found by its digest: another one may stand at its place since.
+        let mut places: Vec<_> = acked
+            .values()
+            .filter_map(|digest| store.find(record::BATCH, digest.as_bytes()))
+            .chain(store.in_heights(record::BATCH, heights).into_iter().map(|(_, place)| place))
+            .collect();
+        places.sort_unstable();
+        places.dedup();
+        for place in places {
+            let Ok(held) = Held::decode(store.read(place)?, network) else { continue };
+            if held.header().sequence <= tip.sequence + WINDOW_BATCHES {
+                recovered.held.push(Arc::new(held));
+            }
+        }
+        if !acked.is_empty() {
+            recovered.acked.insert(lane, acked);
+        }
+    }
+    Ok(recovered)
 }
 
 /// The newest certificates that stand in the store once, oldest first.
@@ -141,7 +252,7 @@ impl Replay<'_> {
         Ok(self.store.read(place)?)
     }
 
-    fn height(&self, core: &mut Core) -> Result<u64, Error> {
+    fn height(&self, core: &mut Core) -> Result<(u64, Done), Error> {
         let undecodable = |name| move |reject| self.wrong(format!("its {name}: {reject}"));
         let cut = Cut::decode(&self.read(record::CUT, "cut")?).map_err(undecodable("cut"))?;
         let outcomes = self.read(record::OUTCOMES, "outcomes")?;
@@ -156,13 +267,13 @@ impl Replay<'_> {
         let (digest, view) = (cut.digest(), cut.view.get());
         // Its certificate is stored already; whether it holds is the audit's question.
         let finalized = Finalized { cut: Arc::new(cut), digest, certificate: None, token: 0 };
-        let root = core
+        let done = core
             .replay(Ready { finalized, batches })
             .map_err(|reject| self.wrong(format!("it does not follow: {reject}")))?;
-        if root != outcomes.history_root {
+        if done.history_root != outcomes.history_root {
             return Err(self.wrong("its outcomes are not those that were stored"));
         }
-        Ok(view)
+        Ok((view, done))
     }
 
     /// The batches from after `from` up to `tip`, oldest first.

@@ -13,6 +13,7 @@ use crate::{
     metrics::{Metrics, OutcomeLabel},
     node::{Delivered, fatal},
     record,
+    saved::Change,
 };
 use crossbeam::channel::{Receiver, Sender, never, select};
 use ledger::{Batch, Digest, Height, Outcome, OutcomeList};
@@ -43,6 +44,8 @@ pub struct Stage {
     pub lookups: Receiver<Lookup>,
     /// `execute_verify`.
     pub verify: Sender<Update>,
+    /// `execute_checkpoint`.
+    pub checkpoint: Sender<Change>,
     /// Where consensus finds roots.
     pub board: Board,
     /// Deliveries of the engine that wait for their acknowledgement.
@@ -184,6 +187,9 @@ impl Stage {
             at: self.clock.now(),
         };
         self.delivered.acknowledge(done.height);
+        let change = Change { accounts: Arc::clone(&done.accounts), mark: done.mark.clone() };
+        // Where nobody keeps states any more, the next start replays more.
+        let _ = self.checkpoint.send(change);
         self.verify.send(Update::Done(done)).is_ok()
     }
 

@@ -1,0 +1,208 @@
+//! Collects what execution changes and writes it now and then; a plain state machine but for its files.
+
+use super::{
+    Error, Folder,
+    file::{Entry, Head, Mark, Writer},
+    folder::chain,
+    merge::Merge,
+};
+use std::{mem, sync::Arc};
+
+/// Time between two files: at the next start what was executed since the last is executed again, in a
+/// second or two at the highest rates.
+const PERIOD_NS: u64 = 10_000_000_000;
+/// Files in a row before they are merged, whatever they hold: each is opened at a start.
+const FILES_MAX: usize = 32;
+/// Entries that are merged at a time: some milliseconds.
+const MERGE_ENTRIES: u32 = 8_192;
+
+/// Changes that are kept one by one; with more, only the newest of each account is.
+const CHANGES_MAX: usize = 1 << 20;
+
+/// What a height changed.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Accounts by number, as they are after it.
+    pub accounts: Arc<[Entry]>,
+    /// The chain, at a checkpoint height.
+    pub mark: Option<Box<Mark>>,
+}
+
+/// Where the files stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Written {
+    height: u64,
+    entries: u64,
+}
+
+/// The state machine.
+pub struct Saver {
+    folder: Folder,
+    /// What changed since the newest file, oldest first, as it came.
+    changes: Vec<Arc<[Entry]>>,
+    changes_entries: usize,
+    /// The files that make the newest state up, the one with every account first.
+    files: Vec<Written>,
+    /// Files that are kept until the next one is written: that one may come to nothing in a crash.
+    spare: Vec<u64>,
+    merge: Option<(Merge, Written)>,
+    written: u64,
+    /// Whether the last attempt failed; it is said once.
+    is_failing: bool,
+}
+
+impl Saver {
+    /// Starts with what changed since the state that this start was loaded from; with every account, where
+    /// it was loaded from none.
+    pub fn new(folder: Folder, now: u64, loaded: Option<u64>, changed: Vec<Entry>) -> Self {
+        let known = folder.files();
+        let files = loaded.and_then(|height| chain(&known, height)).unwrap_or_default();
+        folder.keep(&files);
+        folder.clean();
+        let written = |height: &u64| Written { height: *height, entries: known[height].entries };
+        Self {
+            files: files.iter().map(written).collect(),
+            folder,
+            changes_entries: changed.len(),
+            changes: vec![changed.into()],
+            spare: Vec::new(),
+            merge: None,
+            written: now,
+            is_failing: false,
+        }
+    }
+
+    /// Takes what a durable height changed, and writes a file when it is time and the height has a mark.
+    pub fn changed(&mut self, now: u64, change: &Change) {
+        if self.folder.path().is_none() {
+            return;
+        }
+        self.changes_entries += change.accounts.len();
+        self.changes.push(Arc::clone(&change.accounts));
+        if self.changes_entries > CHANGES_MAX {
+            // Where every account is among them there is less to win, and it is not tried each time.
+            self.changes = vec![self.newest().into()];
+            self.changes_entries = self.changes[0].len() / 2;
+        }
+        let Some(mark) = &change.mark else { return };
+        if now < self.written + PERIOD_NS {
+            return;
+        }
+        self.written = now;
+        let saved = self.save(mark);
+        self.note(saved);
+    }
+
+    /// Returns whether [`Saver::work`] has something to do.
+    pub const fn is_busy(&self) -> bool {
+        self.merge.is_some()
+    }
+
+    /// Does a piece of what is under way.
+    pub fn work(&mut self) {
+        let Some((mut merge, written)) = self.merge.take() else { return };
+        match merge.step(MERGE_ENTRIES) {
+            Ok(false) => self.merge = Some((merge, written)),
+            Ok(true) => {
+                let merged = merge.finish().map(|()| self.merged(written));
+                self.note(merged);
+            }
+            Err(error) => self.note(Err(error)),
+        }
+    }
+
+    fn save(&mut self, mark: &Mark) -> Result<(), Error> {
+        self.folder.make()?;
+        let entries = self.newest();
+        let count = entries.len() as u64;
+        let accounts = mark.checkpoint.accounts();
+        // All of them make a file that needs none before it.
+        let previous = match self.files.last() {
+            Some(last) if count < accounts => last.height,
+            Some(_) | None => 0,
+        };
+        let network = self.folder.network();
+        let head = Head { network, previous, entries: count, mark: mark.clone() };
+        let height = head.height();
+        let mut writer = Writer::create(&self.folder.file(height), &head)?;
+        for entry in &entries {
+            writer.push(entry)?;
+        }
+        writer.finish()?;
+        self.changes.clear();
+        self.changes_entries = 0;
+        // What was kept in case of a crash has a younger file in its stead.
+        self.spare.clear();
+        if previous == 0 {
+            self.merge = None;
+            self.spare.extend(self.files.drain(..).map(|file| file.height));
+        }
+        self.files.push(Written { height, entries: count });
+        self.tidy();
+        self.merge_if_due()
+    }
+
+    /// The newest value of every account that changed, by number.
+    fn newest(&self) -> Vec<Entry> {
+        let all = || self.changes.iter().rev().flat_map(|change| change.iter());
+        let numbers = all().map(|entry| entry.0).max().map_or(0, |most| most as usize + 1);
+        let mut seen = vec![0_u64; numbers.div_ceil(64)];
+        let mut newest: Vec<Entry> = Vec::new();
+        for entry in all() {
+            let (word, bit) = (entry.0 as usize / 64, 1 << (entry.0 % 64));
+            if seen[word] & bit == 0 {
+                seen[word] |= bit;
+                newest.push(*entry);
+            }
+        }
+        newest.sort_unstable_by_key(|entry| entry.0);
+        newest
+    }
+
+    /// Starts a merge when the files after the first have as much as it has.
+    fn merge_if_due(&mut self) -> Result<(), Error> {
+        let [whole, rest @ ..] = self.files.as_slice() else { return Ok(()) };
+        let changed: u64 = rest.iter().map(|file| file.entries).sum();
+        if self.merge.is_some() || (changed < whole.entries && self.files.len() < FILES_MAX) {
+            return Ok(());
+        }
+        let newest = *self.files.last().expect("there is a first one");
+        let paths: Vec<_> = self.files.iter().rev().map(|it| self.folder.file(it.height)).collect();
+        // Beside the file that it replaces, which stays until the merged one is whole.
+        let merge = Merge::start(&paths, &self.folder.file(newest.height))?;
+        self.merge = Some((merge, newest));
+        Ok(())
+    }
+
+    /// The file of a height has every account now.
+    fn merged(&mut self, whole: Written) {
+        let later = self.files.iter().skip_while(|file| file.height != whole.height).skip(1);
+        let later: Vec<Written> = later.copied().collect();
+        let before = mem::take(&mut self.files);
+        let gone = before.into_iter().filter(|file| file.height < whole.height);
+        self.spare.extend(gone.map(|file| file.height));
+        let entries = self.folder.files().get(&whole.height).map_or(0, |file| file.entries);
+        self.files = vec![Written { entries, ..whole }];
+        self.files.extend(later);
+        self.tidy();
+    }
+
+    fn tidy(&self) {
+        let used = self.files.iter().map(|file| file.height);
+        let mut kept: Vec<u64> = used.chain(self.spare.iter().copied()).collect();
+        kept.sort_unstable();
+        self.folder.keep(&kept);
+    }
+
+    /// A failure costs the next start some time: it is said, and tried again.
+    fn note(&mut self, result: Result<(), Error>) {
+        match result {
+            Ok(()) => self.is_failing = false,
+            Err(error) if !self.is_failing => {
+                self.is_failing = true;
+                tracing::warn!(%error, "the state is not saved: the next start replays more");
+            }
+            Err(_) => {}
+        }
+    }
+}
