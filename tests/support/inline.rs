@@ -1,6 +1,6 @@
 //! The simulated shell: the cores of one validator, called one after the other, no threads.
 
-use ledger::{Account, Digest, Genesis, Height, PublicKey, Tips};
+use ledger::{Digest, Genesis, Height, PublicKey, Tips};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, atomic::AtomicUsize},
@@ -113,13 +113,11 @@ impl Stages {
         let board = Board::new(setup.genesis.set().len(), recent);
         let delivered = Delivered::new(execute.chain().height());
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
-        let accounts = execute.chain().state().accounts();
-        let accounts: Vec<(PublicKey, Account)> = accounts.map(|(key, a)| (*key, *a)).collect();
         let admit = admit::Core::new(
             network,
             *setup.genesis.parameters(),
             execute.chain().height(),
-            accounts.into_iter(),
+            execute.chain().state().table(),
             waiting_bytes.clone(),
             lane::WAITING_BYTES_MAX,
         );

@@ -149,12 +149,12 @@ struct Wait {
 }
 
 impl Core {
-    /// Starts from executed accounts, by number.
+    /// Starts from executed accounts, with the numbers that they have there.
     pub fn new(
         network: Digest,
         parameters: Parameters,
         height: Height,
-        accounts: impl Iterator<Item = (PublicKey, Account)>,
+        accounts: &Table<Account>,
         waiting_bytes: Arc<AtomicUsize>,
         waiting_bytes_max: usize,
     ) -> Self {
@@ -162,7 +162,7 @@ impl Core {
             network,
             parameters,
             height,
-            authors: accounts.map(|(key, account)| (key, Author::new(account))).collect(),
+            authors: accounts.map(|_, account| Author::new(*account)),
             waits: HashMap::default(),
             waits_order: VecDeque::new(),
             waiting_bytes,

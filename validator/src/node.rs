@@ -179,7 +179,7 @@ impl Node<'_> {
         let (lane_verify, batches) = bounded(stage::LANE_VERIFY);
         let (execute_verify, updates) = bounded(stage::EXECUTE_VERIFY);
         let (verify_lane, verified) = bounded(stage::VERIFY_LANE);
-        let (verify_execute, lookups) = bounded(stage::API_EXECUTE);
+        let (verify_execute, lookups) = bounded(stage::VERIFY_EXECUTE);
         let (peers_lane, peers) = bounded(stage::PEERS_LANE);
         let (engine_lane, finalized) = bounded(stage::ENGINE_LANE);
         let (lane_execute, ready) = bounded(stage::LANE_EXECUTE);
@@ -196,7 +196,7 @@ impl Node<'_> {
             network,
             *self.identity.genesis.parameters(),
             execute.chain().height(),
-            execute.chain().state().accounts().map(|(key, account)| (*key, *account)),
+            execute.chain().state().table(),
             waiting_bytes.clone(),
             lane::WAITING_BYTES_MAX,
         );

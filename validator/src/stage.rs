@@ -42,6 +42,9 @@ pub const LANE_EXECUTE: usize = 2 * crate::consensus::engine::PENDING_ACKS_MAX;
 pub const EXECUTE_VERIFY: usize = 1_024;
 /// Changes of executed heights on their way to disk, which share the memory of others; full: wait.
 pub const EXECUTE_CHECKPOINT: usize = 4 * 1_024;
+/// Questions whether a transaction is final already: as many as clients can ask before they are read, such as
+/// all that one asks whose connection broke; full: drop, they ask again.
+pub const VERIFY_EXECUTE: usize = 64 * 1_024;
 /// Questions of the HTTP interface; full: drop and count.
 pub const API_EXECUTE: usize = 1_024;
 /// Completed appends: more than may be under way.

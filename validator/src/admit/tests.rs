@@ -22,7 +22,7 @@ fn core() -> Core {
     let accounts = [(author(1).1, account), (author(2).1, account), (author(3).1, poor)];
     let room = Arc::new(AtomicUsize::new(0));
     let accounts = accounts.into_iter();
-    Core::new(NETWORK, Parameters::default(), Height(10), accounts, room, 10_000)
+    Core::new(NETWORK, Parameters::default(), Height(10), &accounts.collect(), room, 10_000)
 }
 
 struct Link {

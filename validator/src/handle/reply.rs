@@ -17,9 +17,9 @@ use std::{
 };
 use tokio::sync::{Notify, mpsc};
 
-/// Bytes of answers that wait for one TCP client, at most: 20,000 answers, a second of a client
-/// that does not read while it has 10,000 transactions a second accepted and finalized.
-pub const OUTBOX_BYTES_MAX: usize = 1 << 20;
+/// Bytes of answers that wait for one TCP client, at most: 160,000 answers, a second of a client
+/// that does not read while it has 80,000 transactions a second accepted and finalized.
+pub const OUTBOX_BYTES_MAX: usize = 8 << 20;
 
 /// Answers that wait for one HTTP request, at most: accepted and final, and one to spare.
 const HTTP_ANSWERS_MAX: usize = 3;

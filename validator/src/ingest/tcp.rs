@@ -11,8 +11,8 @@
 //! | opens many connections | keep [`CONNECTIONS_MAX`], the quietest goes for a newcomer |
 //! | says nothing, or half a frame | close after [`HELLO_TIME_MAX`], [`FRAME_TIME_MAX`] |
 //! | announces a huge frame, sends garbage | close at once |
-//! | sends more than can be done | read him later, then refuse a buffer full ten times a second |
-//! | does not read | hold 1 MiB of answers, then close; 64 MiB for all |
+//! | sends more than can be done | read him later, then refuse a buffer full twice a second |
+//! | does not read | hold 8 MiB of answers, then close; 64 MiB for all |
 //! | vanishes | notice by keep-alive probes and close |
 
 mod session;
@@ -34,7 +34,7 @@ pub const OUTBOXES_BYTES_MAX: usize = 64 << 20;
 pub const HELLO_TIME_MAX: Duration = Duration::from_secs(5);
 /// Time for the rest of a frame once it has begun: 64 KiB over a line of 30 kbit/s.
 pub const FRAME_TIME_MAX: Duration = Duration::from_secs(20);
-/// Time for a client to take the answers of one write, at most 1 MiB.
+/// Time for a client to take the answers of one write, at most 8 MiB.
 pub const WRITE_TIME_MAX: Duration = Duration::from_secs(20);
 /// Time without a frame or an answer after which a connection is closed.
 pub const IDLE_TIME_MAX: Duration = Duration::from_secs(300);
@@ -48,7 +48,7 @@ const BUSY_TURN_PAUSE: Duration = Duration::from_millis(4);
 const BUSY_BYTES: usize = 1_024;
 /// A congested node lets clients wait this long before it reads on and refuses what it reads: most never
 /// notice, and who sends more than can be done is slowed down by his own connection.
-const HELD_TIME_MAX: Duration = Duration::from_millis(100);
+const HELD_TIME_MAX: Duration = Duration::from_millis(500);
 /// Time between two looks at whether it still is.
 const HELD_PAUSE: Duration = Duration::from_millis(2);
 /// Bytes that the kernel holds of one client, at most (it doubles them for its own use): what lies there

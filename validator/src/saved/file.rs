@@ -201,6 +201,8 @@ impl Reader {
         let damaged = |what: &str| Error::damaged(path, what);
         let file = File::open(path).map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
+        // All of it will be read, in order; where the system takes no advice it is read as it comes.
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::WillNeed);
         let mut file = BufReader::with_capacity(PIECE_BYTES, file);
         let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
         let mut bytes = [0; HEAD_BYTES];

@@ -13,6 +13,8 @@ pub(super) struct Merge {
     sources: Vec<Source>,
     writer: Writer,
     next: u32,
+    /// The next account that is in another than the oldest.
+    changed_next: Option<u32>,
     accounts: u64,
 }
 
@@ -49,7 +51,15 @@ impl Merge {
         let newest = newest.reader.head();
         let accounts = newest.mark.checkpoint.accounts();
         let head = Head { previous: 0, entries: accounts, ..newest.clone() };
-        Ok(Self { sources, writer: Writer::create(path, &head)?, next: 0, accounts })
+        let writer = Writer::create(path, &head)?;
+        let mut merge = Self { sources, writer, next: 0, changed_next: None, accounts };
+        merge.changed_next = merge.find_changed();
+        Ok(merge)
+    }
+
+    fn find_changed(&self) -> Option<u32> {
+        let (_, changed) = self.sources.split_last()?;
+        changed.iter().filter_map(|source| source.front.as_ref()).map(|entry| entry.0).min()
     }
 
     /// Writes so many entries more; answers whether all are written.
@@ -60,11 +70,21 @@ impl Merge {
             if u64::from(self.next) == self.accounts {
                 break;
             }
+            // Most accounts are in the oldest alone, which has all that were there at its time.
+            if self.changed_next != Some(self.next) {
+                let oldest = self.sources.last_mut().map(|source| source.take(self.next));
+                if let Some(entry) = oldest.transpose()?.flatten() {
+                    self.writer.push(&entry)?;
+                    self.next += 1;
+                    continue;
+                }
+            }
             let mut newest = None;
             for source in &mut self.sources {
                 let entry = source.take(self.next)?;
                 newest = newest.or(entry);
             }
+            self.changed_next = self.find_changed();
             let Some(entry) = newest else {
                 let what = format!("account {} is in no file", self.next);
                 return Err(Error::damaged(self.writer.path(), what));

@@ -23,7 +23,14 @@ fn core(author: &SigningKey) -> admit::Core {
     let account = Account { balance: 1_000_000, sequence: 0, head: Digest::ZERO };
     let accounts = [(public(author), account)].into_iter();
     let waiting = Arc::new(AtomicUsize::new(0));
-    admit::Core::new(NETWORK, Parameters::default(), Height(1), accounts, waiting, 1 << 20)
+    admit::Core::new(
+        NETWORK,
+        Parameters::default(),
+        Height(1),
+        &accounts.collect(),
+        waiting,
+        1 << 20,
+    )
 }
 
 fn judge() -> Judge {
