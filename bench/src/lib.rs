@@ -34,3 +34,4 @@ pub mod report;
 pub mod runner;
 pub mod statistics;
 pub mod suite;
+pub mod unverified;

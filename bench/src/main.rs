@@ -13,6 +13,7 @@ use bench::native;
 use bench::report::{Report, table};
 use bench::runner::{Progress, ROUNDS_MAX, Session};
 use bench::suite::{self, SUITES, Scale, Settings};
+use bench::unverified;
 use clap::{Args, Parser, Subcommand};
 
 /// A check that failed: a wrong result, an invalid run, a regression.
@@ -63,6 +64,9 @@ struct Run {
     /// The validator's release binary; the one beside this program by default.
     #[arg(long, value_name = "PATH")]
     validator: Option<PathBuf>,
+    /// Measures beside it a build that checks no client's signature; needs cargo and the sources.
+    #[arg(long)]
+    unverified: bool,
 }
 
 #[derive(Args)]
@@ -105,6 +109,7 @@ fn run(arguments: Run) -> Result<ExitCode> {
         seed: arguments.seed,
         data: data.path().to_owned(),
         validator: arguments.validator.clone().map_or_else(validator_beside, Ok)?,
+        unverified: arguments.unverified.then(unverified::build).transpose()?,
     };
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {

@@ -5,18 +5,20 @@ pub mod hash;
 pub mod net;
 pub mod pipeline;
 mod process;
+pub mod restart;
 pub mod sigverify;
 pub mod storage;
 
 use std::path::PathBuf;
 
 /// Every suite of this build, in the order in which `all` runs them.
-pub const SUITES: [&dyn Suite; 6] = [
+pub const SUITES: [&dyn Suite; 7] = [
     &sigverify::Sigverify,
     &hash::Hash,
     &net::Net,
     &storage::Storage,
     &pipeline::Pipeline,
+    &restart::Restart,
     &cluster::Cluster,
 ];
 
@@ -78,6 +80,8 @@ pub struct Settings {
     pub data: PathBuf,
     /// The release binary of the validator.
     pub validator: PathBuf,
+    /// Another that checks no client's signature, to be measured beside it.
+    pub unverified: Option<PathBuf>,
 }
 
 /// A group that has not been built yet.
@@ -257,7 +261,7 @@ mod tests {
         let error = find("disk").map(|_| ()).unwrap_err();
         assert_eq!(
             error,
-            "unknown suite `disk`; there are: sigverify, hash, net, storage, pipeline, cluster, all"
+            "unknown suite `disk`; there are: sigverify, hash, net, storage, pipeline, restart, cluster, all"
         );
     }
 

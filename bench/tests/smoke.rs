@@ -16,6 +16,7 @@ fn run(data: &Path) -> Report {
         seed: 1,
         data: data.to_owned(),
         validator: data.join("absent"),
+        unverified: None,
     };
     let stop = AtomicBool::new(false);
     let mut turns = 0;
@@ -45,6 +46,7 @@ fn all_suites_run_or_say_why_not_and_the_report_is_kept_whole() {
         ("net", net),
         ("storage", SuiteState::Run),
         ("pipeline", SuiteState::Skipped),
+        ("restart", SuiteState::Skipped),
         ("cluster", SuiteState::Skipped),
     ];
     assert_eq!(states, expected);
@@ -86,7 +88,7 @@ fn bench(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
 fn the_program_ends_as_scripts_expect() {
     let folder = tempfile::tempdir().unwrap();
     let (code, out, _) = bench(folder.path(), &["list"]);
-    assert_eq!((code, out.lines().count()), (Some(0), 6), "{out}");
+    assert_eq!((code, out.lines().count()), (Some(0), 7), "{out}");
     let (code, _, error) = bench(folder.path(), &["run", "nonsense"]);
     assert_eq!(code, Some(2));
     assert!(error.contains("unknown suite `nonsense`"), "{error}");

@@ -357,6 +357,8 @@ pub struct BatchPlace {
 pub struct Sealer {
     /// The body, behind room for the header and the signature.
     bytes: Vec<u8>,
+    /// Where each transaction starts, and where the last one ends.
+    bounds: Vec<u32>,
     ids: Vec<Digest>,
     signatures: Vec<[u8; 64]>,
 }
@@ -370,7 +372,14 @@ impl Default for Sealer {
 impl Sealer {
     /// Starts an empty batch.
     pub fn new() -> Self {
-        Self { bytes: vec![0; BODY], ids: Vec::new(), signatures: Vec::new() }
+        Self::with_room(0)
+    }
+
+    /// Starts an empty batch with memory for a body of so many bytes.
+    pub fn with_room(body_bytes: usize) -> Self {
+        let mut bytes = Vec::with_capacity(BODY + body_bytes.min(BATCH_BODY_BYTES_MAX));
+        bytes.resize(BODY, 0);
+        Self { bytes, bounds: vec![count_u32(BODY)], ids: Vec::new(), signatures: Vec::new() }
     }
 
     /// Adds a transaction with its id, or returns false when the body is full.
@@ -382,6 +391,7 @@ impl Sealer {
             return false;
         }
         self.bytes.extend_from_slice(transaction.bytes());
+        self.bounds.push(count_u32(self.bytes.len()));
         self.ids.push(*id);
         self.signatures.push(*transaction.signature_bytes());
         true
@@ -412,6 +422,22 @@ impl Sealer {
         place: &BatchPlace,
         sign: impl FnOnce(&[u8; MESSAGE_BYTES]) -> Signature,
     ) -> Result<(Vec<u8>, Digest), Reject> {
+        let batch = self.seal_batch(place, sign)?;
+        Ok((batch.bytes.into_owned(), batch.digest))
+    }
+
+    /// Seals as [`Sealer::seal`] does, and returns the batch as everyone else decodes it: whoever made it
+    /// need not hash it again.
+    ///
+    /// Errors: those of [`Sealer::seal`], [`Reject::WrongNetwork`].
+    pub fn seal_batch(
+        &mut self,
+        place: &BatchPlace,
+        sign: impl FnOnce(&[u8; MESSAGE_BYTES]) -> Signature,
+    ) -> Result<Batch<'static>, Reject> {
+        for transaction in transactions(&self.bytes, &self.bounds) {
+            transaction.check_network(&place.network)?;
+        }
         let header = BatchHeader {
             network: place.network,
             epoch: place.epoch,
@@ -426,12 +452,10 @@ impl Sealer {
         let encoded = header.encode();
         let digest = header_digest(&encoded);
         let signature = sign(&batch_signing_message(&digest));
-        let mut bytes = std::mem::replace(&mut self.bytes, vec![0; BODY]);
+        let Self { mut bytes, bounds, ids, .. } = std::mem::take(self);
         bytes[..HEADER_BYTES].copy_from_slice(&encoded);
         bytes[HEADER_BYTES..BODY].copy_from_slice(&signature.0);
-        self.ids.clear();
-        self.signatures.clear();
-        Ok((bytes, digest))
+        Ok(Batch { bytes: Cow::Owned(bytes), header, digest, bounds, ids })
     }
 }
 

@@ -270,8 +270,10 @@ impl Core {
         let lanes = self.backlog.iter();
         let views: Vec<Vec<&Batch<'static>>> =
             lanes.map(|lane| lane.iter().map(|held| held.batch()).collect()).collect();
-        let executed = self.chain.execute(&finalized.cut, &finalized.digest, &views)?;
+        let applied = self.chain.apply(&finalized.cut, &finalized.digest, &views)?;
         self.meter.charge(Cost::Execute);
+        let executed = self.chain.seal(applied);
+        self.meter.charge(Cost::Roots);
         drop(views);
         if advanced || !executed.outcomes.is_empty() {
             self.content = finalized.cut.height;

@@ -1,7 +1,8 @@
 //! A batch that this validator holds: its bytes, checked once, shared from then on.
 
 use ledger::{
-    Batch, BatchHeader, Digest, Reject, SignedItem, batch_signing_message, signing_message,
+    Batch, BatchHeader, Digest, Reject, SignedItem, Unhashed, batch_signing_message,
+    signing_message,
 };
 use std::sync::Arc;
 
@@ -15,6 +16,25 @@ impl Held {
     /// Errors: the [`Reject`] that its decoder names.
     pub fn decode(bytes: Vec<u8>, network: &Digest) -> Result<Self, Reject> {
         Batch::decode_owned(bytes, network).map(Self)
+    }
+
+    /// Checks the form of a batch: the first part of [`Held::decode`].
+    ///
+    /// Errors: the [`Reject`] that its decoder names.
+    pub fn read(bytes: Vec<u8>, network: &Digest) -> Result<Unhashed<'static>, Reject> {
+        Batch::read_owned(bytes, network)
+    }
+
+    /// Computes the digests of a batch: the second part.
+    ///
+    /// Errors: [`Reject::RootMismatch`].
+    pub fn hash(unhashed: Unhashed<'static>) -> Result<Self, Reject> {
+        unhashed.hash().map(Self)
+    }
+
+    /// Holds a batch that this validator sealed.
+    pub const fn sealed(batch: Batch<'static>) -> Self {
+        Self(batch)
     }
 
     /// Header, signature and body.

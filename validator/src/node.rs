@@ -69,6 +69,7 @@ type Feed = Box<dyn FnOnce(NodeHandle, Stop) + Send>;
 
 fn run(config: &Config, feed: Option<Feed>) -> Result<(), Exit> {
     let identity = config.identity()?;
+    threads::refuse_unverified(identity.genesis.name())?;
     config.adopt_data_folder(&identity.genesis)?;
     let admission = Arc::new(AdmissionBoard::default());
     let doors = doors::Doors::open(config, &identity, announcer(&identity, &admission))?;

@@ -121,12 +121,14 @@ fn decode(
     meter: Meter,
 ) -> Decoded {
     let Unverified { from, digest, owner, bytes } = batch;
-    let held = Held::decode(bytes, network).ok().map(|held| {
-        meter.charge(Cost::Hash);
+    let unhashed = Held::read(bytes, network);
+    meter.charge(Cost::Decode);
+    let held = unhashed.and_then(Held::hash).ok().map(|held| {
         let first = messages.len();
         let count = messages.push_batch(&held, owner.as_bytes());
         (held, first..first + count)
     });
+    meter.charge(Cost::Hash);
     Decoded { digest, from, held }
 }
 

@@ -67,6 +67,7 @@ fn settings(rounds: Option<u32>) -> Settings {
         seed: 1,
         data: std::env::temp_dir(),
         validator: PathBuf::new(),
+        unverified: None,
     }
 }
 

@@ -86,7 +86,8 @@ impl Suite for Cluster {
             Rounds { min: 1, max: 1 },
         );
         let loaded = |rate| Loaded::new(settings, VALIDATORS, rate, duration);
-        let mut plans: Vec<Plan> = rates.iter().map(|rate| loaded(*rate).plan(rounds)).collect();
+        let plan = |rate| loaded(rate).plan_beside(settings.unverified.clone(), rounds);
+        let mut plans: Vec<Plan> = rates.iter().map(|rate| plan(*rate)).collect();
         plans.extend(knee::plans(settings));
         Ok(plans)
     }
@@ -105,6 +106,8 @@ pub(super) struct Loaded {
     duration: Duration,
     /// When one validator is killed.
     kill: Option<Duration>,
+    /// Whether the validators check the signatures of clients.
+    is_verified: bool,
 }
 
 impl Loaded {
@@ -119,6 +122,7 @@ impl Loaded {
             authors: AUTHORS,
             duration,
             kill: None,
+            is_verified: true,
         }
     }
 
@@ -130,6 +134,11 @@ impl Loaded {
 
     /// Plans a group of this alone.
     pub(super) fn plan(self, rounds: Rounds) -> Plan {
+        self.plan_beside(None, rounds)
+    }
+
+    /// Plans a group of this and, where there is one, a build that checks no signatures of clients.
+    fn plan_beside(self, unverified: Option<PathBuf>, rounds: Rounds) -> Plan {
         let parameters = vec![
             ("validators", self.validators.to_string()),
             ("load", self.rate.to_string()),
@@ -138,7 +147,10 @@ impl Loaded {
             ("duration", format!("{}s", self.duration.as_secs())),
         ];
         let open = move || {
-            let contenders: Vec<Box<dyn Contender>> = vec![Box::new(self)];
+            let rival =
+                unverified.map(|validator| Self { validator, is_verified: false, ..self.clone() });
+            let mut contenders: Vec<Box<dyn Contender>> = vec![Box::new(self)];
+            contenders.extend(rival.map(|rival| Box::new(rival) as Box<dyn Contender>));
             Ok(Group { rounds, contenders, skipped: Vec::new() })
         };
         Plan { parameters, open: Box::new(open) }
@@ -170,7 +182,10 @@ impl Loaded {
 
 impl Contender for Loaded {
     fn label(&self) -> Label {
-        Label::new("validator::testnet")
+        match self.is_verified {
+            true => Label::new("validator::testnet"),
+            false => Label::new("validator::testnet").with("signatures", "unchecked"),
+        }
     }
 
     fn metrics(&self) -> &'static [Metric] {

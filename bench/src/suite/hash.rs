@@ -278,6 +278,7 @@ mod tests {
             seed: 1,
             data: std::env::temp_dir(),
             validator: std::path::PathBuf::new(),
+            unverified: None,
         };
         let plan = Hash.plan(&settings).unwrap().into_iter().nth(number).unwrap();
         (plan.open)().unwrap()

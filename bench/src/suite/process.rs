@@ -24,7 +24,8 @@ pub(super) struct Running {
     output: File,
     complaints: File,
     times: Times,
-    _folder: TempDir,
+    /// Goes with this value, where it is its own.
+    folder: Option<TempDir>,
 }
 
 /// What it left behind.
@@ -77,16 +78,31 @@ impl Running {
         // Absolute, as everything that a report names.
         let data = fs::canonicalize(data).map_err(failed)?;
         let folder = tempfile::tempdir_in(data).map_err(failed)?;
+        let network = folder.path().join("network").display().to_string();
+        let arguments = [arguments, &[("--data", network)]].concat();
+        let mut running = Self::start_in(validator, folder.path(), words, &arguments)?;
+        running.folder = Some(folder);
+        Ok(running)
+    }
+
+    /// Starts a command whose arguments say where its data goes; its output is kept in a folder.
+    ///
+    /// Errors: the machine's.
+    pub(super) fn start_in(
+        validator: &Path,
+        folder: &Path,
+        words: &[&str],
+        arguments: &[(&str, String)],
+    ) -> Result<Self, Failure> {
+        let failed = |error| Failure::machine("prepare a run of the validator", error);
         // Files, so that no pipe can fill up and stop what is measured.
-        let output = tempfile::tempfile_in(folder.path()).map_err(failed)?;
-        let complaints = tempfile::tempfile_in(folder.path()).map_err(failed)?;
+        let output = tempfile::tempfile_in(folder).map_err(failed)?;
+        let complaints = tempfile::tempfile_in(folder).map_err(failed)?;
         let mut command = Command::new(validator);
         command
             .args(words)
             .args(arguments.iter().flat_map(|(name, value)| [*name, value]))
             .arg("--json")
-            .arg("--data")
-            .arg(folder.path().join("network"))
             .stdin(Stdio::null())
             .stdout(output.try_clone().map_err(failed)?)
             .stderr(complaints.try_clone().map_err(failed)?);
@@ -100,7 +116,7 @@ impl Running {
             .spawn()
             .map_err(|error| Failure::machine(format!("start {}", validator.display()), error))?;
         let times = Times::new(child.id());
-        Ok(Self { child, output, complaints, times, _folder: folder })
+        Ok(Self { child, output, complaints, times, folder: None })
     }
 
     /// Waits for its end, however it ends.

@@ -272,3 +272,30 @@ fn measures_the_roots_of_a_batch() {
         timed("outcomes", &|| outcomes_root(&outcomes));
     }
 }
+
+#[test]
+fn a_sealed_batch_is_what_everyone_decodes() {
+    let network = Network::new();
+    let transactions = transactions(&network, 5);
+    let mut sealer = Sealer::with_room(3);
+    for bytes in &transactions {
+        let transaction = Transaction::decode(bytes).unwrap();
+        assert!(sealer.push(&transaction, &transaction.id(&network.digest())));
+    }
+    let place = BatchPlace {
+        network: network.digest(),
+        epoch: 0,
+        lane: 1,
+        sequence: 1,
+        previous: Digest::ZERO,
+    };
+    let other = BatchPlace { network: Digest([9; 32]), ..place };
+    let mut foreign = sealer.clone();
+    assert_eq!(foreign.seal_batch(&other, unsigned).unwrap_err(), Reject::WrongNetwork);
+    let sealed = sealer.seal_batch(&place, unsigned).unwrap();
+    let decoded = Batch::decode(sealed.bytes(), &network.digest()).unwrap();
+    assert_eq!((sealed.header(), sealed.digest()), (decoded.header(), decoded.digest()));
+    assert_eq!((&sealed.bounds, sealed.ids()), (&decoded.bounds, decoded.ids()));
+    assert_eq!(sealed.signature(), decoded.signature());
+    assert!(sealer.is_empty() && sealer.body_bytes() == 0);
+}

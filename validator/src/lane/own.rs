@@ -128,7 +128,7 @@ impl Core {
         while self.own_may_seal(now) {
             self.config.meter.charge(Cost::Lane);
             let me = self.config.me;
-            let mut sealer = Sealer::new();
+            let mut sealer = Sealer::with_room(self.own.waiting_bytes);
             let mut bytes = 0;
             while let Some(admitted) = self.own.waiting.front() {
                 let transaction =
@@ -152,12 +152,11 @@ impl Core {
                 sequence: previous.sequence + 1,
                 previous: previous.digest,
             };
-            let (batch, digest) = sealer
-                .seal(&place, |message| (self.config.sign)(message))
+            let batch = sealer
+                .seal_batch(&place, |message| (self.config.sign)(message))
                 .expect("a batch of at least one transaction at the lane's next place");
-            let held = Held::decode(batch, &self.config.network)
-                .expect("a batch that was just sealed decodes");
-            let held = Arc::new(held);
+            let digest = batch.digest();
+            let held = Arc::new(Held::sealed(batch));
             self.config.meter.charge(Cost::Hash);
             let tip = Tip { sequence: place.sequence, digest };
             let ack = self.sign_ack(me, &tip);

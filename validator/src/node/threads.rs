@@ -92,6 +92,24 @@ pub(super) fn verifier(config: &Config) -> Result<Arc<Verifier>, Exit> {
     Ok(Arc::new(verifier))
 }
 
+/// Keeps a build that checks no client's signature out of every network but those of a machine's own tests.
+///
+/// Errors: unsafe to sign.
+pub(super) fn refuse_unverified(network: &str) -> Result<(), Exit> {
+    if cfg!(feature = "unverified") && !TEST_NETWORKS.contains(&network) {
+        return Err(Exit::unsafe_to_sign(format!(
+            "this build checks no signatures of clients and is for measurements: it does not take part in {network:?}"
+        )));
+    }
+    if cfg!(feature = "unverified") {
+        tracing::warn!("this build checks no signatures of clients: for measurements only");
+    }
+    Ok(())
+}
+
+/// Networks that `testnet` and `pipeline` make.
+const TEST_NETWORKS: [&str; 2] = ["testnet", "pipeline"];
+
 /// How much a thread with bulk work gives way: a third of the weight of others.
 const BULK_NICENESS: i32 = 5;
 

@@ -26,7 +26,8 @@ fn stand_in(script: &str) -> (tempfile::TempDir, Settings) {
     fs::set_permissions(&validator, fs::Permissions::from_mode(0o700)).unwrap();
     let data = folder.path().join("data");
     fs::create_dir(&data).unwrap();
-    let settings = Settings { scale: Scale::Smoke, rounds: None, seed: 3, data, validator };
+    let settings =
+        Settings { scale: Scale::Smoke, rounds: None, seed: 3, data, validator, unverified: None };
     (folder, settings)
 }
 

@@ -9,6 +9,7 @@ fn settings() -> Settings {
         seed: 1,
         data: std::env::temp_dir(),
         validator: std::path::PathBuf::new(),
+        unverified: None,
     }
 }
 

@@ -10,6 +10,7 @@ fn settings(data: &Path, scale: Scale) -> Settings {
         seed: 1,
         data: data.to_owned(),
         validator: std::path::PathBuf::new(),
+        unverified: None,
     }
 }
 
