@@ -1,9 +1,10 @@
-//! What goes wrong: one validator of a test network is killed, and comes back by itself.
+//! What goes wrong: validators are killed and come back by themselves, from what their disks still say.
 
-use std::time::Duration;
+use std::{fs, path::Path, time::Duration};
 use tempfile::TempDir;
 use tests::{
-    cluster::{alone, verify},
+    cluster::{Cluster, alone, verify},
+    load::{Load, Offer},
     process::{Finished, command, finish},
 };
 
@@ -77,4 +78,97 @@ fn the_summary_says_so_in_words() {
     let data = folder.path().join("network/validator-1/data");
     let verified = verify(PROGRAM, &data).expect_code(0);
     assert!(verified.text().contains("good: everything holds"), "{}", verified.text());
+}
+
+/// Heights after which some state was saved ten seconds ago and is followed by what a start replays.
+const HEIGHT: u64 = 900;
+/// Time for them, on a machine that does other things too.
+const HEIGHTS: Duration = Duration::from_secs(240);
+
+/// From which saved height a validator's last start went on.
+fn recovered_from(cluster: &Cluster, index: usize) -> u64 {
+    let log = cluster.log(index);
+    let line = log.lines().rfind(|line| line.contains("recovered")).expect("each start says so");
+    let (_, from) = line.split_once("from").expect("it says from where");
+    let digits = from.trim_start_matches(|letter: char| !letter.is_ascii_digit());
+    let end = digits.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(digits.len());
+    digits[..end].parse().expect("a height")
+}
+
+fn flip(file: &Path, at: usize) {
+    let mut bytes = fs::read(file).expect("a file of the validator");
+    bytes[at] ^= 1;
+    fs::write(file, bytes).expect("a file of the validator");
+}
+
+#[test]
+fn a_start_goes_on_from_the_saved_state_and_from_genesis_when_that_is_damaged() {
+    let mut cluster = Cluster::create(PROGRAM, 800);
+    cluster.start_all();
+    cluster.wait_ready();
+    let load =
+        Load::start(&cluster, Offer { rate: 400, size: 300, drain: Duration::from_secs(20) });
+    load.wait_for(200, HEIGHTS);
+    let early = load.told()[100];
+    cluster.wait_height(HEIGHT, HEIGHTS);
+    let (_, told) = load.stop();
+    cluster.kill_all();
+    for damaged in [false, true] {
+        if damaged {
+            for entry in fs::read_dir(cluster.data(0).join("state")).expect("states are saved") {
+                let file = entry.expect("an entry").path();
+                let size = fs::read(&file).expect("a file").len();
+                flip(&file, size / 2);
+            }
+        }
+        cluster.start_all();
+        cluster.wait_ready();
+        for index in 0..cluster.size() {
+            let from = recovered_from(&cluster, index);
+            assert_eq!(from == 0, damaged && index == 0, "validator {index} went on from {from}");
+            // What was final before the saved state is still told, with all that it holds.
+            let mut api = cluster.api(index);
+            for known in [&early, told.last().expect("many are told")] {
+                let found = api.transaction(&known.id).expect("an answer").expect("it is known");
+                let place = found.place.expect("it is final");
+                assert_eq!(place.height, known.height.get(), "validator {index}");
+                assert!(found.content.is_some(), "validator {index} has it no more");
+            }
+        }
+        // They agree on what follows, so they agree on the state that they went on from.
+        let heights = cluster.views().into_iter().flatten().map(|view| view.height);
+        let newest = heights.max().expect("four of them");
+        cluster.wait_height(newest + 10, HEIGHTS);
+        if damaged {
+            cluster.stop_all();
+        } else {
+            cluster.kill_all();
+        }
+    }
+    cluster.verify(0).expect_code(0);
+}
+
+#[test]
+fn a_damaged_log_of_votes_is_one_line_and_no_vote() {
+    let mut cluster = Cluster::create(PROGRAM, 10);
+    cluster.start_all();
+    cluster.wait_ready();
+    cluster.wait_height(5, HEIGHTS);
+    cluster.stop_all();
+    let folder = cluster.data(2).join("consensus").join("althing-log");
+    for name in ["30", "31"] {
+        let file = folder.join(name);
+        let bytes = fs::read(&file).expect("both halves of the log are there");
+        let end = bytes.iter().rposition(|byte| *byte != 0);
+        // In the middle of what was written: what follows it is whole, so it is no torn end.
+        if let Some(end) = end {
+            flip(&file, end / 2);
+        }
+    }
+    let ended = finish(&mut cluster.start_command(2, &[PROGRAM]), LIMIT).expect_code(5);
+    let lines: Vec<&str> =
+        ended.stderr.lines().filter(|line| line.starts_with("validator:")).collect();
+    assert_eq!(lines.len(), 1, "{}", ended.stderr);
+    assert!(lines[0].contains("the engine's votes"), "{}", lines[0]);
+    assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
 }

@@ -155,7 +155,7 @@ impl Meter {
             // A thread without an account is read from outside: what it does counts once.
             if account.is_open.get() {
                 let now = thread_time();
-                let spent = now - account.charged.replace(now);
+                let spent = now.saturating_sub(account.charged.replace(now));
                 add(cost, spent.saturating_sub(account.aside.take()));
             }
         });
@@ -169,7 +169,7 @@ impl Meter {
         let (before, outer) = (thread_time(), ACCOUNT.with(|account| account.aside.take()));
         let done = work();
         ACCOUNT.with(|account| {
-            let all = thread_time() - before;
+            let all = thread_time().saturating_sub(before);
             // What the work itself has set aside is charged already.
             let spent = all.saturating_sub(account.aside.get());
             add(cost, spent);

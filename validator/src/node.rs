@@ -69,7 +69,7 @@ type Feed = Box<dyn FnOnce(NodeHandle, Stop) + Send>;
 
 fn run(config: &Config, feed: Option<Feed>) -> Result<(), Exit> {
     let identity = config.identity()?;
-    threads::refuse_unverified(identity.genesis.name())?;
+    threads::refuse_unverified(identity.genesis.name(), config)?;
     config.adopt_data_folder(&identity.genesis)?;
     let admission = Arc::new(AdmissionBoard::default());
     let doors = doors::Doors::open(config, &identity, announcer(&identity, &admission))?;
@@ -247,7 +247,7 @@ impl Node<'_> {
             queries,
             lookups,
             verify: execute_verify,
-            checkpoint: execute_checkpoint,
+            checkpoint: Some(execute_checkpoint),
             board: board.clone(),
             delivered: delivered.clone(),
             store: self.store.clone(),

@@ -40,7 +40,8 @@ pub const ENGINE_LANE: usize = 4 * crate::consensus::engine::PENDING_ACKS_MAX;
 pub const LANE_EXECUTE: usize = 2 * crate::consensus::engine::PENDING_ACKS_MAX;
 /// Executed heights and account questions; full: wait.
 pub const EXECUTE_VERIFY: usize = 1_024;
-/// Changes of executed heights on their way to disk, which share the memory of others; full: wait.
+/// Changes of executed heights on their way to disk, which share the memory of others; full: no more are
+/// taken until the next start.
 pub const EXECUTE_CHECKPOINT: usize = 4 * 1_024;
 /// Questions whether a transaction is final already: as many as clients can ask before they are read, such as
 /// all that one asks whose connection broke; full: drop, they ask again.

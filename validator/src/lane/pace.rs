@@ -13,9 +13,11 @@ const BYTES_MIN: u64 = 2 << 20;
 const TIME_MIN_NS: u64 = 250_000_000;
 /// The rate is taken over intervals of this length.
 const INTERVAL_NS: u64 = 200_000_000;
-/// A longer time moves the shortest one by this share of the difference: minutes of load do not pass for
-/// a longer way, and a way that has become longer is noticed in the end.
-const LONGER_SHARE: u64 = 1 << 16;
+/// In this time the shortest one comes most of the way to longer ones: minutes of load hardly pass for a
+/// longer way, and a way that has become longer is noticed in the end.
+const LONGER_NS: u64 = 600_000_000_000;
+/// So much of it counts between two batches at most: a quiet hour says nothing.
+const STEP_NS_MAX: u64 = 1_000_000_000;
 
 /// What is known of the way of the own batches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub(super) struct Pace {
     rate: u64,
     /// Nanoseconds from seal to commitment, the least; none before the first.
     shortest: Option<u64>,
+    /// When the newest batch was committed.
+    newest: u64,
 }
 
 impl Pace {
@@ -36,8 +40,13 @@ impl Pace {
         let shortest = self.shortest.get_or_insert(time);
         *shortest = match time.checked_sub(*shortest) {
             None => time,
-            Some(longer) => *shortest + longer / LONGER_SHARE,
+            Some(longer) => {
+                let step = now.saturating_sub(self.newest).min(STEP_NS_MAX);
+                let more = u128::from(longer) * u128::from(step) / u128::from(LONGER_NS);
+                *shortest + u64::try_from(more).unwrap_or(longer)
+            }
         };
+        self.newest = now;
         self.committed += u64::try_from(bytes).unwrap_or(u64::MAX);
         let passed = now.saturating_sub(self.since);
         if passed >= INTERVAL_NS {
@@ -94,8 +103,8 @@ mod tests {
         // A long way at 16 MiB/s: 0.3 s, so 0.6 s of it.
         let now = run(&mut pace, SECOND, 5, 16 << 20, 3 * SECOND / 10);
         near(&pace, (16 << 20) * 6 / 10);
-        // Minutes of a queue that doubles the time change little.
-        let now = run(&mut pace, now, 120, 16 << 20, 6 * SECOND / 10);
+        // Half a minute of a queue that doubles the time changes little.
+        let now = run(&mut pace, now, 30, 16 << 20, 6 * SECOND / 10);
         near(&pace, (16 << 20) * 6 / 10);
         // A short way is found at once; the least time stands in for it.
         let now = run(&mut pace, now, 5, 16 << 20, SECOND / 50);
@@ -109,7 +118,9 @@ mod tests {
     fn a_way_that_has_become_longer_is_believed_in_the_end() {
         let mut pace = Pace::default();
         let now = run(&mut pace, SECOND, 1, 64 << 20, SECOND / 10);
-        run(&mut pace, now, 3_600, 64 << 20, SECOND);
-        assert!(pace.shortest.unwrap() > 9 * SECOND / 10, "{pace:?}");
+        let now = run(&mut pace, now, 300, 64 << 20, SECOND);
+        assert!(pace.shortest.unwrap() < SECOND / 2, "{pace:?}");
+        run(&mut pace, now, 1_200, 64 << 20, SECOND);
+        assert!(pace.shortest.unwrap() > 8 * SECOND / 10, "{pace:?}");
     }
 }

@@ -10,13 +10,16 @@ use crate::{
 };
 use ledger::{Ack, Chain, Cut, Digest, Genesis, Height, OutcomeList, Tip};
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 use storage::Store;
 
 /// The only epoch there is.
 const EPOCH: u64 = 0;
+
+/// Heights whose outcomes a start reads for the clients that ask for them.
+const RECALLED_HEIGHTS_MAX: usize = 1 << 13;
 
 /// What the stages start from.
 pub struct State {
@@ -66,21 +69,26 @@ pub fn recover(store: &Store, genesis: &Genesis, saved: &Folder) -> Result<State
         Core::new(Chain::genesis(genesis), vec![VecDeque::new(); genesis.set().len()])
     });
     let mut recent = Recent::from([core.progress()]);
-    let (mut view, mut changed) = (0, Vec::new());
+    let (mut view, mut changed) = (0, BTreeSet::new());
     for height in (core.chain().height().get() + 1..=last).map(Height) {
         let replay = Replay { store, network: &network, height };
         let (in_view, done) = replay.height(&mut core)?;
         view = view.max(in_view);
         if loaded.is_some() {
-            changed.extend_from_slice(&done.accounts);
+            changed.extend(done.accounts.iter().map(|(number, ..)| *number));
         }
         remember(&mut recent, core.progress());
     }
-    if loaded.is_none() && saved.is_kept() {
-        let accounts = core.chain().state().accounts();
-        changed
-            .extend((0..).zip(accounts).map(|(number, (key, account))| (number, *key, *account)));
-    }
+    let table = core.chain().state().table();
+    let entry = |number| {
+        let (key, account) = table.get(number);
+        (number, *key, *account)
+    };
+    let changed = match loaded {
+        None if saved.is_kept() => (0..).take(table.len()).map(entry).collect(),
+        None => Vec::new(),
+        Some(_) => changed.into_iter().map(entry).collect(),
+    };
     for certificate in written_once(store, last)? {
         core.written_once(certificate);
     }
@@ -130,7 +138,14 @@ fn is_vouched_for(store: &Store, mark: &Mark, last: u64) -> bool {
         let place = store.at_height(record::CUT, height)?;
         Cut::decode(&store.read(place).ok()?).ok()
     };
-    let is_stored = cut(height).is_some_and(|cut| cut.digest() == checkpoint.cut_digest());
+    let outcomes = |height| {
+        let place = store.at_height(record::OUTCOMES, height)?;
+        OutcomeList::decode(&store.read(place).ok()?).ok()
+    };
+    let is_stored = outcomes(height).is_some_and(|outcomes| {
+        outcomes.cut == checkpoint.cut_digest()
+            && outcomes.history_root == checkpoint.history_root()
+    });
     let declared = (height + 1..=last)
         .map(cut)
         .find(|cut| cut.as_ref().is_none_or(|cut| cut.executed.get() >= height));
@@ -159,7 +174,7 @@ fn recall(store: &Store, height: Height, core: &mut Core) -> Result<(), Error> {
             .map_err(|reject| Error::Record { height, what: format!("its outcomes: {reject}") })?;
         count += list.outcomes.len();
         lists.push((height, list.outcomes));
-        if count >= INDEX_TRANSACTIONS_MAX / 2 {
+        if count >= INDEX_TRANSACTIONS_MAX / 2 || lists.len() >= RECALLED_HEIGHTS_MAX {
             break;
         }
     }

@@ -222,6 +222,7 @@ impl Reader {
         let is_sound = head.height() == height
             && previous < height
             && entries <= head.mark.checkpoint.accounts()
+            && (previous > 0 || entries == head.mark.checkpoint.accounts())
             && head.mark.checkpoint.network() == network;
         if !is_sound || whole != Some(size) {
             return Err(damaged("its head is damaged"));

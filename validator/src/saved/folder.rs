@@ -143,9 +143,11 @@ impl Folder {
         for height in heights {
             let path = self.file(*height);
             let mut reader = Reader::open(&path)?;
-            let count = reader.head().mark.checkpoint.accounts();
-            let count = usize::try_from(count).expect("accounts have 32-bit numbers");
-            accounts.reserve_exact(count.saturating_sub(accounts.len()));
+            // As many as the file's size has shown, and of the first file all are new.
+            let new =
+                reader.head().mark.checkpoint.accounts().saturating_sub(accounts.len() as u64);
+            let new = new.min(reader.head().entries);
+            accounts.reserve_exact(usize::try_from(new).expect("accounts have 32-bit numbers"));
             while let Some((number, key, account)) = reader.next()? {
                 let number = usize::try_from(number).expect("memory has more than 32 bits");
                 if number == accounts.len() {

@@ -62,6 +62,11 @@ impl Merge {
         changed.iter().filter_map(|source| source.front.as_ref()).map(|entry| entry.0).min()
     }
 
+    /// How many accounts it will have.
+    pub(super) const fn accounts(&self) -> u64 {
+        self.accounts
+    }
+
     /// Writes so many entries more; answers whether all are written.
     ///
     /// Errors: those of reading and writing; [`Error::Damaged`], when an account is in none of the files.

@@ -3,10 +3,10 @@
 use super::{
     Error, Folder,
     file::{Entry, Head, Mark, Writer},
-    folder::chain,
+    folder::{Known, chain},
     merge::Merge,
 };
-use std::{mem, sync::Arc};
+use std::sync::Arc;
 
 /// Time between two files: at the next start what was executed since the last is executed again, in a
 /// second or two at the highest rates.
@@ -16,6 +16,8 @@ const FILES_MAX: usize = 32;
 /// Entries that are merged at a time: some milliseconds.
 const MERGE_ENTRIES: u32 = 8_192;
 
+/// Heights that must follow a state before a start uses it.
+const FOLLOWED_MIN: u64 = crate::consensus::PROGRESS_MAX as u64;
 /// Changes that are kept one by one; with more, only the newest of each account is.
 const CHANGES_MAX: usize = 1 << 20;
 
@@ -32,6 +34,7 @@ pub struct Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Written {
     height: u64,
+    previous: u64,
     entries: u64,
 }
 
@@ -40,15 +43,19 @@ pub struct Saver {
     folder: Folder,
     /// What changed since the newest file, oldest first, as it came.
     changes: Vec<Arc<[Entry]>>,
-    changes_entries: usize,
+    /// Entries that came since they were last reduced, and how many were left then.
+    added: usize,
+    reduced: usize,
     /// The files that make the newest state up, the one with every account first.
     files: Vec<Written>,
-    /// Files that are kept until the next one is written: that one may come to nothing in a crash.
-    spare: Vec<u64>,
+    /// Files before those: a start uses none that the ledger does not follow far enough.
+    spare: Vec<Written>,
     merge: Option<(Merge, Written)>,
     written: u64,
     /// Whether the last attempt failed; it is said once.
     is_failing: bool,
+    /// Whether a file that all later ones build on is damaged: the next start makes new ones.
+    is_stopped: bool,
 }
 
 impl Saver {
@@ -59,30 +66,37 @@ impl Saver {
         let files = loaded.and_then(|height| chain(&known, height)).unwrap_or_default();
         folder.keep(&files);
         folder.clean();
-        let written = |height: &u64| Written { height: *height, entries: known[height].entries };
+        let written = |height: &u64| {
+            let Known { previous, entries, .. } = known[height];
+            Written { height: *height, previous, entries }
+        };
         Self {
             files: files.iter().map(written).collect(),
             folder,
-            changes_entries: changed.len(),
+            added: 0,
+            reduced: changed.len(),
             changes: vec![changed.into()],
             spare: Vec::new(),
             merge: None,
             written: now,
             is_failing: false,
+            is_stopped: false,
         }
     }
 
     /// Takes what a durable height changed, and writes a file when it is time and the height has a mark.
     pub fn changed(&mut self, now: u64, change: &Change) {
-        if self.folder.path().is_none() {
+        if self.folder.path().is_none() || self.is_stopped {
             return;
         }
-        self.changes_entries += change.accounts.len();
-        self.changes.push(Arc::clone(&change.accounts));
-        if self.changes_entries > CHANGES_MAX {
-            // Where every account is among them there is less to win, and it is not tried each time.
+        if !change.accounts.is_empty() {
+            self.added += change.accounts.len();
+            self.changes.push(Arc::clone(&change.accounts));
+        }
+        // As much again as is left each time: the work stays in proportion to what changes.
+        if self.added > CHANGES_MAX.max(self.reduced) {
             self.changes = vec![self.newest().into()];
-            self.changes_entries = self.changes[0].len() / 2;
+            (self.added, self.reduced) = (0, self.changes[0].len());
         }
         let Some(mark) = &change.mark else { return };
         if now < self.written + PERIOD_NS {
@@ -130,14 +144,12 @@ impl Saver {
         }
         writer.finish()?;
         self.changes.clear();
-        self.changes_entries = 0;
-        // What was kept in case of a crash has a younger file in its stead.
-        self.spare.clear();
+        (self.added, self.reduced) = (0, 0);
         if previous == 0 {
             self.merge = None;
-            self.spare.extend(self.files.drain(..).map(|file| file.height));
+            self.spare.append(&mut self.files);
         }
-        self.files.push(Written { height, entries: count });
+        self.files.push(Written { height, previous, entries: count });
         self.tidy();
         self.merge_if_due()
     }
@@ -170,27 +182,33 @@ impl Saver {
         let paths: Vec<_> = self.files.iter().rev().map(|it| self.folder.file(it.height)).collect();
         // Beside the file that it replaces, which stays until the merged one is whole.
         let merge = Merge::start(&paths, &self.folder.file(newest.height))?;
-        self.merge = Some((merge, newest));
+        let entries = merge.accounts();
+        self.merge = Some((merge, Written { entries, ..newest }));
         Ok(())
     }
 
     /// The file of a height has every account now.
     fn merged(&mut self, whole: Written) {
-        let later = self.files.iter().skip_while(|file| file.height != whole.height).skip(1);
-        let later: Vec<Written> = later.copied().collect();
-        let before = mem::take(&mut self.files);
-        let gone = before.into_iter().filter(|file| file.height < whole.height);
-        self.spare.extend(gone.map(|file| file.height));
-        let entries = self.folder.files().get(&whole.height).map_or(0, |file| file.entries);
-        self.files = vec![Written { entries, ..whole }];
+        let later = self.files.iter().position(|file| file.height > whole.height);
+        let later = self.files.split_off(later.unwrap_or(self.files.len()));
+        self.files.pop();
+        self.spare.append(&mut self.files);
+        self.files.push(Written { previous: 0, ..whole });
         self.files.extend(later);
         self.tidy();
     }
 
-    fn tidy(&self) {
-        let used = self.files.iter().map(|file| file.height);
-        let mut kept: Vec<u64> = used.chain(self.spare.iter().copied()).collect();
-        kept.sort_unstable();
+    /// Keeps what the newest state is made of, and from the newest one that a start would use.
+    fn tidy(&mut self) {
+        let newest = self.files.last().map_or(0, |file| file.height);
+        let all = || self.spare.iter().chain(&self.files);
+        let usable = all().filter(|file| file.height.saturating_add(FOLLOWED_MIN) <= newest);
+        let mut first = usable.map(|file| file.height).max().unwrap_or(0);
+        while let Some(file) = all().find(|file| file.height == first && file.previous > 0) {
+            first = file.previous;
+        }
+        self.spare.retain(|file| file.height >= first);
+        let kept: Vec<u64> = self.spare.iter().chain(&self.files).map(|file| file.height).collect();
         self.folder.keep(&kept);
     }
 
@@ -198,6 +216,11 @@ impl Saver {
     fn note(&mut self, result: Result<(), Error>) {
         match result {
             Ok(()) => self.is_failing = false,
+            Err(error @ Error::Damaged { .. }) => {
+                self.is_stopped = true;
+                self.changes.clear();
+                tracing::warn!(%error, "the state is saved no more: the next start replays more, and begins anew");
+            }
             Err(error) if !self.is_failing => {
                 self.is_failing = true;
                 tracing::warn!(%error, "the state is not saved: the next start replays more");

@@ -16,7 +16,7 @@ use crate::{
     saved::Change,
 };
 use crossbeam::channel::{Receiver, Sender, never, select};
-use ledger::{Batch, Digest, Height, Outcome, OutcomeList};
+use ledger::{Batch, Cut, Digest, Height, Outcome, OutcomeList};
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -25,6 +25,11 @@ use std::{
 /// How often a full disk is looked at again, and one that is not.
 const FULL: Duration = Duration::from_millis(50);
 const LOOK: Duration = Duration::from_secs(1);
+/// A transaction whose batch is not remembered is looked for in so many batches of a lane that a cut
+/// committed, of so many cuts before, which lanes at their quota may be behind; in so many batches in all.
+const SEARCHED_LINKS: u32 = 8;
+const SEARCHED_HEIGHTS: u64 = 4;
+const SEARCHED_BATCHES_MAX: u32 = 64;
 
 /// The stage and its queues.
 pub struct Stage {
@@ -45,7 +50,7 @@ pub struct Stage {
     /// `execute_verify`.
     pub verify: Sender<Update>,
     /// `execute_checkpoint`.
-    pub checkpoint: Sender<Change>,
+    pub checkpoint: Option<Sender<Change>>,
     /// Where consensus finds roots.
     pub board: Board,
     /// Deliveries of the engine that wait for their acknowledgement.
@@ -188,8 +193,15 @@ impl Stage {
         };
         self.delivered.acknowledge(done.height);
         let change = Change { accounts: Arc::clone(&done.accounts), mark: done.mark.clone() };
-        // Where nobody keeps states any more, the next start replays more.
-        let _ = self.checkpoint.send(change);
+        if let Some(checkpoint) = &self.checkpoint
+            && checkpoint.try_send(change).is_err()
+        {
+            // Execution waits for no file: with a change missing the next ones would be wrong.
+            tracing::warn!(
+                "the state is saved no more: the disk is too slow; the next start replays more"
+            );
+            self.checkpoint = None;
+        }
         self.verify.send(Update::Done(done)).is_ok()
     }
 
@@ -212,7 +224,8 @@ impl Stage {
         let Some(location) = self.core.locate(id) else { return Ok(None) };
         let bytes = match self.core.batch_of(&location) {
             Some((digest, index)) => self.stored_transaction(&digest, index)?,
-            None => None,
+            // Executed before this start.
+            None => self.search(location.height, id)?,
         };
         let crate::execute::Location { height, index, outcome } = location;
         Ok(Some(TransactionView { id: *id, height, index, outcome, bytes }))
@@ -229,6 +242,37 @@ impl Stage {
         let batch = self.read(place)?;
         let Ok(batch) = Batch::decode(&batch, &self.network) else { return Err(Unreadable) };
         Ok(batch.transactions().nth(index).map(|transaction| transaction.bytes().to_vec()))
+    }
+
+    /// Looks a transaction up in the batches that the cut of its height, or one shortly before, committed.
+    fn search(&self, height: Height, id: &Digest) -> Result<Option<Vec<u8>>, Unreadable> {
+        let mut looks = 0..SEARCHED_BATCHES_MAX;
+        let from = height.get().saturating_sub(SEARCHED_HEIGHTS);
+        for height in (from..=height.get()).rev() {
+            let Some(place) = self.store.at_height(record::CUT, height) else { return Ok(None) };
+            let Ok(cut) = Cut::decode(&self.read(place)?) else { return Err(Unreadable) };
+            for lane in &cut.lanes {
+                let mut digest = lane.digest;
+                for _ in 0..SEARCHED_LINKS {
+                    let Some(place) = self.store.find(record::BATCH, digest.as_bytes()) else {
+                        break;
+                    };
+                    let bytes = self.read(place)?;
+                    let Ok(batch) = Batch::decode(&bytes, &self.network) else {
+                        return Err(Unreadable);
+                    };
+                    if let Some(index) = batch.ids().iter().position(|other| other == id) {
+                        let found = batch.transactions().nth(index);
+                        return Ok(found.map(|transaction| transaction.bytes().to_vec()));
+                    }
+                    digest = batch.header().previous;
+                    if looks.next().is_none() {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+        Ok(None)
     }
 
     fn block(&self, height: Height) -> Result<Option<BlockView>, Unreadable> {

@@ -53,7 +53,7 @@ pub(super) fn plans(settings: &Settings) -> Vec<Plan> {
         what,
     };
     let search = Search { knee: knee.clone(), loaded: loaded(seconds(20, 10, 1)) };
-    let (away, long) = (seconds(40, 30, 14), seconds(600, 30, 2));
+    let (away, long) = (seconds(40, 30, 14), seconds(600, 30, 5));
     let once = Rounds { min: 1, max: 1 };
     vec![
         plan("knee", rounds, search),
@@ -145,8 +145,8 @@ struct Beyond {
 }
 
 const OF_KNEE: Metric = metric("of_knee", "%", Better::Higher);
-const OVERLOAD: [Metric; 17] = joined(METRICS, [OF_KNEE]);
-const KILL: [Metric; 20] = joined(
+const OVERLOAD: [Metric; 18] = joined(METRICS, [OF_KNEE]);
+const KILL: [Metric; 21] = joined(
     METRICS,
     [
         OF_KNEE,
@@ -155,7 +155,7 @@ const KILL: [Metric; 20] = joined(
         metric("caught_up", "s", Better::Lower),
     ],
 );
-const LONG: [Metric; 19] = joined(
+const LONG: [Metric; 20] = joined(
     METRICS,
     [
         OF_KNEE,
@@ -219,7 +219,8 @@ impl Contender for Beyond {
             What::Kill => {
                 let kill = figures.kill.as_ref().ok_or_else(|| missing("kill"))?;
                 let (from, to) = (kill.killed_us, kill.restarted_us);
-                let before = figures.rate_between(0, from).ok_or_else(|| missing("course"))?;
+                let before = figures.rate_between(0, from).filter(|rate| *rate > 0.0);
+                let before = before.ok_or_else(|| missing("course before the kill"))?;
                 let away = figures.rate_between(from, to).ok_or_else(|| missing("course"))?;
                 round.values.extend([
                     away / before * 100.0,

@@ -96,6 +96,7 @@ struct Load {
     finalized: u64,
     finalized_per_second: u64,
     rejected: u64,
+    held_back: u64,
     rejected_by_reason: BTreeMap<String, u64>,
     lost: u64,
     latency_accepted: Option<Latency>,
@@ -186,6 +187,7 @@ impl Load {
             float(self.accepted),
             finalized,
             float(self.rejected),
+            float(self.held_back),
             float(self.lost),
         ];
         let note = self.note();
@@ -198,12 +200,15 @@ impl Load {
 
     /// Why transactions were rejected.
     fn note(&self) -> Option<String> {
-        let reasons: Vec<_> = self
+        let mut reasons: Vec<_> = self
             .rejected_by_reason
             .iter()
             .filter(|(_, count)| **count > 0)
             .map(|(reason, count)| format!("{count} {reason}"))
             .collect();
+        if self.held_back > 0 {
+            reasons.push(format!("{} held back", self.held_back));
+        }
         (!reasons.is_empty()).then(|| format!("rejected: {}", reasons.join(", ")))
     }
 }
@@ -232,7 +237,7 @@ mod tests {
                 "duration_us": 1_000_000, "offered": 200, "sent": 200, "accepted": 199,
                 "finalized": 198, "finalized_in_time": 190, "finalized_per_second": 190,
                 "outcomes": {"applied": 198}, "rejected": 1, "rejected_by_reason": {"busy": 1},
-                "lost": 1, "unsent": 0, "late": 0, "resubmitted": 0, "resigned": 0,
+                "lost": 1, "held_back": 3, "unsent": 0, "late": 0, "resubmitted": 0, "resigned": 0,
                 "latency_accepted":
                     {"p50_us": 900, "p99_us": 2_000, "p99_9_us": 3_000, "max_us": 4_000},
                 "latency_final":
@@ -299,12 +304,13 @@ mod tests {
             ("accepted", 199.0),
             ("finalized", 198.0),
             ("rejected", 1.0),
+            ("held_back", 3.0),
             ("lost", 1.0),
         ] {
             assert!((value(name) - expected).abs() < 1e-9, "{name}: {}", value(name));
         }
         assert_eq!(round.invalid, None);
-        assert_eq!(round.note.as_deref(), Some("rejected: 1 busy"));
+        assert_eq!(round.note.as_deref(), Some("rejected: 1 busy, 3 held back"));
     }
 
     #[test]

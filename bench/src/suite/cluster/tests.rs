@@ -11,7 +11,7 @@ const SUMMARY: &str = r#"{
   "version": 1, "good": true, "problems": [], "acknowledged": 100,
   "load": {
     "duration_us": 1000000, "offered": 100, "accepted": 100, "finalized": 100,
-    "finalized_per_second": 100, "rejected": 0, "rejected_by_reason": {}, "lost": 0,
+    "finalized_per_second": 100, "rejected": 0, "rejected_by_reason": {}, "held_back": 0, "lost": 0,
     "latency_accepted": {"p50_us": 1, "p99_us": 2, "p99_9_us": 3, "max_us": 4},
     "latency_final": {"p50_us": 1, "p99_us": 2, "p99_9_us": 3, "max_us": 4},
     "valid": true, "bottleneck": null, "invalid_because": null
@@ -114,7 +114,7 @@ cat <<END
     {"ms": 3000, "finalized_per_second": 180, "resident_bytes": 12}]},
   "load": {
     "duration_us": ${duration}000000, "offered": $rate, "accepted": $final, "finalized": $final,
-    "finalized_per_second": $final, "rejected": 0, "rejected_by_reason": {}, "lost": 0,
+    "finalized_per_second": $final, "rejected": 0, "rejected_by_reason": {}, "held_back": 0, "lost": 0,
     "latency_accepted": {"p50_us": 1, "p99_us": 2, "p99_9_us": 3, "max_us": 4},
     "latency_final": {"p50_us": 1, "p99_us": 2, "p99_9_us": 3, "max_us": 4},
     "valid": true, "bottleneck": null, "invalid_because": null } }

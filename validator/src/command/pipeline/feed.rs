@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 /// Answers that may wait: far more than what is under way.
 const ANSWERS_BYTES: usize = 64 << 20;
 /// Handed in before answers are looked at again.
-const TURN: usize = 512;
+const TURN: usize = 256;
 /// How long to wait where nothing has come.
-const PAUSE: Duration = Duration::from_micros(500);
+const PAUSE: Duration = Duration::from_micros(200);
 /// Time until the node takes transactions.
 const READY: Duration = Duration::from_secs(30);
 /// A node that says nothing for this long does not go on.
@@ -44,7 +44,9 @@ pub(super) fn run(
     let mut waiting = transactions.into_iter();
     let mut heard = Instant::now();
     loop {
-        let room = window - answers.open.len();
+        // What is not taken now would be refused.
+        let is_congested = handle.is_congested();
+        let room = if is_congested { 0 } else { window - answers.open.len() };
         for (bytes, id) in waiting.by_ref().take(room.min(TURN)) {
             answers.open.insert(id);
             handle.submit(bytes, Reply::Tcp(Arc::clone(&outbox)));
@@ -66,11 +68,13 @@ pub(super) fn run(
             return Err(format!("no answer for {} s, {open} are under way", SILENT.as_secs()));
         }
         // Whoever waits leaves the cores to the node.
-        if answers.open.len() == window || (count == 0 && waiting.len() == 0) {
+        if is_congested || answers.open.len() == window || (count == 0 && waiting.len() == 0) {
             std::thread::sleep(PAUSE);
         }
     }
-    let marks = first.zip(last).ok_or("there was nothing to measure")?;
+    let marks = first.zip(last).filter(|(first, last)| first.told_final < last.told_final);
+    let marks =
+        marks.ok_or("too few transactions to measure anything: --transactions must be more")?;
     let told_final = u64::try_from(answers.told_final).unwrap_or(u64::MAX);
     Ok(Measured::between(&marks.0, &marks.1, told_final))
 }

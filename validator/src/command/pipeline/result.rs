@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// The counters at one time.
 pub(super) struct Mark {
     at: Instant,
-    told_final: usize,
+    pub(super) told_final: usize,
     process: u64,
     own: u64,
     stages: [u64; Cost::ALL.len()],

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 const PERIOD: Duration = Duration::from_secs(1);
 /// Time for an answer.
 const ANSWER: Duration = Duration::from_secs(2);
+/// A process that was started again has missed more than this.
+const AWAY_SECONDS: f64 = 5.0;
 /// Readings that are kept: an hour; of a longer run the later ones.
 const READINGS_MAX: usize = 3_600;
 
@@ -25,6 +27,8 @@ struct Reading {
     process: f64,
     /// Final transactions since its start.
     transactions: f64,
+    /// Seconds since its start.
+    uptime: f64,
     /// Bytes that it occupies.
     resident: f64,
     /// Bytes that its queues may hold.
@@ -46,6 +50,7 @@ impl Reading {
                 }
                 "process_cpu_seconds_total" => reading.process = value,
                 "althing_tx_committed_total" => reading.transactions = value,
+                "althing_uptime_seconds" => reading.uptime = value,
                 "process_resident_memory_bytes" => reading.resident = value,
                 "althing_stage_queue_limit_bytes" => reading.budget += value,
                 _ => {}
@@ -77,8 +82,8 @@ impl Meters {
             let mut due = Instant::now();
             loop {
                 let readings = apis.iter_mut().map(|api| api.metrics().ok());
-                let moment = (Instant::now(), readings.map(|page| Some(Reading::parse(&page?))));
-                let moment = (moment.0, moment.1.collect());
+                let readings = readings.map(|page| Some(Reading::parse(&page?))).collect();
+                let moment = (Instant::now(), readings);
                 let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
                 if kept.len() == READINGS_MAX {
                     kept.remove(0);
@@ -136,7 +141,7 @@ impl Costs {
         }
         for pair in moments.windows(2) {
             let ((from, before), (to, after)) = (&pair[0], &pair[1]);
-            let steps = before.iter().zip(after).filter_map(|pair| step(pair.0, pair.1));
+            let steps = before.iter().zip(after).filter_map(|pair| step(pair, *to - *from));
             // All execute the same: the one that got on best speaks for the network.
             let done = steps.map(|(old, new)| new.transactions - old.transactions);
             let rate = done.fold(0.0, f64::max) / (*to - *from).as_secs_f64();
@@ -144,15 +149,14 @@ impl Costs {
             let at = u64::try_from((*to - start).as_millis()).unwrap_or(u64::MAX);
             costs.course.push((at, rate, resident));
         }
-        if let [(_, first), .., (_, last)] = moments {
-            costs.spend(first, last);
+        if let [(from, first), .., (to, last)] = moments {
+            costs.spend(first, last, *to - *from);
         }
         costs
     }
 
-    fn spend(&mut self, first: &[Option<Reading>], last: &[Option<Reading>]) {
-        let steps: Vec<_> =
-            first.iter().zip(last).filter_map(|pair| step(pair.0, pair.1)).collect();
+    fn spend(&mut self, first: &[Option<Reading>], last: &[Option<Reading>], time: Duration) {
+        let steps: Vec<_> = first.iter().zip(last).filter_map(|pair| step(pair, time)).collect();
         let transactions: f64 =
             steps.iter().map(|(old, new)| new.transactions - old.transactions).sum();
         if transactions <= 0.0 {
@@ -227,11 +231,13 @@ impl Costs {
 
 /// Two readings of one run of a validator: a process that was started again counts from nothing.
 fn step<'a>(
-    before: &'a Option<Reading>,
-    after: &'a Option<Reading>,
+    (before, after): (&'a Option<Reading>, &'a Option<Reading>),
+    time: Duration,
 ) -> Option<(&'a Reading, &'a Reading)> {
-    let pair = (before.as_ref()?, after.as_ref()?);
-    (pair.1.process >= pair.0.process && pair.1.transactions >= pair.0.transactions).then_some(pair)
+    let (before, after) = (before.as_ref()?, after.as_ref()?);
+    let longer = after.uptime - before.uptime - time.as_secs_f64();
+    let is_same = longer.abs() < AWAY_SECONDS && after.process >= before.process;
+    is_same.then_some((before, after))
 }
 
 #[cfg(test)]
@@ -245,7 +251,7 @@ mod tests {
         althing_stage_queue_limit_bytes{stage=\"b\"} 28\n\
         process_cpu_seconds_total 2.5\n\
         process_resident_memory_bytes 4096\n\
-        althing_tx_committed_total 1000\n# EOF\n";
+        althing_uptime_seconds 7\nalthing_tx_committed_total 1000\n# EOF\n";
 
     fn reading(factor: f64, resident: f64) -> Reading {
         let mut reading = Reading::parse(PAGE);
@@ -271,8 +277,11 @@ mod tests {
         let moments = [
             (at(1), vec![Some(reading(1.0, 10.0)), Some(reading(1.0, 10.0))]),
             (at(2), vec![Some(reading(2.0, 90.0)), None]),
-            // The second was started again: its time says nothing of the load's.
-            (at(3), vec![Some(reading(3.0, 20.0)), Some(reading(0.5, 30.0))]),
+            // The second was started again: its time says nothing of the load's, however much it is.
+            (
+                at(3),
+                vec![Some(reading(3.0, 20.0)), Some(Reading { uptime: 0.5, ..reading(9.0, 30.0) })],
+            ),
         ];
         let costs = Costs::new(start, &moments);
         // Two thousand transactions: 3 s of verify, 1 s of hash, 5 s in all.
