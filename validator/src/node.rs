@@ -9,6 +9,7 @@ mod delivered;
 mod doors;
 mod guard;
 mod mend;
+mod pages;
 pub mod recover;
 mod room;
 mod status;
@@ -47,11 +48,14 @@ use threads::Threads;
 /// How long the engine may take to end before the process goes on without it.
 const STOP: Duration = Duration::from_secs(3);
 
-/// Runs a validator until it is told to stop.
+/// Runs a validator until it is told to stop; the process may start itself again first.
 ///
 /// Errors: whatever keeps it from starting, as one line and an exit code; once it runs, a machine
 /// that breaks ends the process with an error of its own.
 pub fn start(config: &Config) -> Result<(), Exit> {
+    if config.cores.huge_pages {
+        pages::ask();
+    }
     run(config, None)
 }
 
