@@ -103,6 +103,7 @@ fn flip(file: &Path, at: usize) {
 
 #[test]
 fn a_start_goes_on_from_the_saved_state_and_from_genesis_when_that_is_damaged() {
+    let _machine = alone();
     let mut cluster = Cluster::create(PROGRAM, 800);
     cluster.start_all();
     cluster.wait_ready();
@@ -132,7 +133,9 @@ fn a_start_goes_on_from_the_saved_state_and_from_genesis_when_that_is_damaged() 
                 let found = api.transaction(&known.id).expect("an answer").expect("it is known");
                 let place = found.place.expect("it is final");
                 assert_eq!(place.height, known.height.get(), "validator {index}");
-                assert!(found.content.is_some(), "validator {index} has it no more");
+                let (height, from) = (known.height, recovered_from(&cluster, index));
+                let is_there = found.content.is_some();
+                assert!(is_there, "validator {index} from {from} has none of height {height}");
             }
         }
         // They agree on what follows, so they agree on the state that they went on from.
@@ -150,6 +153,7 @@ fn a_start_goes_on_from_the_saved_state_and_from_genesis_when_that_is_damaged() 
 
 #[test]
 fn a_damaged_log_of_votes_is_one_line_and_no_vote() {
+    let _machine = alone();
     let mut cluster = Cluster::create(PROGRAM, 10);
     cluster.start_all();
     cluster.wait_ready();

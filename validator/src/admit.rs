@@ -31,6 +31,8 @@ use std::{
 pub const PENDING_LINKS_MAX: usize = 16;
 /// Transactions that clients wait for, at most; beyond it the oldest wait is forgotten.
 pub const WAITS_MAX: usize = 1 << 19;
+/// Bytes of them: an entry with its id, in a table that is at least 7/16 full, and the id in the order.
+pub const WAITS_BYTES_MAX: usize = WAITS_MAX * (2 * (32 + size_of::<Wait>() + 1) + 32);
 /// A client is told to come back after this time when a queue is full, in milliseconds.
 const RETRY_MS: u32 = 50;
 /// A pending link that was not executed in this time is forgotten, so that it can be sent again.

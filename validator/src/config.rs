@@ -1,5 +1,6 @@
 //! The configuration of a validator: all of it is checked here, before any thread starts.
 
+pub mod cores;
 pub mod identity;
 pub mod layers;
 pub mod schema;
@@ -11,6 +12,7 @@ use net_ebpf::filter::{Action, Wanted};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use cores::{Cores, Cpus};
 pub use identity::Identity;
 
 /// Bytes of a config file at most: a hundred peers take some 20 KiB.
@@ -39,6 +41,8 @@ pub struct Config {
     pub storage: Storage,
     /// The pace of consensus.
     pub consensus: Consensus,
+    /// Where threads run, and how they wait.
+    pub cores: Cores,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -205,6 +209,8 @@ impl Config {
         let size = |dotted| {
             usize::try_from(layers.number(dotted)).map_err(|_| format!("{dotted} is too large"))
         };
+        let cpus =
+            |dotted| Cpus::parse(layers.text(dotted)).expect("the shape of CPUs was checked");
         let some = |dotted, none: &str| {
             Some(layers.text(dotted)).filter(|text| *text != none).map(str::to_string)
         };
@@ -260,6 +266,14 @@ impl Config {
                 cut_delay_ms: layers.number("consensus.cut_delay_ms"),
                 threads: size("consensus.threads")?,
             },
+            cores: Cores {
+                verify: cpus("cores.verify"),
+                stages: cpus("cores.stages"),
+                storage: cpus("cores.storage"),
+                network: cpus("cores.network"),
+                busy_poll_us: layers.number("cores.busy_poll_us"),
+                huge_pages: layers.text("cores.huge_pages") == "on",
+            },
             log: Log {
                 format: match layers.text("log.format") {
                     "human" => LogFormat::Human,
@@ -305,6 +319,7 @@ impl Config {
                 return Err(format!("listen.{first} and listen.{second} are both {socket}"));
             }
         }
+        self.cores.check()?;
         for (place, peer) in self.peers.iter().enumerate() {
             if self.peers[..place].iter().any(|other| other.key == peer.key) {
                 return Err(format!("two [[peers]] entries have the key {}", peer.key));

@@ -11,7 +11,7 @@ pub mod engine;
 pub mod finals;
 mod known;
 pub mod patient;
-mod vault;
+pub(crate) mod vault;
 
 use crate::execute::Progress;
 use ledger::{AvailabilityCertificate, Height, Tips, limits::EXECUTION_LAG_MAX};

@@ -55,11 +55,13 @@ pub enum Cost {
     Client,
     /// Status, metrics, scrubbing, checkpoints.
     Upkeep,
+    /// Looking at empty queues instead of sleeping.
+    Spin,
 }
 
 impl Cost {
-    /// All of them, in the order in which a transaction meets them.
-    pub const ALL: [Self; 15] = [
+    /// All of them: those that a transaction meets in that order, then the others.
+    pub const ALL: [Self; 16] = [
         Self::Receive,
         Self::Decode,
         Self::Hash,
@@ -75,6 +77,7 @@ impl Cost {
         Self::Roots,
         Self::Client,
         Self::Upkeep,
+        Self::Spin,
     ];
 
     /// The stable name, a metric's label.
@@ -95,6 +98,7 @@ impl Cost {
             Self::Roots => "roots",
             Self::Client => "client",
             Self::Upkeep => "upkeep",
+            Self::Spin => "spin",
         }
     }
 }

@@ -10,7 +10,7 @@
 
 mod index;
 
-pub use index::{INDEX_TRANSACTIONS_MAX, Location};
+pub use index::{INDEX_BYTES_MAX, INDEX_TRANSACTIONS_MAX, Location};
 
 use crate::{
     cost::{Cost, Meter},

@@ -13,6 +13,8 @@ pub use labels::{
     RuleLabel, StageLabel, TrafficLabel, VerdictLabel,
 };
 
+pub use process::resident_bytes;
+
 use crate::{handle::Status, refusal::Refusal};
 use labels::{BackendLabel, BuildLabel, CheckLabel, QueueLabel, StateLabel};
 use ledger::Outcome;
@@ -135,6 +137,8 @@ pub struct Metrics {
     pub storage_damaged: Counter,
     /// Of these, those that were repaired.
     pub storage_repaired: Counter,
+    /// Bytes that the process may occupy, but for accounts to come.
+    pub memory_budget: Number,
     stage_taken: Family<StageLabel, Counter>,
     stage_passed: Family<StageLabel, Counter>,
     stage_busy: Family<StageLabel, Seconds>,
@@ -287,6 +291,10 @@ impl Metrics {
             storage_repaired: table.counter(
                 "althing_storage_repaired_groups_total",
                 "Damaged groups that were repaired with what other validators hold.",
+            ),
+            memory_budget: table.gauge(
+                "althing_memory_budget_bytes",
+                "Bytes that the process occupied at its start, and those that all its limits allow.",
             ),
             stage_taken: table.counters(
                 "althing_stage_in_total",

@@ -4,10 +4,12 @@
 //! capabilities are dropped, then threads start: those of the store and of signature checks, then the
 //! stages, which only this module starts.
 
+mod cores;
 mod delivered;
 mod doors;
 mod guard;
 mod mend;
+mod pages;
 pub mod recover;
 mod room;
 mod status;
@@ -46,11 +48,14 @@ use threads::Threads;
 /// How long the engine may take to end before the process goes on without it.
 const STOP: Duration = Duration::from_secs(3);
 
-/// Runs a validator until it is told to stop.
+/// Runs a validator until it is told to stop; the process may start itself again first.
 ///
 /// Errors: whatever keeps it from starting, as one line and an exit code; once it runs, a machine
 /// that breaks ends the process with an error of its own.
 pub fn start(config: &Config) -> Result<(), Exit> {
+    if config.cores.huge_pages {
+        pages::ask();
+    }
     run(config, None)
 }
 
@@ -68,6 +73,7 @@ pub fn start_with(
 type Feed = Box<dyn FnOnce(NodeHandle, Stop) + Send>;
 
 fn run(config: &Config, feed: Option<Feed>) -> Result<(), Exit> {
+    cores::check(&config.cores)?;
     let identity = config.identity()?;
     threads::refuse_unverified(identity.genesis.name(), config)?;
     config.adopt_data_folder(&identity.genesis)?;
@@ -135,8 +141,11 @@ fn open_store(config: &Config, genesis: &Genesis) -> Result<storage::Store, Exit
     options.groups_in_flight = config.storage.groups_in_flight;
     options.backend = config.storage.backend.into();
     let folder = config.data.join("ledger");
-    let (store, recovery) =
-        storage::Store::open(&folder, &options).map_err(threads::store_error)?;
+    let opened = threads::apart(|| {
+        cores::pin(&config.cores.storage);
+        storage::Store::open(&folder, &options)
+    });
+    let (store, recovery) = opened.map_err(threads::store_error)?;
     tracing::info!(
         records = recovery.records,
         bytes = recovery.bytes,
@@ -167,6 +176,7 @@ impl Node<'_> {
         feed: Option<Feed>,
     ) -> Result<(), Exit> {
         let clock = Clock::start();
+        let poll = stage::poll::Poll::new(self.config.cores.busy_poll_us);
         let (metrics, stop) = (Arc::new(Metrics::new()), Stop::new());
         let network = self.identity.genesis.digest();
         let recover::State { mut execute, lanes, recent, view: _, loaded, changed } = recovered;
@@ -208,6 +218,7 @@ impl Node<'_> {
             judge: self.signatures.clone(),
             sources: crate::verify::Sources::default(),
             clock,
+            poll,
             requests,
             batches,
             updates,
@@ -220,6 +231,7 @@ impl Node<'_> {
         let lane = stage::lane::Stage {
             core: lane_core,
             clock,
+            poll,
             verified,
             peers,
             finalized,
@@ -242,6 +254,7 @@ impl Node<'_> {
             core: execute,
             network,
             clock,
+            poll,
             ready,
             durable: bounded(stage::STORAGE_STAGE),
             queries,
@@ -292,6 +305,7 @@ impl Node<'_> {
             delivered: delivered.clone(),
             store: self.store.clone(),
             room: room.clone(),
+            store_bytes: self.config.storage.groups_in_flight * 2 * storage::GROUP_BYTES_MAX,
             reserve_bytes: self.config.storage.segment_bytes + room::RESERVE_BYTES,
             metrics: metrics.clone(),
             clock,
@@ -308,26 +322,35 @@ impl Node<'_> {
             network,
             limits: crate::handle::Limits::default(),
         };
+        let mut budget_bytes = crate::metrics::resident_bytes();
         for (name, budget) in reporter.limits() {
             tracing::info!(queue = name, limit_bytes = budget, "budget");
+            budget_bytes += budget;
         }
+        // What is there before anything comes in, accounts included, and all that may come.
+        metrics.memory_budget.set(budget_bytes);
+        tracing::info!(total_bytes = budget_bytes, "memory budget");
 
         // Before anybody can see that it runs, and ask it to stop.
         threads::watch_signals(&stop)?;
         let mut threads = Threads::default();
-        threads.start_bulk("verify", move || verify.run());
-        threads.start("lane", move || lane.run());
-        threads.start("execute", move || execute.run());
-        threads.start_bulk("checkpoint", move || checkpoint.run());
+        let groups = &self.config.cores;
+        threads.start_bulk("verify", cores::on(&groups.verify, move || verify.run()));
+        threads.start("lane", cores::on(&groups.stages, move || lane.run()));
+        threads.start("execute", cores::on(&groups.stages, move || execute.run()));
+        threads.start_bulk("checkpoint", cores::on(&groups.stages, move || checkpoint.run()));
         let repair_stop = stop.clone();
-        threads.start_bulk("repair", move || repair.run(&repair_stop));
+        let repair = move || repair.run(&repair_stop);
+        threads.start_bulk("repair", cores::on(&groups.stages, repair));
         if let Some(feed) = feed {
             let (handle, stop) = (handle.clone(), stop.clone());
             threads.start("feed", move || feed(handle, stop));
         }
-        doors.serve(&mut threads, handle, &stop)?;
         let (board_stop, publish) = (stop.clone(), status.clone());
         threads.start("status", move || reporter.run(&publish, &board_stop));
+        // From here on every thread that is started takes part in the network, this one too.
+        cores::pin(&groups.network);
+        doors.serve(&mut threads, handle, &stop)?;
         let listen = &self.config.listen;
         tracing::info!(
             validator = self.identity.index,

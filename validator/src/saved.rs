@@ -19,7 +19,7 @@ mod saver;
 
 pub use file::{Entry, Mark};
 pub use folder::{Folder, Loaded};
-pub use saver::{Change, Saver};
+pub use saver::{CHANGES_BYTES_MAX, Change, Saver};
 
 /// Why a file cannot be used or written.
 #[derive(Debug, thiserror::Error)]

@@ -17,6 +17,7 @@
 pub mod checkpoint;
 pub mod execute;
 pub mod lane;
+pub mod poll;
 pub mod repair;
 pub mod verify;
 

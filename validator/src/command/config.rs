@@ -66,6 +66,9 @@ fn render(loaded: &Loaded, genesis: &Genesis, key: &PublicKey, index: u32, paint
     facts.row(["validator".to_string(), format!("{index} of {} ({key})", set.len())]);
     let quorum = format!("{} of {}, {} may fail", set.quorum(), set.len(), set.faults_max());
     facts.row(["quorum".to_string(), quorum]);
+    let cores = loaded.config.cores.groups();
+    let cores = cores.map(|(key, cpus)| format!("{} {cpus}", key.trim_start_matches("cores.")));
+    facts.row(["cores".to_string(), cores.join(", ")]);
     facts.row(["data".to_string(), loaded.config.data.display().to_string()]);
     format!("{}\n{}\n{}\n", values.render(), facts.render(), paint.good("this would run"))
 }
@@ -96,9 +99,14 @@ mod tests {
         let identity = loaded.config.identity().unwrap();
         let key = identity.secret.public();
         let text = render(&loaded, &identity.genesis, &key, identity.index, Paint::PLAIN);
-        for part in
-            ["listen.http", "\"127.0.0.1:5014\"", "line 11", "default", "3 of 4, 1 may fail"]
-        {
+        for part in [
+            "listen.http",
+            "\"127.0.0.1:5014\"",
+            "line 11",
+            "default",
+            "3 of 4, 1 may fail",
+            "verify any, stages any, storage any, network any",
+        ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
         // A data folder of another network is found before anything starts.

@@ -1,5 +1,6 @@
 //! From where each value of the configuration comes: flag, environment, file or default.
 
+use super::cores::Cpus;
 use super::schema::{self, KEYS, Key, PEER_KEYS, Shape, suggest};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -262,8 +263,9 @@ fn parse(key: &Key, text: &str) -> Result<Value, String> {
         Shape::Address if text.parse::<std::net::SocketAddr>().is_err() => {
             Err(expected(key, &format!("{text:?}")))
         }
+        Shape::Cpus if Cpus::parse(text).is_none() => Err(expected(key, &format!("{text:?}"))),
         Shape::Path if text.is_empty() => Err(expected(key, "an empty text")),
-        Shape::Text | Shape::Path | Shape::Address | Shape::Choice(_) => {
+        Shape::Text | Shape::Path | Shape::Address | Shape::Choice(_) | Shape::Cpus => {
             Ok(Value::Text(text.to_string()))
         }
     }
@@ -294,6 +296,7 @@ fn expected(key: &Key, found: &str) -> String {
         Shape::Address => "an address such as \"127.0.0.1:4000\"".to_string(),
         Shape::Choice(words) => format!("one of {}", words.join(", ")),
         Shape::Number(least, most) => format!("a whole number from {least} to {most}"),
+        Shape::Cpus => "a list of CPUs such as \"0-3,8\", or empty".to_string(),
         Shape::Pages(least, most) => format!("a multiple of 4096 from {least} to {most}"),
     };
     format!("must be {wanted}, found {found}")

@@ -15,6 +15,8 @@ pub enum Shape {
     Number(u64, u64),
     /// A whole number like the other, and a multiple of 4096.
     Pages(u64, u64),
+    /// CPUs in the kernel's notation, as `0-3,8`, or none.
+    Cpus,
 }
 
 /// One key of the config file.
@@ -38,7 +40,7 @@ const fn key(dotted: &'static str, default: &'static str, shape: Shape, help: &'
 const SEGMENT_BYTES: Shape = Shape::Pages(2 * storage::GROUP_BYTES_MAX as u64, (4 << 30) - 4_096);
 
 /// All keys but those of `[[peers]]`, in the order of the file.
-pub const KEYS: [Key; 27] = [
+pub const KEYS: [Key; 33] = [
     key(
         "genesis",
         "\"genesis.json\"",
@@ -133,7 +135,7 @@ pub const KEYS: [Key; 27] = [
         "sigverify.threads",
         "0",
         Shape::Number(0, 1_024),
-        "Threads that check signatures; 0 for one on each core.",
+        "Threads that check signatures; 0 for one on each core that they may use.",
     ),
     key(
         "storage.backend",
@@ -183,6 +185,37 @@ pub const KEYS: [Key; 27] = [
         "25",
         Shape::Number(0, 10_000),
         "How long after a block the next one waits for lanes that are busy; less costs more for each second.",
+    ),
+    key(
+        "cores.verify",
+        "\"\"",
+        Shape::Cpus,
+        "CPUs for the checks of transactions and signatures, such as 0-3,8; empty for all.",
+    ),
+    key(
+        "cores.stages",
+        "\"\"",
+        Shape::Cpus,
+        "CPUs for lanes and execution, and for checkpoints and repair beside them.",
+    ),
+    key("cores.storage", "\"\"", Shape::Cpus, "CPUs for the threads that write the disk."),
+    key(
+        "cores.network",
+        "\"\"",
+        Shape::Cpus,
+        "CPUs for what moves votes, batches and the bytes of clients.",
+    ),
+    key(
+        "cores.busy_poll_us",
+        "0",
+        Shape::Number(0, 1_000),
+        "How long a stage looks at its queues before it sleeps: up to a core for each of three.",
+    ),
+    key(
+        "cores.huge_pages",
+        "\"off\"",
+        Shape::Choice(&["off", "on"]),
+        "Whether to ask for huge pages: on has the process start itself again once.",
     ),
     key(
         "log.format",

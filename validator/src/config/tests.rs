@@ -124,6 +124,22 @@ fn a_wrong_value_is_named_with_what_it_must_be() {
             "line 2: storage.segment_bytes must be a multiple of 4096 from 2097152 to 4294963200, \
              found 100000000",
         ),
+        (
+            "[cores]\nverify = \"3-1\"\n",
+            "line 2: cores.verify must be a list of CPUs such as \"0-3,8\", or empty, found \"3-1\"",
+        ),
+        (
+            "[cores]\nnetwork = 3\n",
+            "line 2: cores.network must be a list of CPUs such as \"0-3,8\", or empty, found a number",
+        ),
+        (
+            "[cores]\nbusy_poll_us = 1001\n",
+            "line 2: cores.busy_poll_us must be a whole number from 0 to 1000, found 1001",
+        ),
+        (
+            "[cores]\nhuge_pages = true\n",
+            "line 2: cores.huge_pages must be one of off, on, found true or false",
+        ),
         ("data = 5\n", "line 1: data must be a path, found a number"),
         ("data = \"\"\n", "line 1: data must be a path, found an empty text"),
         ("log = true\n", "line 1: unknown key log; `validator config default` shows all"),
@@ -162,6 +178,29 @@ fn values_that_contradict_each_other_are_refused() {
     let bad = peer.replace("127.0.0.1:2", "nowhere");
     assert!(refusal(&bad).starts_with("line 1: peers.lanes must be an address"));
     assert!(refusal(&peer.replace("abab", "zz")).starts_with("line 1: peers.key is not a key"));
+}
+
+#[test]
+fn cores_are_free_unless_the_file_says_otherwise() {
+    assert_eq!(load("", &[], &[]).unwrap().config.cores, Cores::default());
+    let text = "[cores]\nstages = \"0\"\nbusy_poll_us = 50\nhuge_pages = \"on\"\n";
+    let cores = load(text, &[], &[]).unwrap().config.cores;
+    let stages = Cpus::parse("0").unwrap();
+    assert_eq!(cores, Cores { stages, busy_poll_us: 50, huge_pages: true, ..Cores::default() });
+    let environment = [("ALTHING_CORES_STORAGE", "0,0-0")];
+    let cores = load(text, &environment, &[]).unwrap().config.cores;
+    assert_eq!(cores.storage.to_string(), "0");
+}
+
+#[test]
+fn a_cpu_that_this_machine_lacks_is_refused_before_anything_starts() {
+    if Path::new("/sys/devices/system/cpu/cpu1023").exists() {
+        eprintln!("skipped: this machine has a thousand CPUs");
+        return;
+    }
+    let why = refusal("[cores]\nstorage = \"0,1023\"\n");
+    assert!(why.starts_with("cores.storage must be CPUs that this machine has"), "{why}");
+    assert!(why.ends_with("found 1023"), "{why}");
 }
 
 #[test]

@@ -59,7 +59,7 @@ const ZEROS_BYTES: usize = 1 << 20;
 /// Records that nobody waits for are written when they are so many bytes.
 const PENDING_BYTES_MAX: usize = 1 << 20;
 /// Bytes in memory beyond which new blobs are files: a hundred times what a network of four keeps.
-const KEPT_BYTES_MAX: usize = 64 << 20;
+pub(crate) const KEPT_BYTES_MAX: usize = 64 << 20;
 /// When the latest of what nobody waits for is durable.
 const SETTLE: Duration = Duration::from_millis(20);
 /// Names of the log's files: generation `g` is in file `g % 2`.

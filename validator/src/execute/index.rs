@@ -13,6 +13,9 @@ use std::{
 /// Transactions whose place is kept in memory, the newest: from half of so many to all, in about 70 MB.
 pub const INDEX_TRANSACTIONS_MAX: usize = 1 << 21;
 
+/// Bytes of them: two generations of entries, in tables that are at least 7/16 full.
+pub const INDEX_BYTES_MAX: usize = INDEX_TRANSACTIONS_MAX * (2 * 17 + 2);
+
 /// Where a transaction was executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Location {

@@ -51,8 +51,9 @@ impl Collector for Process {
             put(&mut encoder, cpu, &ConstCounter::new(seconds))?;
         }
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        if let Some(kibibytes) = status_field(&status, "VmRSS:") {
-            put(&mut encoder, memory, &ConstGauge::new(kibibytes * 1024))?;
+        let resident = resident_bytes();
+        if resident > 0 {
+            put(&mut encoder, memory, &ConstGauge::new(resident))?;
         }
         if let Ok(entries) = fs::read_dir("/proc/self/fd") {
             put(&mut encoder, files, &ConstGauge::new(entries.count() as u64))?;
@@ -71,6 +72,12 @@ fn put(
 ) -> Result<(), std::fmt::Error> {
     let name = description.name.strip_suffix("_total").unwrap_or(description.name);
     metric.encode(encoder.encode_descriptor(name, description.help, None, metric.metric_type())?)
+}
+
+/// Bytes that the process occupies now; 0 where the system does not tell.
+pub fn resident_bytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status_field(&status, "VmRSS:").unwrap_or(0) * 1024
 }
 
 /// The number after a field's name in `/proc/self/status`.

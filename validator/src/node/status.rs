@@ -2,13 +2,17 @@
 
 use super::{Delivered, room::Disk};
 use crate::{
+    admit,
     consensus::engine::Observer,
+    execute as execute_core,
     handle::{
         BackendStatus, Budget, LaneStatus, PacketBoard, PeerStatus, QueueStatus, Status,
         StatusBoard, Stop,
     },
+    ingest,
     lane::{OWN_BYTES_MAX, WAITING_BYTES_MAX, WINDOW_BYTES},
     metrics::{EquivocationLabel, Metrics},
+    saved,
     stage::{Clock, execute, lane},
 };
 use ledger::{Digest, PublicKey};
@@ -94,6 +98,8 @@ pub(super) struct Reporter {
     pub(super) store: Store,
     /// The disk that it is on.
     pub(super) room: Arc<Disk>,
+    /// Bytes of groups that the store has under way, at most.
+    pub(super) store_bytes: usize,
     /// With less than this free, no transactions are taken.
     pub(super) reserve_bytes: u64,
     /// Counters of the process.
@@ -153,9 +159,19 @@ impl Reporter {
         }
     }
 
-    /// The byte budget of every queue, as printed at start.
+    /// The byte budget of everything that grows with what others do, as printed at start: queues, and what
+    /// stages keep. Accounts are not in it: they are the ledger's, some 250 bytes each.
     pub(super) fn limits(&self) -> Vec<(String, u64)> {
-        self.queues().into_iter().map(|queue| (queue.name, queue.limit_bytes)).collect()
+        let queues = self.queues().into_iter().map(|queue| (queue.name, queue.limit_bytes));
+        let kept = [
+            ("client_answers", ingest::tcp::OUTBOXES_BYTES_MAX),
+            ("client_waits", admit::WAITS_BYTES_MAX),
+            ("engine_log", crate::consensus::vault::KEPT_BYTES_MAX),
+            ("executed_places", execute_core::INDEX_BYTES_MAX),
+            ("saved_changes", saved::CHANGES_BYTES_MAX),
+            ("store_groups", self.store_bytes),
+        ];
+        queues.chain(kept.map(|(name, bytes)| (name.to_owned(), bytes as u64))).collect()
     }
 
     fn queues(&self) -> Vec<QueueStatus> {

@@ -1,5 +1,6 @@
 //! What a node needs of its machine: sockets, threads, signals, capabilities, and how it ends badly.
 
+use super::cores;
 use crate::{
     command::Exit,
     config::{Config, StorageBackend},
@@ -81,14 +82,12 @@ pub(super) fn verifier(config: &Config) -> Result<Arc<Verifier>, Exit> {
         backend: config.sigverify.backend.clone(),
         threads: config.sigverify.threads,
     };
-    let make = || {
-        // Threads are as nice as the one that starts them, which ends here.
+    let made = apart(|| {
+        cores::pin(&config.cores.verify);
         give_way();
         Verifier::new(&options)
-    };
-    let made = std::thread::scope(|scope| scope.spawn(make).join());
-    let verifier = made.unwrap_or_else(|_| fatal(&"the signature backends cannot be started"));
-    let verifier = verifier.map_err(|error| Exit::config(format!("sigverify.backend: {error}")))?;
+    });
+    let verifier = made.map_err(|error| Exit::config(format!("sigverify.backend: {error}")))?;
     Ok(Arc::new(verifier))
 }
 
@@ -110,6 +109,13 @@ pub(super) fn refuse_unverified(network: &str, config: &Config) -> Result<(), Ex
 
 /// Networks that `testnet` and `pipeline` make.
 const TEST_NETWORKS: [&str; 2] = ["testnet", "pipeline"];
+
+/// Makes something on a thread that ends here: as nice as that thread, and on the same CPUs, are
+/// those that it starts.
+pub(super) fn apart<T: Send>(make: impl FnOnce() -> T + Send) -> T {
+    let made = std::thread::scope(|scope| scope.spawn(make).join());
+    made.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
 
 /// How much a thread with bulk work gives way: a third of the weight of others.
 const BULK_NICENESS: i32 = 5;

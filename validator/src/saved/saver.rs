@@ -20,6 +20,8 @@ const MERGE_ENTRIES: u32 = 8_192;
 const FOLLOWED_MIN: u64 = crate::consensus::PROGRESS_MAX as u64;
 /// Changes that are kept one by one; with more, only the newest of each account is.
 const CHANGES_MAX: usize = 1 << 20;
+/// Bytes of them, and of the reduced ones while a file is written, where no more accounts change.
+pub const CHANGES_BYTES_MAX: usize = 2 * CHANGES_MAX * size_of::<Entry>();
 
 /// What a height changed.
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 
 use super::{
     Clock,
+    poll::Poll,
     verify::{Lookup, Update, seconds},
 };
 use crate::{
@@ -39,6 +40,8 @@ pub struct Stage {
     pub network: Digest,
     /// The node's clock.
     pub clock: Clock,
+    /// How long it looks before it sleeps.
+    pub poll: Poll,
     /// `lane_execute`.
     pub ready: Receiver<Box<Ready>>,
     /// `storage_execute`.
@@ -93,6 +96,12 @@ impl Stage {
             // What is executed ends in the store: on a full disk only questions are answered.
             let full = self.store.is_full();
             let ready = if full { &nothing } else { &self.ready };
+            self.poll.spin(&self.clock, meter, u64::MAX, || {
+                !self.durable.1.is_empty()
+                    || !ready.is_empty()
+                    || !self.queries.is_empty()
+                    || !self.lookups.is_empty()
+            });
             select! {
                 recv(self.durable.1) -> height => {
                     waited(&self.clock);

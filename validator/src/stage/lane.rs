@@ -1,6 +1,6 @@
 //! The thread around the lane core: its queues, the disk, the network, the engine.
 
-use super::{Clock, FromPeer, verify::seconds};
+use super::{Clock, FromPeer, poll::Poll, verify::seconds};
 use crate::{
     admit::Admitted,
     consensus::Board,
@@ -37,6 +37,8 @@ pub struct Stage {
     pub core: Core,
     /// The node's clock.
     pub clock: Clock,
+    /// How long it looks before it sleeps.
+    pub poll: Poll,
     /// `verify_lane`.
     pub verified: Receiver<FromVerify>,
     /// `peers_lane`.
@@ -85,7 +87,9 @@ impl Stage {
                 }
             }
             let now = self.clock.now();
-            let wait = Duration::from_nanos(self.core.deadline(now).saturating_sub(now));
+            let deadline = self.core.deadline(now);
+            self.poll.spin(&self.clock, meter, deadline, || self.has_work());
+            let wait = Duration::from_nanos(deadline.saturating_sub(self.clock.now()));
             select! {
                 recv(self.durable.1) -> durable => {
                     self.core.durable(self.clock.now(), durable.expect("this stage holds a sender"));
@@ -122,6 +126,14 @@ impl Stage {
                 *self.report.lock().expect("no holder panics") = report;
             }
         }
+    }
+
+    /// Says whether a queue holds something.
+    fn has_work(&self) -> bool {
+        !self.durable.1.is_empty()
+            || !self.finalized.is_empty()
+            || !self.verified.is_empty()
+            || !self.peers.is_empty()
     }
 
     /// Takes what else waits; nothing starves, since each queue has its turn.

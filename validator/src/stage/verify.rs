@@ -1,6 +1,6 @@
 //! The thread around admission and signature checks.
 
-use super::Clock;
+use super::{Clock, poll::Poll};
 use crate::{
     admit,
     cost::Cost,
@@ -47,6 +47,8 @@ pub struct Stage {
     pub sources: Sources,
     /// The node's clock.
     pub clock: Clock,
+    /// How long it looks before it sleeps.
+    pub poll: Poll,
     /// `ingest_verify`.
     pub requests: Receiver<Request>,
     /// `lane_verify`.
@@ -73,6 +75,9 @@ impl Stage {
             let incoming = if requests_open { self.requests.clone() } else { closed };
             let (mut requests, mut batches) = (Vec::new(), Vec::new());
             let before = self.clock.now();
+            self.poll.spin(&self.clock, meter, u64::MAX, || {
+                !self.updates.is_empty() || !self.batches.is_empty() || !incoming.is_empty()
+            });
             select! {
                 recv(self.updates) -> update => match update {
                     Ok(update) => self.update(update),

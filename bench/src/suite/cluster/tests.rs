@@ -69,9 +69,9 @@ fn a_round_is_the_summary_and_the_time_of_the_children() {
     assert_eq!(value("finalized_rate"), 100.0);
     assert!(value("cpu_us_per_validator") > 0.0, "{round:?}");
     let arguments = fs::read_to_string(folder.path().join("arguments")).unwrap();
-    let expected = "testnet --presign --validators 4 --load 200 --size 512 --authors 65536 --duration 1s --seed 3 \
-         --json --data /";
-    assert!(arguments.starts_with(expected), "{arguments}");
+    let expected = "testnet --presign --validators 4 --load 200 --size 512 --authors 65536 --duration 1s \
+                    --seed 3 --data /";
+    assert!(arguments.starts_with(expected) && arguments.ends_with("--json\n"), "{arguments}");
     assert_eq!(count(&settings.data), 0, "the network's folder is gone");
 }
 

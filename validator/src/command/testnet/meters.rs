@@ -31,7 +31,7 @@ struct Reading {
     uptime: f64,
     /// Bytes that it occupies.
     resident: f64,
-    /// Bytes that its queues may hold.
+    /// Bytes that it may occupy by its own limits.
     budget: f64,
 }
 
@@ -52,7 +52,7 @@ impl Reading {
                 "althing_tx_committed_total" => reading.transactions = value,
                 "althing_uptime_seconds" => reading.uptime = value,
                 "process_resident_memory_bytes" => reading.resident = value,
-                "althing_stage_queue_limit_bytes" => reading.budget += value,
+                "althing_memory_budget_bytes" => reading.budget = value,
                 _ => {}
             }
         }
@@ -124,7 +124,7 @@ pub(super) struct Costs {
     stages: Vec<(String, f64)>,
     /// The same of whole processes.
     all: f64,
-    /// The most that one validator occupied, and what its queues may hold, in bytes.
+    /// The most that one validator occupied, and what it may by its own limits, in bytes.
     resident_max: f64,
     budget: f64,
     /// Milliseconds since the start, transactions a second, and bytes of the largest validator.
@@ -199,7 +199,7 @@ impl Costs {
         let mib = |bytes: f64| thousands((bytes / f64::from(1 << 20)) as u64);
         format!(
             "{title} of processor time for each transaction and validator, while the load lasted\n{}\
-             {} of one validator: at most {} MiB; its queues may hold {} MiB\n",
+             {} of one validator: at most {} MiB, of a budget of {} MiB\n",
             table.render(),
             paint.bold("memory"),
             mib(self.resident_max),
@@ -247,8 +247,7 @@ mod tests {
     const PAGE: &str = "# HELP althing_cpu_seconds Processor time.\n\
         althing_cpu_seconds_total{stage=\"verify\"} 1.5\n\
         althing_cpu_seconds_total{stage=\"hash\"} 0.5\n\
-        althing_stage_queue_limit_bytes{stage=\"a\"} 100\n\
-        althing_stage_queue_limit_bytes{stage=\"b\"} 28\n\
+        althing_memory_budget_bytes 128\n\
         process_cpu_seconds_total 2.5\n\
         process_resident_memory_bytes 4096\n\
         althing_uptime_seconds 7\nalthing_tx_committed_total 1000\n# EOF\n";
