@@ -250,15 +250,22 @@ pub struct NodeHandle {
 impl NodeHandle {
     /// Hands a transaction to the node, or answers at once why not.
     pub fn submit(&self, bytes: Vec<u8>, reply: Reply) {
+        if self.is_congested() && self.status.admission().refusal().is_none() {
+            self.metrics.tx_received.inc();
+            return self.refuse(&bytes, &reply, Refusal::Busy);
+        }
+        self.take(bytes, reply);
+    }
+
+    /// Hands a transaction to the node although it may be congested: whoever reads many at once looks
+    /// before the first of them. Where there is no room at all it is refused.
+    pub fn take(&self, bytes: Vec<u8>, reply: Reply) {
         self.metrics.tx_received.inc();
         if let Err(refusal) = self.check_size(bytes.len()) {
             return self.refuse(&bytes, &reply, refusal);
         }
         if let Some(refusal) = self.status.admission().refusal() {
             return self.refuse(&bytes, &reply, refusal);
-        }
-        if self.is_congested() {
-            return self.refuse(&bytes, &reply, Refusal::Busy);
         }
         let Some(hold) = Hold::take(&self.requests_budget, bytes.len()) else {
             return self.refuse(&bytes, &reply, Refusal::Busy);
@@ -282,7 +289,7 @@ impl NodeHandle {
         self.requests_budget.used_bytes() >= most
             || self.waiting_bytes.load(Ordering::Relaxed) >= most
             // A quarter is left for questions, which are never turned away for what others hand in.
-            || self.requests.capacity().is_some_and(|room| self.requests.len() >= room - room / 4)
+            || self.requests.capacity().is_some_and(|room| self.requests.len() > room - room / 4)
     }
 
     /// Asks to be told when a transaction is final; a full queue answers `busy`.

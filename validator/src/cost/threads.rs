@@ -146,8 +146,8 @@ mod tests {
 
     #[test]
     fn a_thread_of_a_library_is_charged_by_its_name_less_what_was_set_aside() {
-        let (told, wait) = std::sync::mpsc::channel::<()>();
-        let (ready, done) = std::sync::mpsc::channel();
+        let (told, wait) = crossbeam::channel::bounded::<()>(1);
+        let (ready, done) = crossbeam::channel::bounded(1);
         let name = |name: &str| std::thread::Builder::new().name(name.into());
         let busy = move || {
             Meter::ON.aside(Cost::Encrypt, || crate::cost::tests::burn(20));

@@ -23,9 +23,8 @@ impl Collector for Costs {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         cost::look();
         let name = DESCRIPTION.name.strip_suffix("_total").expect("a counter's name");
-        let help = DESCRIPTION.help.strip_suffix('.').expect("a help text is a sentence");
         let kind = ConstCounter::new(0.0).metric_type();
-        let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+        let mut family = encoder.encode_descriptor(name, DESCRIPTION.help, None, kind)?;
         for cost in Cost::ALL {
             let nanoseconds = std::time::Duration::from_nanos(cost::spent(cost));
             let labels = [("stage", cost.as_str())];

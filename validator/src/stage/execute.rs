@@ -27,10 +27,11 @@ use std::{
 const FULL: Duration = Duration::from_millis(50);
 const LOOK: Duration = Duration::from_secs(1);
 /// A transaction whose batch is not remembered is looked for in so many batches of a lane that a cut
-/// committed, of so many cuts before, which lanes at their quota may be behind; in so many batches in all.
-const SEARCHED_LINKS: u32 = 8;
+/// committed, which is what may be under way in one, and of so many cuts before, which lanes at their quota
+/// may be behind; in so many bytes in all, which take some ten milliseconds.
+const SEARCHED_LINKS: usize = crate::lane::OWN_BATCHES_MAX;
 const SEARCHED_HEIGHTS: u64 = 4;
-const SEARCHED_BATCHES_MAX: u32 = 64;
+const SEARCHED_BYTES_MAX: usize = 32 << 20;
 
 /// The stage and its queues.
 pub struct Stage {
@@ -255,7 +256,7 @@ impl Stage {
 
     /// Looks a transaction up in the batches that the cut of its height, or one shortly before, committed.
     fn search(&self, height: Height, id: &Digest) -> Result<Option<Vec<u8>>, Unreadable> {
-        let mut looks = 0..SEARCHED_BATCHES_MAX;
+        let mut searched = 0;
         let from = height.get().saturating_sub(SEARCHED_HEIGHTS);
         for height in (from..=height.get()).rev() {
             let Some(place) = self.store.at_height(record::CUT, height) else { return Ok(None) };
@@ -275,7 +276,8 @@ impl Stage {
                         return Ok(found.map(|transaction| transaction.bytes().to_vec()));
                     }
                     digest = batch.header().previous;
-                    if looks.next().is_none() {
+                    searched += batch.bytes().len();
+                    if searched > SEARCHED_BYTES_MAX {
                         return Ok(None);
                     }
                 }

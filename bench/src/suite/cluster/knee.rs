@@ -125,6 +125,12 @@ fn authors(rate: u32) -> u32 {
     super::AUTHORS.max(rate * 2).min(4_000_000)
 }
 
+/// A rate in whole transactions a second.
+#[expect(clippy::cast_possible_truncation, reason = "a rate that was measured, a few times over")]
+fn rate(rate: f64) -> u32 {
+    rate as u32
+}
+
 /// What is looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum What {
@@ -203,7 +209,7 @@ impl Contender for Beyond {
     fn round(&mut self) -> Result<Round, Failure> {
         let knee = self.knee.get()?;
         let mut loaded = self.loaded.clone();
-        loaded.rate = (knee * f64::from(self.percent) / 100.0) as u32;
+        loaded.rate = rate(knee * f64::from(self.percent) / 100.0);
         loaded.authors = authors(loaded.rate);
         match self.what {
             What::Overload => {}

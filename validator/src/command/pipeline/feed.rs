@@ -49,7 +49,7 @@ pub(super) fn run(
         let room = if is_congested { 0 } else { window - answers.open.len() };
         for (bytes, id) in waiting.by_ref().take(room.min(TURN)) {
             answers.open.insert(id);
-            handle.submit(bytes, Reply::Tcp(Arc::clone(&outbox)));
+            handle.take(bytes, Reply::Tcp(Arc::clone(&outbox)));
         }
         let count = answers.take()?;
         if answers.told_final >= all * WARM_UP_PERCENT / 100 {

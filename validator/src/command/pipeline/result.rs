@@ -65,6 +65,11 @@ impl Measured {
         }
     }
 
+    fn whole_rate(&self) -> u64 {
+        let micros = self.elapsed.as_micros().max(1);
+        u64::try_from(u128::from(self.measured) * 1_000_000 / micros).unwrap_or(u64::MAX)
+    }
+
     fn rate(&self) -> f64 {
         self.measured as f64 / self.elapsed.as_secs_f64()
     }
@@ -87,7 +92,7 @@ impl Measured {
             "{} {} tx/s verified, executed and durable: {} in {:.2} s\n\
              {} of processor time for each transaction; handing in, {:.2} us, is not counted\n{}",
             paint.bold("rate"),
-            thousands(self.rate() as u64),
+            thousands(self.whole_rate()),
             thousands(self.measured),
             self.elapsed.as_secs_f64(),
             paint.bold("cost"),

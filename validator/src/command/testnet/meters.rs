@@ -2,7 +2,7 @@
 
 use crate::client::{Api, Url};
 use crate::command::network::Network;
-use crate::command::terminal::{Paint, Side, Table, thousands};
+use crate::command::terminal::{Paint, Side, Table};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -196,7 +196,7 @@ impl Costs {
             format!("{explained:.1}% explained"),
         ]);
         let title = paint.bold("cost");
-        let mib = |bytes: f64| thousands((bytes / f64::from(1 << 20)) as u64);
+        let mib = |bytes: f64| format!("{:.0}", bytes / f64::from(1 << 20));
         format!(
             "{title} of processor time for each transaction and validator, while the load lasted\n{}\
              {} of one validator: at most {} MiB, of a budget of {} MiB\n",

@@ -208,7 +208,9 @@ impl Session {
     /// Reads what has arrived and writes what waits; answers how long to pause, if at all.
     fn turn(&mut self, seat: &Seat) -> Result<Option<Duration>, End> {
         let is_held = self.is_held();
-        let read = if is_held { 0 } else { self.read(seat)? };
+        // What is read after the client has waited long enough is refused, if it still must be.
+        let is_late = self.held.is_some();
+        let read = if is_held { 0 } else { self.read(seat, is_late)? };
         Meter::ON.charge(Cost::Receive);
         if !self.outbox.is_open() {
             return Err(End::Unread);
@@ -241,7 +243,7 @@ impl Session {
     }
 
     /// Decodes what has arrived and hands it to the node; returns how many bytes it was.
-    fn read(&mut self, seat: &Seat) -> Result<usize, End> {
+    fn read(&mut self, seat: &Seat, is_late: bool) -> Result<usize, End> {
         let Self { shared, stream, frames, outbox, .. } = self;
         let (mut count, was_partial) = (0, frames.is_partial());
         let bytes = READ_BUFFER.with_borrow_mut(|buffer| {
@@ -255,7 +257,8 @@ impl Session {
                 count += 1;
                 let reply = Reply::Tcp(Arc::clone(outbox));
                 match Call::decode(frame)? {
-                    Call::Submit(bytes) => shared.handle.submit(bytes.to_vec(), reply),
+                    Call::Submit(bytes) if is_late => shared.handle.submit(bytes.to_vec(), reply),
+                    Call::Submit(bytes) => shared.handle.take(bytes.to_vec(), reply),
                     Call::Watch(id) => shared.handle.watch(id, reply),
                 }
                 Ok(())
