@@ -86,6 +86,7 @@ fn run(config: &Config, feed: Option<Feed>) -> Result<(), Exit> {
     let verifier = threads::verifier(config)?;
     let backends = status::backends(&doors.gate, &verifier, &store);
     tracing::info!(backends = %status::line(&backends), "accelerators");
+    cores::tell(&config.cores);
     let recovered = recovered(config, &identity, &store)?;
     let height = recovered.execute.chain().height();
     let from = recovered.loaded.unwrap_or(0);

@@ -11,7 +11,6 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 ///
 /// Errors: host unfit, with the first one that it may not use.
 pub(super) fn check(cores: &Cores) -> Result<(), Exit> {
-    let Cores { verify, stages, storage, network, busy_poll_us, huge_pages: _ } = cores;
     if cores.groups().iter().any(|(_, cpus)| !cpus.is_any()) {
         let unfit = |error| Exit::host_unfit(format!("cannot read which CPUs are free: {error}"));
         let allowed = allowed().map_err(unfit)?;
@@ -22,8 +21,13 @@ pub(super) fn check(cores: &Cores) -> Result<(), Exit> {
             )));
         }
     }
-    tracing::info!(%verify, %stages, %storage, %network, busy_poll_us, "cores");
     Ok(())
+}
+
+/// Says which group of threads runs where, once the node is sure to start.
+pub(super) fn tell(cores: &Cores) {
+    let Cores { verify, stages, storage, network, busy_poll_us, huge_pages: _ } = cores;
+    tracing::info!(%verify, %stages, %storage, %network, busy_poll_us, "cores");
 }
 
 /// The CPUs on which the calling thread may run now.
