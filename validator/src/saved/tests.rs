@@ -285,3 +285,21 @@ fn a_folder_that_cannot_be_written_costs_the_node_nothing() {
     saver.changed(2 * LATER, &all);
     loads(&folder, &world.genesis, &world.chain);
 }
+
+#[test]
+fn a_file_that_a_start_would_use_is_kept_however_close_the_heights_are() {
+    let place = tempfile::tempdir().unwrap();
+    let mut world = World::new();
+    let folder = Folder::new(place.path().to_owned(), world.network());
+    let mut saver = Saver::new(folder, 0, None, world.all());
+    for round in 1..=100 {
+        world.execute(&[1]);
+        let mark = world.execute(&[2]).mark;
+        // Every account changes, so that each file needs none before it.
+        saver.changed(round * LATER, &Change { accounts: world.all().into(), mark });
+        let (heights, newest) = (heights(place.path()), world.chain.height().get());
+        let usable = heights.iter().any(|height| height + 128 <= newest);
+        assert!(usable || newest <= 130, "{heights:?} at {newest}");
+        assert!(heights.len() <= 66, "{heights:?}");
+    }
+}
