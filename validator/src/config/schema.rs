@@ -158,13 +158,13 @@ pub const KEYS: [Key; 33] = [
     ),
     key(
         "consensus.view_timeout_ms",
-        "1000",
+        "600",
         Shape::Number(50, 60_000),
-        "How long a leader may take before the next one gets its turn.",
+        "How long a leader may take before the next one gets its turn; longer than the heartbeat and a round trip to the farthest validator.",
     ),
     key(
         "consensus.heartbeat_ms",
-        "500",
+        "400",
         Shape::Number(10, 59_999),
         "How long an idle leader waits before it proposes an empty block.",
     ),

@@ -332,11 +332,13 @@ where
             write_buffer: NZUsize!(BUFFER_BYTES),
             page_cache,
             leader_timeout: setup.view_timeout,
-            certification_timeout: setup.view_timeout * 2,
-            timeout_retry: setup.view_timeout * 2,
+            certification_timeout: setup.view_timeout * 5 / 4,
+            timeout_retry: setup.view_timeout * 5 / 4,
             view_retention: ViewDelta::new(32),
             skip: SkipPolicy::Enabled {
-                timeout: setup.view_timeout * 5,
+                // Each turn of a leader that is away costs a view's time: after the first one or two,
+                // in which nothing was heard from it, its turns are passed over.
+                timeout: setup.view_timeout * 3 / 2,
                 budget: SkipBudget::Participants,
             },
             fetch_timeout: NZDuration!(Duration::from_secs(1)),

@@ -53,7 +53,7 @@ pub(super) fn plans(settings: &Settings) -> Vec<Plan> {
         what,
     };
     let search = Search { knee: knee.clone(), loaded: loaded(seconds(20, 10, 1)) };
-    let (away, long) = (seconds(40, 30, 14), seconds(600, 30, 5));
+    let (away, long) = (seconds(40, 40, 14), seconds(600, 30, 5));
     let once = Rounds { min: 1, max: 1 };
     vec![
         plan("knee", rounds, search),
