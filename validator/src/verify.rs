@@ -27,48 +27,71 @@ pub struct Verified {
     pub signatures: (u64, u64),
 }
 
-/// Who is checked together with whom: forgeries of one source make no other's checks dearer.
+/// Who is checked together with whom: all that are not suspected, in one; forgeries of one source make no
+/// other's checks dearer but for the round that finds them.
 #[derive(Default)]
 pub struct Sources {
     /// All clients: a forgery costs its sender nothing, and one more address neither.
     clients: Source,
-    /// All validators but the suspected ones.
-    peers: Source,
-    /// The validators that sent a bad signature of late: each is checked by itself.
+    /// The validators that sent a bad signature of late: each is checked by itself, as are the clients
+    /// while they are suspected.
     suspects: HashMap<u32, Source>,
 }
 
+/// A sender of a round, and which of the round's items are its own.
+#[derive(Clone, Debug)]
+struct Share {
+    /// The validator; none for all clients.
+    from: Option<u32>,
+    items: Range<usize>,
+}
+
 impl Sources {
-    /// Judges the batches in `decoded`, each at its range of items; so are its verdicts.
-    fn judge(
-        &mut self,
-        judge: &Judge,
-        items: &[SignedItem<'_>],
-        decoded: &[Decoded],
-        verdicts: &mut [Verdict],
-    ) {
-        let sent: Vec<_> = decoded
-            .iter()
-            .filter_map(|batch| batch.held.as_ref().map(|(_, range)| (batch.from, range.clone())))
-            .collect();
-        let (alone, shared): (Vec<_>, Vec<_>) =
-            sent.into_iter().partition(|(from, _)| self.suspects.contains_key(from));
-        let together: Vec<_> =
-            shared.iter().flat_map(|(_, range)| &items[range.clone()]).copied().collect();
-        let mut found = judge.verify_from(&self.peers, &together).into_iter();
-        for (from, range) in shared {
-            let verdicts = &mut verdicts[range];
-            verdicts.fill_with(|| found.next().expect("one verdict for every item"));
+    /// Judges all items: those of clients come first, then each batch's.
+    ///
+    /// Shape: verdict `i` answers `items[i]`; every item is in one of the shares.
+    fn judge(&mut self, judge: &Judge, items: &[SignedItem<'_>], shares: &[Share]) -> Vec<Verdict> {
+        let (alone, trusted): (Vec<_>, Vec<_>) =
+            shares.iter().partition(|share| self.suspect(share).is_some());
+        // Nobody in here is known for forgeries, and whoever turns out to be is counted below.
+        let unsuspected = Source::new();
+        let mut verdicts = if alone.is_empty() {
+            judge.verify_from(&unsuspected, items)
+        } else {
+            let mut verdicts = vec![Verdict::Invalid; items.len()];
+            let together: Vec<_> =
+                trusted.iter().flat_map(|share| &items[share.items.clone()]).copied().collect();
+            let mut found = judge.verify_from(&unsuspected, &together).into_iter();
+            for share in &trusted {
+                let next = || found.next().expect("one verdict for every item");
+                verdicts[share.items.clone()].fill_with(next);
+            }
+            verdicts
+        };
+        for Share { from, items } in trusted {
+            let verdicts = &verdicts[items.clone()];
             if !verdicts.iter().all(|verdict| verdict.is_valid()) {
-                self.suspects.entry(from).or_default().count(verdicts);
+                match from {
+                    None => self.clients.count(verdicts),
+                    Some(from) => self.suspects.entry(*from).or_default().count(verdicts),
+                }
             }
         }
-        for (from, range) in alone {
-            let source = &self.suspects[&from];
-            let found = judge.verify_from(source, &items[range.clone()]);
-            verdicts[range].copy_from_slice(&found);
+        for share in alone {
+            let source = self.suspect(share).expect("it was one above");
+            let found = judge.verify_from(source, &items[share.items.clone()]);
+            verdicts[share.items.clone()].copy_from_slice(&found);
         }
         self.suspects.retain(|_, source| source.is_suspected());
+        verdicts
+    }
+
+    /// The source of a share, if it is suspected.
+    fn suspect(&self, share: &Share) -> Option<&Source> {
+        match &share.from {
+            None => Some(&self.clients).filter(|clients| clients.is_suspected()),
+            Some(from) => self.suspects.get(from),
+        }
     }
 }
 
@@ -88,10 +111,13 @@ pub fn round(
     let clients = messages.len();
     let decoded: Vec<_> =
         unverified.into_iter().map(|batch| decode(batch, network, &mut messages, meter)).collect();
-    let items = messages.items();
-    let mut verdicts = judge.verify_from(&sources.clients, &items[..clients]);
-    verdicts.resize(items.len(), Verdict::Invalid);
-    sources.judge(judge, &items, &decoded, &mut verdicts);
+    let sent = decoded.iter().filter_map(|batch| {
+        let (_, items) = batch.held.as_ref()?;
+        Some(Share { from: Some(batch.from), items: items.clone() })
+    });
+    let shares: Vec<_> =
+        std::iter::once(Share { from: None, items: 0..clients }).chain(sent).collect();
+    let verdicts = sources.judge(judge, &messages.items(), &shares);
     let verdicts: Vec<bool> = verdicts.into_iter().map(Verdict::is_valid).collect();
     let valid = verdicts.iter().filter(|valid| **valid).count();
     meter.charge(Cost::Verify);

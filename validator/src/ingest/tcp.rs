@@ -42,8 +42,8 @@ pub const IDLE_TIME_MAX: Duration = Duration::from_secs(300);
 /// frames and answers of a millisecond cost one call each way, and the first of them never waits.
 const TURN_PAUSE: Duration = Duration::from_millis(1);
 /// The same after a turn that moved [`BUSY_BYTES`]: a client with thousands of transactions a
-/// second does not notice the delay, and costs a quarter.
-const BUSY_TURN_PAUSE: Duration = Duration::from_millis(4);
+/// second does not notice the delay, and costs a half.
+const BUSY_TURN_PAUSE: Duration = Duration::from_millis(2);
 /// Bytes of a busy turn: two transactions of 512 bytes in a millisecond.
 const BUSY_BYTES: usize = 1_024;
 /// A congested node lets clients wait this long before it reads on and refuses what it reads: most never

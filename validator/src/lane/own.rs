@@ -39,7 +39,16 @@ struct Flight {
     /// When it was sealed; none for one that a restart found.
     sealed: Option<u64>,
     sent: u64,
+    /// Acks that hold, the own one among them.
     acks: BTreeMap<u32, Ack>,
+    /// Acks that came and are checked together, once they would make a quorum.
+    unchecked: BTreeMap<u32, Ack>,
+}
+
+impl Flight {
+    fn has(&self, validator: u32) -> bool {
+        self.acks.contains_key(&validator) || self.unchecked.contains_key(&validator)
+    }
 }
 
 impl Own {
@@ -82,7 +91,14 @@ impl Core {
             let ack = self.sign_ack(me, &tip);
             self.own.flight_bytes += held.size();
             let acks = BTreeMap::from([(me, ack)]);
-            self.own.flight.push_back(Flight { held, durable: true, sealed: None, sent: 0, acks });
+            self.own.flight.push_back(Flight {
+                held,
+                durable: true,
+                sealed: None,
+                sent: 0,
+                acks,
+                unchecked: BTreeMap::new(),
+            });
         }
         self.lanes[me as usize].acked = tip;
     }
@@ -172,6 +188,7 @@ impl Core {
                 sealed: Some(now),
                 sent: now,
                 acks,
+                unchecked: BTreeMap::new(),
             });
         }
     }
@@ -198,26 +215,43 @@ impl Core {
         if flight.held.digest() != ack.digest {
             return self.blame(from, Fault::BadAck);
         }
-        // One more than a quorum has nothing to add, and a check costs as much as four transactions.
+        // One more than a quorum has nothing to add.
         let certified = self.lanes[me as usize].certificate.as_ref();
         let is_certified = certified.is_some_and(|newest| newest.sequence >= ack.sequence);
-        if is_certified || flight.acks.contains_key(&from) {
+        if is_certified || flight.has(from) {
             return;
         }
-        let message = ack_signing_message(
-            &self.config.network,
-            ack.epoch,
-            ack.lane,
-            ack.sequence,
-            &ack.digest,
-        );
-        let key = self.config.set.key(from).expect("a peer is in the set");
-        let item = SignedItem::new(key, &message, &ack.signature);
-        if self.config.signatures.verify(&[item]) != [true] {
-            return self.blame(from, Fault::BadAck);
+        flight.unchecked.insert(from, *ack);
+        if flight.acks.len() + flight.unchecked.len() >= self.config.set.quorum() {
+            self.own_check(ack.sequence);
+            self.own_certify(ack.sequence);
         }
-        flight.acks.insert(from, *ack);
-        self.own_certify(ack.sequence);
+    }
+
+    /// Checks the acks of an own batch that wait for it, together; a bad one costs its sender a hearing.
+    fn own_check(&mut self, sequence: u64) {
+        let same = |flight: &&mut Flight| flight.held.header().sequence == sequence;
+        let Some(flight) = self.own.flight.iter_mut().find(same) else { return };
+        let unchecked = std::mem::take(&mut flight.unchecked);
+        let (epoch, lane, digest) = (self.config.epoch, self.config.me, flight.held.digest());
+        // All sign the same: what they acknowledge was compared when they came.
+        let message = ack_signing_message(&self.config.network, epoch, lane, sequence, &digest);
+        let items: Vec<_> = unchecked
+            .iter()
+            .map(|(from, ack)| {
+                let key = self.config.set.key(*from).expect("a peer is in the set");
+                SignedItem::new(key, &message, &ack.signature)
+            })
+            .collect();
+        let verdicts = self.config.signatures.verify(&items);
+        let (mut good, mut bad) = (Vec::new(), Vec::new());
+        for (entry, holds) in unchecked.into_iter().zip(verdicts) {
+            if holds { good.push(entry) } else { bad.push(entry.0) }
+        }
+        flight.acks.extend(good);
+        for from in bad {
+            self.blame(from, Fault::BadAck);
+        }
     }
 
     /// Makes the certificate of an own batch once a quorum holds it.
@@ -270,7 +304,7 @@ impl Core {
         if let Some(flight) = self.own.flight.iter_mut().find(stuck) {
             flight.sent = now;
             for index in (0..validators).filter_map(|index| u32::try_from(index).ok()) {
-                if !flight.acks.contains_key(&index) {
+                if !flight.has(index) {
                     let held = flight.held.clone();
                     self.actions.push(Action::SendBatch(To::One(index), held));
                 }
