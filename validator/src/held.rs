@@ -1,8 +1,7 @@
 //! A batch that this validator holds: its bytes, checked once, shared from then on.
 
 use ledger::{
-    Batch, BatchHeader, Digest, Reject, SignedItem, Unhashed, batch_signing_message,
-    signing_message,
+    Batch, BatchHeader, Digest, Reject, Unhashed, batch_signing_message, signing_message,
 };
 use std::sync::Arc;
 
@@ -73,10 +72,13 @@ impl AsRef<[u8]> for SharedBytes {
     }
 }
 
-/// Signed messages of this project's 47-byte shape, kept while their signatures are checked.
+/// A key, a message of this project's 47-byte shape, and the signature.
+pub type Signed = ([u8; 32], [u8; 47], [u8; 64]);
+
+/// Signed messages, kept while their signatures are checked.
 #[derive(Default)]
 pub struct SignedMessages {
-    entries: Vec<([u8; 32], [u8; 47], [u8; 64])>,
+    entries: Vec<Signed>,
 }
 
 impl SignedMessages {
@@ -113,11 +115,8 @@ impl SignedMessages {
         self.entries.is_empty()
     }
 
-    /// The items to check, in the order in which they were added.
-    pub fn items(&self) -> Vec<SignedItem<'_>> {
-        self.entries
-            .iter()
-            .map(|(key, message, signature)| SignedItem { key, message, signature })
-            .collect()
+    /// All, in the order in which they were added.
+    pub fn entries(&self) -> &[Signed] {
+        &self.entries
     }
 }

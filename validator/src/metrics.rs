@@ -95,7 +95,7 @@ pub struct Metrics {
     pub tx_commit_latency: Histogram,
     /// Signatures in one check.
     pub sigverify_batch_size: Histogram,
-    /// Signatures by verdict.
+    /// Signatures by verdict, and those that came again.
     pub sigverify_signatures: Family<ResultLabel, Counter>,
     /// Time from the proposal of a block to its finality here.
     pub consensus_finality: Histogram,
@@ -203,7 +203,7 @@ impl Metrics {
             sigverify_signatures: table.counters(
                 "althing_sigverify_signatures_total",
                 &["result"],
-                "Signatures that were checked, by verdict.",
+                "Signatures by verdict; those that are repeated were checked when they came first.",
             ),
             consensus_finality: table.histogram(
                 "althing_consensus_finality_seconds",
@@ -334,7 +334,7 @@ impl Metrics {
         for outcome in Outcome::ALL.map(Outcome::as_str) {
             let _ = self.tx_outcomes.get_or_create(&OutcomeLabel { outcome });
         }
-        for result in ["valid", "invalid"] {
+        for result in ["valid", "invalid", "repeated"] {
             let _ = self.sigverify_signatures.get_or_create(&ResultLabel { result });
         }
         for path in ["udp", "tcp", "http"] {

@@ -1,5 +1,10 @@
 //! The verify stage: client transactions and peers' batches, their signatures checked together.
 
+mod checked;
+mod sources;
+#[cfg(test)]
+mod tests;
+
 use crate::{
     admit::{self, Admitted},
     cost::{Cost, Meter},
@@ -8,9 +13,12 @@ use crate::{
     lane::Unverified,
     votes::Judge,
 };
-use ledger::{Digest, SignedItem};
-use sigverify::{Source, Verdict};
-use std::{collections::HashMap, ops::Range, sync::Arc};
+use ledger::Digest;
+use sources::{Judged, Share};
+use std::{ops::Range, sync::Arc};
+
+pub use checked::CHECKED_BYTES_MAX;
+pub use sources::{Counts, Sources};
 
 /// Requests taken into one round, at most: a round of this size takes about 30 ms of one core.
 pub const ROUND_REQUESTS_MAX: usize = 2_048;
@@ -23,79 +31,11 @@ pub struct Verified {
     pub admitted: Vec<Admitted>,
     /// Each batch's digest, and the batch if all of it holds.
     pub batches: Vec<(Digest, Option<Arc<Held>>)>,
-    /// Signatures checked, and how many of them hold.
-    pub signatures: (u64, u64),
+    /// How many signatures there were.
+    pub signatures: Counts,
 }
 
-/// Who is checked together with whom: all that are not suspected, in one; forgeries of one source make no
-/// other's checks dearer but for the round that finds them.
-#[derive(Default)]
-pub struct Sources {
-    /// All clients: a forgery costs its sender nothing, and one more address neither.
-    clients: Source,
-    /// The validators that sent a bad signature of late: each is checked by itself, as are the clients
-    /// while they are suspected.
-    suspects: HashMap<u32, Source>,
-}
-
-/// A sender of a round, and which of the round's items are its own.
-#[derive(Clone, Debug)]
-struct Share {
-    /// The validator; none for all clients.
-    from: Option<u32>,
-    items: Range<usize>,
-}
-
-impl Sources {
-    /// Judges all items: those of clients come first, then each batch's.
-    ///
-    /// Shape: verdict `i` answers `items[i]`; every item is in one of the shares.
-    fn judge(&mut self, judge: &Judge, items: &[SignedItem<'_>], shares: &[Share]) -> Vec<Verdict> {
-        let (alone, trusted): (Vec<_>, Vec<_>) =
-            shares.iter().partition(|share| self.suspect(share).is_some());
-        // Nobody in here is known for forgeries, and whoever turns out to be is counted below.
-        let unsuspected = Source::new();
-        let mut verdicts = if alone.is_empty() {
-            judge.verify_from(&unsuspected, items)
-        } else {
-            let mut verdicts = vec![Verdict::Invalid; items.len()];
-            let together: Vec<_> =
-                trusted.iter().flat_map(|share| &items[share.items.clone()]).copied().collect();
-            let mut found = judge.verify_from(&unsuspected, &together).into_iter();
-            for share in &trusted {
-                let next = || found.next().expect("one verdict for every item");
-                verdicts[share.items.clone()].fill_with(next);
-            }
-            verdicts
-        };
-        for Share { from, items } in trusted {
-            let verdicts = &verdicts[items.clone()];
-            if !verdicts.iter().all(|verdict| verdict.is_valid()) {
-                match from {
-                    None => self.clients.count(verdicts),
-                    Some(from) => self.suspects.entry(*from).or_default().count(verdicts),
-                }
-            }
-        }
-        for share in alone {
-            let source = self.suspect(share).expect("it was one above");
-            let found = judge.verify_from(source, &items[share.items.clone()]);
-            verdicts[share.items.clone()].copy_from_slice(&found);
-        }
-        self.suspects.retain(|_, source| source.is_suspected());
-        verdicts
-    }
-
-    /// The source of a share, if it is suspected.
-    fn suspect(&self, share: &Share) -> Option<&Source> {
-        match &share.from {
-            None => Some(&self.clients).filter(|clients| clients.is_suspected()),
-            Some(from) => self.suspects.get(from),
-        }
-    }
-}
-
-/// Checks one round: everything cheap first, then the signatures, each source's together.
+/// Checks one round: everything cheap first, then the signatures, as many together as their senders permit.
 pub fn round(
     core: &mut admit::Core,
     network: &Digest,
@@ -117,9 +57,7 @@ pub fn round(
     });
     let shares: Vec<_> =
         std::iter::once(Share { from: None, items: 0..clients }).chain(sent).collect();
-    let verdicts = sources.judge(judge, &messages.items(), &shares);
-    let verdicts: Vec<bool> = verdicts.into_iter().map(Verdict::is_valid).collect();
-    let valid = verdicts.iter().filter(|valid| **valid).count();
+    let Judged { verdicts, signatures } = sources.judge(judge, messages.entries(), &shares);
     meter.charge(Cost::Verify);
     let admitted = core.settle(now, candidates, &verdicts[..clients]);
     meter.charge(Cost::Admit);
@@ -127,11 +65,7 @@ pub fn round(
         let whole = |(_, range): &(Held, Range<usize>)| verdicts[range.clone()].iter().all(|v| *v);
         (batch.digest, batch.held.filter(whole).map(|(held, _)| Arc::new(held)))
     };
-    Verified {
-        admitted,
-        batches: decoded.into_iter().map(judge).collect(),
-        signatures: (verdicts.len() as u64, valid as u64),
-    }
+    Verified { admitted, batches: decoded.into_iter().map(judge).collect(), signatures }
 }
 
 struct Decoded {
@@ -157,6 +91,3 @@ fn decode(
     meter.charge(Cost::Hash);
     Decoded { digest, from, held }
 }
-
-#[cfg(test)]
-mod tests;

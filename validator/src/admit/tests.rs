@@ -421,7 +421,7 @@ fn what_is_skipped_takes_no_other_s_id_or_account() {
     let (honest, _client) = request(honest);
     let mut messages = SignedMessages::default();
     let candidates = core.sift(0, vec![skipped, honest], &mut messages);
-    assert_eq!(*messages.items()[0].message, ledger::signing_message(&id));
+    assert_eq!(messages.entries()[0].1, ledger::signing_message(&id));
     let admitted = core.settle(0, candidates, &[true]);
     assert_eq!(admitted[0].id, id);
     let pending = |byte| core.account(&author(byte).1).unwrap().pending_sequence;

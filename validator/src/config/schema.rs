@@ -152,7 +152,7 @@ pub const KEYS: [Key; 33] = [
     ),
     key(
         "storage.scrub_mib_per_second",
-        "16",
+        "4",
         Shape::Number(0, 100_000),
         "How much of the ledger is checked for rot each second; 0 for none.",
     ),

@@ -14,6 +14,7 @@ use crate::{
     metrics::{EquivocationLabel, Metrics},
     saved,
     stage::{Clock, execute, lane},
+    verify,
 };
 use ledger::{Digest, PublicKey};
 use net_ebpf::filter;
@@ -164,6 +165,7 @@ impl Reporter {
     pub(super) fn limits(&self) -> Vec<(String, u64)> {
         let queues = self.queues().into_iter().map(|queue| (queue.name, queue.limit_bytes));
         let kept = [
+            ("checked_signatures", verify::CHECKED_BYTES_MAX),
             ("client_answers", ingest::tcp::OUTBOXES_BYTES_MAX),
             ("client_waits", admit::WAITS_BYTES_MAX),
             ("engine_log", crate::consensus::vault::KEPT_BYTES_MAX),

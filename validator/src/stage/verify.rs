@@ -9,7 +9,7 @@ use crate::{
     lane::Unverified,
     metrics::{Metrics, ResultLabel, StageMetrics},
     stage::lane::FromVerify,
-    verify::{ROUND_BATCH_BYTES_MAX, ROUND_REQUESTS_MAX, Sources, round},
+    verify::{Counts, ROUND_BATCH_BYTES_MAX, ROUND_REQUESTS_MAX, Sources, round},
     votes::Judge,
 };
 use crossbeam::channel::{Receiver, Sender, never, select};
@@ -157,7 +157,7 @@ impl Stage {
         }
         let Self { core, network, judge, sources, .. } = self;
         let verified = round(core, network, judge, sources, start, requests, batches);
-        self.count(&verified.signatures);
+        self.count(verified.signatures);
         for (refusal, count) in self.core.take_refused() {
             let label = crate::metrics::DropLabel { stage: "verify", reason: refusal.as_str() };
             self.metrics.tx_dropped.get_or_create(&label).inc_by(count);
@@ -177,16 +177,20 @@ impl Stage {
         open
     }
 
-    fn count(&self, (all, valid): &(u64, u64)) {
-        if *all == 0 {
-            return;
+    fn count(&self, signatures: Counts) {
+        let Counts { checked, valid, repeated } = signatures;
+        if checked > 0 {
+            self.metrics.sigverify_batch_size.observe(checked as f64);
         }
-        self.metrics.sigverify_batch_size.observe(*all as f64);
         let count = |result, count| {
-            self.metrics.sigverify_signatures.get_or_create(&ResultLabel { result }).inc_by(count);
+            if count > 0 {
+                let label = ResultLabel { result };
+                self.metrics.sigverify_signatures.get_or_create(&label).inc_by(count);
+            }
         };
-        count("valid", *valid);
-        count("invalid", all - valid);
+        count("valid", valid);
+        count("invalid", checked - valid);
+        count("repeated", repeated);
     }
 
     fn update(&mut self, update: Update) {

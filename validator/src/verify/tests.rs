@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::handle::{Reply, Submission};
+use crate::held::Signed;
 use ed25519_dalek::{Signer as _, SigningKey};
 use ledger::{
     Account, BatchPlace, Draft, Height, Kind, Parameters, PublicKey, Sealer, Signature,
@@ -52,14 +53,20 @@ fn transaction(author: &SigningKey, sequence: u64, previous: Digest) -> (Vec<u8>
 
 /// A batch that a validator sends; a forged one has an author's signature that does not hold.
 fn sent(from: u32, forged: bool) -> Unverified {
+    let mut transactions: Vec<_> =
+        (0..30).map(|sequence| transaction(&key(50), sequence, Digest([1; 32]))).collect();
+    if forged {
+        *transactions[17].0.last_mut().unwrap() ^= 1;
+    }
+    sealed(from, &transactions)
+}
+
+/// A batch of these.
+fn sealed(from: u32, transactions: &[(Vec<u8>, Digest)]) -> Unverified {
     let owner = key(200 + u8::try_from(from).unwrap());
     let mut sealer = Sealer::new();
-    for sequence in 0..30 {
-        let (mut bytes, id) = transaction(&key(50), sequence, Digest([1; 32]));
-        if forged && sequence == 17 {
-            *bytes.last_mut().unwrap() ^= 1;
-        }
-        assert!(sealer.push(&Transaction::decode(&bytes).unwrap(), &id));
+    for (bytes, id) in transactions {
+        assert!(sealer.push(&Transaction::decode(bytes).unwrap(), id));
     }
     let place =
         BatchPlace { network: NETWORK, epoch: 0, lane: from, sequence: 1, previous: Digest::ZERO };
@@ -84,7 +91,7 @@ fn one_forger_is_suspected_and_the_others_batches_hold() {
     // Checked by itself from now on, and nobody else is suspected for what it sends.
     assert_eq!(batches(&mut sources, vec![sent(0, false), sent(1, true)]), [true, false]);
     assert_eq!(sources.suspects.keys().collect::<Vec<_>>(), [&1]);
-    assert!(!sources.clients.is_suspected());
+    assert!(!sources.is_suspected(None));
     assert_eq!(batches(&mut sources, vec![sent(1, false), sent(0, false)]), [true, true]);
 }
 
@@ -117,52 +124,80 @@ fn forgeries_of_clients_are_no_validators_fault() {
     let verified = round(&mut core, &NETWORK, &judge(), &mut sources, 0, requests, batch);
     assert!(verified.admitted.is_empty());
     assert!(verified.batches[0].1.is_some());
-    assert_eq!(verified.signatures, (47, 31), "an author may have sixteen links under way");
-    assert!(sources.clients.is_suspected());
+    let counts = Counts { checked: 47, valid: 31, repeated: 0 };
+    assert_eq!(verified.signatures, counts, "an author may have sixteen links under way");
+    assert!(sources.is_suspected(None));
     assert!(sources.suspects.is_empty());
 }
 
 #[test]
-fn every_verdict_lands_at_its_item_whoever_is_suspected() {
+fn every_verdict_lands_at_its_signature_whoever_is_suspected_and_whatever_is_repeated() {
     let keys: Vec<_> = (1..=4).map(key).collect();
-    let message = [7; 47];
     let mut random = 1_u64;
     let mut draw = move |below: u64| {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (random >> 33) % below
     };
     let mut sources = Sources::default();
-    let (mut suspected, mut trusted) = (0, 0);
+    let (mut suspected, mut trusted, mut repeated) = (0, 0, 0);
+    let mut before: Vec<(Signed, bool)> = Vec::new();
     for _ in 0..200 {
         // Clients first, then batches of up to four validators; some send a forgery, most do not.
-        let lengths: Vec<_> = (0..=draw(5)).map(|_| usize::try_from(draw(40)).unwrap()).collect();
-        let mut signed = Vec::new();
+        let mut all: Vec<(Signed, bool)> = Vec::new();
         let mut shares = Vec::new();
-        for (number, length) in lengths.into_iter().enumerate() {
+        for number in 0..=draw(5) {
             let is_forger = draw(6) == 0;
             let from = number.checked_sub(1).map(|_| u32::try_from(draw(4)).unwrap());
-            let first = signed.len();
-            for _ in 0..length {
+            let start = all.len();
+            for _ in 0..draw(40) {
+                let again = before.iter().chain(&all).nth(usize::try_from(draw(400)).unwrap());
+                if let Some(again) = again.copied() {
+                    all.push(again);
+                    continue;
+                }
                 let key = &keys[usize::try_from(draw(4)).unwrap()];
+                let mut message = ledger::signing_message(&Digest([7; 32]));
+                message[40] = u8::try_from(draw(256)).unwrap();
+                message[16] = u8::try_from(draw(256)).unwrap();
                 let mut signature = key.sign(&message).to_bytes();
                 let valid = !(is_forger && draw(8) == 0);
                 signature[3] ^= u8::from(!valid);
-                signed.push((public(key).0, signature, valid));
+                all.push(((public(key).0, message, signature), valid));
             }
-            shares.push(Share { from, items: first..signed.len() });
+            shares.push(Share { from, items: start..all.len() });
         }
-        let items: Vec<_> = signed
-            .iter()
-            .map(|(key, signature, _)| SignedItem { key, message: &message, signature })
-            .collect();
-        let is_split = shares.iter().any(|share| sources.suspect(share).is_some());
+        let is_split = shares.iter().any(|share| sources.is_suspected(share.from));
         (suspected, trusted) =
             if is_split { (suspected + 1, trusted) } else { (suspected, trusted + 1) };
-        let verdicts = sources.judge(&judge(), &items, &shares);
-        let expected: Vec<_> = signed.iter().map(|(_, _, valid)| *valid).collect();
-        assert_eq!(verdicts.iter().map(|v| v.is_valid()).collect::<Vec<_>>(), expected);
+        let signed: Vec<Signed> = all.iter().map(|(signed, _)| *signed).collect();
+        let judged = sources.judge(&judge(), &signed, &shares);
+        let expected: Vec<_> = all.iter().map(|(_, valid)| *valid).collect();
+        assert_eq!(judged.verdicts, expected);
+        let Counts { checked, repeated: again, .. } = judged.signatures;
+        assert_eq!(checked + again, signed.len() as u64);
+        repeated += again;
+        before = all;
     }
-    assert!(suspected > 10 && trusted > 0, "{suspected} and {trusted}");
+    assert!(suspected > 10 && trusted > 0 && repeated > 1_000, "{suspected} {trusted} {repeated}");
+}
+
+#[test]
+fn a_transaction_of_a_client_and_of_three_batches_is_checked_once() {
+    let author = key(1);
+    let (mut core, mut sources) = (core(&author), Sources::default());
+    let both = transaction(&author, 0, Digest::ZERO);
+    let (other, third) = (transaction(&author, 1, both.1), transaction(&author, 2, both.1));
+    let submit = Request::Submit(Submission::new(both.0.clone(), Reply::None));
+    let mut round = |requests, batches: Vec<Unverified>| {
+        let verified = round(&mut core, &NETWORK, &judge(), &mut sources, 0, requests, batches);
+        assert!(verified.batches.iter().all(|(_, held)| held.is_some()));
+        (verified.admitted.len(), verified.signatures)
+    };
+    let first = round(vec![submit], vec![sealed(0, &[other.clone(), both.clone()])]);
+    // The transaction, the batch's owner and the other transaction.
+    assert_eq!(first, (1, Counts { checked: 3, valid: 3, repeated: 1 }));
+    let later = vec![sealed(1, &[both.clone(), third]), sealed(2, &[both, other])];
+    assert_eq!(round(Vec::new(), later), (0, Counts { checked: 3, valid: 3, repeated: 3 }));
 }
 
 #[test]
