@@ -230,10 +230,16 @@ fn forged_foreign_and_repeated_acks_do_not_count() {
     }
     core.control(SECOND, 1, &[9, 9, 9]);
     let actions = settle(&mut core, SECOND);
+    // The forged one is found once enough are there to be checked together.
     let faults =
-        [(2, Fault::BadAck), (3, Fault::Unasked), (3, Fault::BadAck), (1, Fault::Malformed)];
+        [(3, Fault::Unasked), (3, Fault::BadAck), (2, Fault::BadAck), (1, Fault::Malformed)];
     assert_eq!(blamed(&actions), faults);
     assert!(core.lanes[0].certificate.is_none(), "two of four are no quorum");
+    // Nor does it stand in the way of the next.
+    core.muted[3] = 0;
+    core.control(SECOND, 3, &Control::Ack(ack(0, 3, &tip)).encode());
+    let certificate = core.lanes[0].certificate.as_ref().expect("three of four are one");
+    certificate.check(&NETWORK, &set(), &*judge()).unwrap();
 }
 
 #[test]

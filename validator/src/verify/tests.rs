@@ -53,8 +53,14 @@ fn transaction(author: &SigningKey, sequence: u64, previous: Digest) -> (Vec<u8>
 
 /// A batch that a validator sends; a forged one has an author's signature that does not hold.
 fn sent(from: u32, forged: bool) -> Unverified {
-    let mut transactions: Vec<_> =
-        (0..30).map(|sequence| transaction(&key(50), sequence, Digest([1; 32]))).collect();
+    sent_after(0, from, forged)
+}
+
+/// The same from a later sequence on.
+fn sent_after(sequence: u64, from: u32, forged: bool) -> Unverified {
+    let mut transactions: Vec<_> = (sequence..sequence + 30)
+        .map(|sequence| transaction(&key(50), sequence, Digest([1; 32])))
+        .collect();
     if forged {
         *transactions[17].0.last_mut().unwrap() ^= 1;
     }
@@ -101,7 +107,9 @@ fn a_suspect_is_trusted_again_after_a_while() {
     assert_eq!(batches(&mut sources, vec![sent(1, true)]), [false]);
     let mut rounds = 0;
     while !sources.suspects.is_empty() {
-        assert_eq!(batches(&mut sources, vec![sent(1, false)]), [true]);
+        // What was good before would not be checked.
+        let batch = sent_after(30 * (rounds + 1), 1, false);
+        assert_eq!(batches(&mut sources, vec![batch]), [true]);
         rounds += 1;
         assert!(rounds < 10_000);
     }
