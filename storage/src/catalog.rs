@@ -71,6 +71,15 @@ impl Catalog {
         None
     }
 
+    /// The position after the newest durable group.
+    pub(crate) fn end(&self) -> (u64, u64) {
+        let last = |segment: &Arc<Segment>| {
+            let (offset, bytes) = segment.last()?;
+            Some((segment.number(), offset + bytes))
+        };
+        self.segments.iter().rev().find_map(last).unwrap_or((0, 0))
+    }
+
     /// The number of the newest segment.
     pub(crate) fn newest(&self) -> Option<u64> {
         self.segments.back().map(|segment| segment.number())

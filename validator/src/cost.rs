@@ -39,7 +39,7 @@ pub enum Cost {
     Copy,
     /// Acks, certificates, and what is under way in the lanes.
     Lane,
-    /// The transport's cipher, both ways.
+    /// The transport's cipher, both ways, on messages of 4 KiB and more; shorter ones count as consensus.
     Encrypt,
     /// The kernel's work for the engine: sockets towards validators, and the log of votes.
     Network,

@@ -32,7 +32,8 @@ pub(crate) struct Price {
 /// Where items come from: the share of them that was bad of late.
 ///
 /// Items of one call are of one source, so whoever sends forgeries makes bulk checks smaller for
-/// those who share the source and for nobody else.
+/// those who share the source and for nobody else. A caller that checks several senders together does it
+/// with a new source, counts their verdicts itself, and gives those who forge sources of their own.
 #[derive(Debug, Default)]
 pub struct Source(AtomicU64);
 

@@ -18,6 +18,8 @@ use crate::segment::Segment;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scrub {
     at: (u64, u64),
+    /// Where this pass ends: where the store did when it began.
+    end: Option<(u64, u64)>,
     /// How often it has reached the end and begun again.
     pub passes: u64,
 }
@@ -25,15 +27,19 @@ pub struct Scrub {
 impl Store {
     /// Checks durable groups on the medium itself, past any cache, from where the last call ended.
     ///
-    /// Shape: so many bytes, and the group that reaches them; begins again at the end, and returns
-    /// there. What is found damaged is in [`damaged`](Store::damaged).
+    /// Shape: so many bytes, and the group that reaches them; begins again where the store ended when the
+    /// pass began, and returns there: a store that grows faster than this is called is gone over again all
+    /// the same. What is found damaged is in [`damaged`](Store::damaged).
     pub fn scrub(&self, scrub: &mut Scrub, bytes: u64) -> u64 {
         let mut done = 0;
         let mut group = Buffer::default();
         while done < bytes {
-            let next = self.catalog().group_from(scrub.at);
+            let end = *scrub.end.get_or_insert_with(|| self.catalog().end());
+            let is_before_end =
+                |(segment, offset, _): &(Arc<Segment>, u64, u64)| (segment.number(), *offset) < end;
+            let next = self.catalog().group_from(scrub.at).filter(is_before_end);
             let Some((segment, offset, group_bytes)) = next else {
-                *scrub = Scrub { at: (0, 0), passes: scrub.passes + 1 };
+                *scrub = Scrub { at: (0, 0), end: None, passes: scrub.passes + 1 };
                 break;
             };
             let files = &self.inner.log.files;

@@ -158,9 +158,9 @@ pub const KEYS: [Key; 33] = [
     ),
     key(
         "consensus.view_timeout_ms",
-        "600",
+        "700",
         Shape::Number(50, 60_000),
-        "How long a leader may take before the next one gets its turn; longer than the heartbeat and a round trip to the farthest validator.",
+        "How long a leader may take before the next one gets its turn; more than the heartbeat plus a round trip to the farthest validator.",
     ),
     key(
         "consensus.heartbeat_ms",

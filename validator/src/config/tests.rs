@@ -40,7 +40,7 @@ fn the_default_text_reads_back_as_the_default() {
         assert_eq!(empty.layers.entry(key.dotted).origin, Origin::Default);
     }
     assert_eq!(Config::default_in(Path::new("/x")).data, Path::new("/x/data"));
-    assert_eq!(Config::default_in(Path::new("")).consensus.view_timeout_ms, 600);
+    assert_eq!(Config::default_in(Path::new("")).consensus.view_timeout_ms, 700);
 }
 
 #[test]
@@ -163,10 +163,10 @@ fn a_wrong_value_is_named_with_what_it_must_be() {
 
 #[test]
 fn values_that_contradict_each_other_are_refused() {
-    assert!(refusal("[consensus]\nheartbeat_ms = 600\n").contains("must be below"));
+    assert!(refusal("[consensus]\nheartbeat_ms = 700\n").contains("must be below"));
     assert!(refusal("[consensus]\nbatch_delay_ms = 1000\n").contains("must be below"));
-    assert!(refusal("[consensus]\ncut_delay_ms = 301\n").contains("cut_delay_ms (301) must be"));
-    assert!(load("[consensus]\ncut_delay_ms = 300\n", &[], &[]).is_ok());
+    assert!(refusal("[consensus]\ncut_delay_ms = 351\n").contains("cut_delay_ms (351) must be"));
+    assert!(load("[consensus]\ncut_delay_ms = 350\n", &[], &[]).is_ok());
     let same = refusal("[listen]\ntcp = \"127.0.0.1:9\"\nhttp = \"127.0.0.1:9\"\n");
     assert_eq!(same, "listen.tcp and listen.http are both 127.0.0.1:9");
     let key = "ab".repeat(32);

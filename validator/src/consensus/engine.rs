@@ -34,7 +34,9 @@ use commonware_runtime::{
     Clock, Handle, Metrics, Spawner, Storage, Supervisor as _, buffer::paged::CacheRef,
 };
 use commonware_storage::{archive::prunable, translator::EightCap};
-use commonware_utils::{NZDuration, NZU16, NZU64, NZUsize, acknowledgement::Exact, ordered::Set};
+use commonware_utils::{
+    NZDuration, NZU16, NZU64, NZUsize, NonZeroDuration, acknowledgement::Exact, ordered::Set,
+};
 use rand_core::CryptoRng;
 use std::{
     collections::BTreeMap,
@@ -341,7 +343,8 @@ where
                 timeout: setup.view_timeout * 3 / 2,
                 budget: SkipBudget::Participants,
             },
-            fetch_timeout: NZDuration!(Duration::from_secs(1)),
+            // Whoever does not answer within a view is asked last.
+            fetch_timeout: NonZeroDuration::new(setup.view_timeout).expect("a view takes time"),
             fetch_retry_delay: Duration::from_millis(100),
             forward: ForwardPolicy::SilentVoters,
             track_historical_votes: true,

@@ -458,6 +458,29 @@ fn requests_that_lead_nowhere_use_up_the_share_too() {
 }
 
 #[test]
+fn a_batch_goes_again_to_those_whose_ack_is_missing_or_was_bad() {
+    let mut core = fresh(0);
+    core.transactions(0, vec![transaction(0)]);
+    core.tick(SECOND);
+    settle(&mut core, SECOND);
+    let tip = core.lanes[0].acked;
+    let again = |core: &mut Core, now| {
+        core.tick(now);
+        let to = |action: &Action| match action {
+            Action::SendBatch(To::One(validator), _) => Some(*validator),
+            _ => None,
+        };
+        core.take_actions().iter().filter_map(to).collect::<Vec<_>>()
+    };
+    let mut forged = ack(0, 2, &tip);
+    forged.signature.0[0] ^= 1;
+    core.control(SECOND, 2, &Control::Ack(forged).encode());
+    assert_eq!(again(&mut core, SECOND + RETRY_NS), [1, 3], "the second one's is not checked yet");
+    core.control(SECOND + RETRY_NS, 1, &Control::Ack(ack(0, 1, &tip)).encode());
+    assert_eq!(again(&mut core, SECOND + 2 * RETRY_NS), [2, 3]);
+}
+
+#[test]
 fn a_restart_sends_own_batches_again_and_never_acks_twice() {
     let disk = Simulated::new(1);
     let mut before = core(0, &disk, Recovered::default());

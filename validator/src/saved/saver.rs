@@ -97,7 +97,7 @@ impl Saver {
         }
         // As much again as is left each time: the work stays in proportion to what changes.
         if self.added > CHANGES_MAX.max(self.reduced) {
-            self.changes = vec![self.newest().into()];
+            self.changes = vec![self.newest().into_iter().copied().collect()];
             (self.added, self.reduced) = (0, self.changes[0].len());
         }
         let Some(mark) = &change.mark else { return };
@@ -141,7 +141,7 @@ impl Saver {
         let head = Head { network, previous, entries: count, mark: mark.clone() };
         let height = head.height();
         let mut writer = Writer::create(&self.folder.file(height), &head)?;
-        for entry in &entries {
+        for entry in entries {
             writer.push(entry)?;
         }
         writer.finish()?;
@@ -157,20 +157,28 @@ impl Saver {
     }
 
     /// The newest value of every account that changed, by number.
-    fn newest(&self) -> Vec<Entry> {
+    fn newest(&self) -> Vec<&Entry> {
         let all = || self.changes.iter().rev().flat_map(|change| change.iter());
         let numbers = all().map(|entry| entry.0).max().map_or(0, |most| most as usize + 1);
-        let mut seen = vec![0_u64; numbers.div_ceil(64)];
-        let mut newest: Vec<Entry> = Vec::new();
-        for entry in all() {
-            let (word, bit) = (entry.0 as usize / 64, 1 << (entry.0 % 64));
-            if seen[word] & bit == 0 {
-                seen[word] |= bit;
-                newest.push(*entry);
-            }
+        let mut changed = vec![0_u64; numbers.div_ceil(64)];
+        let place = |entry: &Entry| (entry.0 as usize / 64, 1_u64 << (entry.0 % 64));
+        for (word, bit) in all().map(place) {
+            changed[word] |= bit;
         }
-        newest.sort_unstable_by_key(|entry| entry.0);
-        newest
+        // An account's place is known from how many before it changed: nothing is copied or sorted.
+        let mut before = Vec::with_capacity(changed.len());
+        let mut count = 0;
+        for word in &changed {
+            before.push(count);
+            count += word.count_ones() as usize;
+        }
+        let mut newest = vec![None; count];
+        for entry in all() {
+            let (word, bit) = place(entry);
+            let before = before[word] + (changed[word] & (bit - 1)).count_ones() as usize;
+            newest[before].get_or_insert(entry);
+        }
+        newest.into_iter().flatten().collect()
     }
 
     /// Starts a merge when the files after the first have as much as it has.

@@ -18,10 +18,16 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
 /// Time from one round to the next in which clients' transactions gather, if nothing else comes: signatures
-/// are cheaper the more are checked together, and a batch of the own lane waits longer than this anyway.
+/// are cheaper the more are checked together. The first after a pause does not wait.
 const GATHER_NS: u64 = 4_000_000;
-/// So many transactions are worth a round of their own.
+/// So many transactions at once are worth a round of their own.
 const GATHER_REQUESTS: usize = 256;
+
+/// Whether a round begins with what is there: peers wait for their batches, clients' transactions gather.
+const fn is_due(now: u64, due: u64, requests: usize, batches: usize, is_open: bool) -> bool {
+    let is_worth_it = now >= due || requests >= GATHER_REQUESTS || !is_open;
+    batches > 0 || (requests > 0 && is_worth_it)
+}
 
 /// With nothing to do it looks up once in this time.
 const IDLE_NS: u64 = 3_600_000_000_000;
@@ -115,8 +121,7 @@ impl Stage {
             self.gather(&mut requests, &mut batches);
             meter.charge(Cost::Admit);
             let now = self.clock.now();
-            let is_due = now >= due || requests.len() >= GATHER_REQUESTS || !requests_open;
-            if batches.is_empty() && (requests.is_empty() || !is_due) {
+            if !is_due(now, due, requests.len(), batches.len(), requests_open) {
                 continue;
             }
             if !self.work(std::mem::take(&mut requests), batches, &counters) {
@@ -223,4 +228,19 @@ impl Stage {
 #[expect(clippy::cast_precision_loss, reason = "counters of seconds need no nanosecond")]
 pub(super) fn seconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_gather_for_a_while_and_nobody_else_waits() {
+        assert!(!is_due(9, 9, 0, 0, true), "nothing is there");
+        assert!(!is_due(8, 9, 1, 0, true) && is_due(9, 9, 1, 0, true), "until it is time");
+        assert!(!is_due(8, 9, GATHER_REQUESTS - 1, 0, true));
+        assert!(is_due(8, 9, GATHER_REQUESTS, 0, true), "many are enough");
+        assert!(is_due(8, 9, 0, 1, true) && is_due(8, 9, 1, 1, true), "a batch does not wait");
+        assert!(is_due(8, 9, 1, 0, false), "no more can come");
+    }
 }

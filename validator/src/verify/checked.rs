@@ -207,6 +207,7 @@ mod tests {
         let quiet: Vec<Signed> = (0..=u16::MAX).map(|number| numbered(number, 1)).collect();
         round(&mut checked, &quiet);
         // All of them were remembered, and from here on none is.
+        assert!(checked.states.iter().all(|state| *state == State::Good));
         let (sampled, other) = (numbered(4, 0x10), numbered(5, 0x11));
         for _ in 0..3 {
             assert_eq!(round(&mut checked, &[other, other]), [Check(0), Check(1)]);

@@ -66,11 +66,16 @@ impl Sources {
             }
         }
         first.push(items.len());
+        let checks = origins.iter().filter_map(|origin| match origin {
+            Origin::Known => None,
+            Origin::Check(check) => Some(*check as usize + 1),
+        });
+        assert_eq!(items.len(), checks.max().unwrap_or(0), "every signature is in a share");
         let of =
             |share: &Share, index: usize| Share { items: first[index]..first[index + 1], ..*share };
-        let checks: Vec<Share> =
+        let shares: Vec<Share> =
             shares.iter().enumerate().map(|(index, share)| of(share, index)).collect();
-        let found = self.check(judge, &items, &checks);
+        let found = self.check(judge, &items, &shares);
         let is_good = |check: u32| found[check as usize].is_valid();
         let verdict = |origin: &Origin| match origin {
             Origin::Known => true,

@@ -303,6 +303,15 @@ mod tests {
     }
 
     #[test]
+    fn one_that_catches_up_or_falls_behind_speaks_for_nobody_else() {
+        assert_eq!(by_most(vec![50.0, 10.0, 900.0, 40.0], 4), 40.0);
+        assert_eq!(by_most(vec![50.0, 0.0, 45.0, 40.0], 4), 40.0);
+        // One is away: the three that are there are most, and all of them are needed.
+        assert_eq!(by_most(vec![50.0, 45.0, 40.0], 4), 40.0);
+        assert_eq!((by_most(vec![7.0], 1), by_most(Vec::new(), 4)), (7.0, 0.0));
+    }
+
+    #[test]
     fn without_readings_nothing_is_said() {
         let costs = Costs::new(Instant::now(), &[(Instant::now(), vec![Some(reading(1.0, 1.0))])]);
         assert_eq!((costs.table(Paint::PLAIN).as_str(), costs.json()), ("", json!(null)));
