@@ -160,7 +160,7 @@ pub const KEYS: [Key; 33] = [
         "consensus.view_timeout_ms",
         "700",
         Shape::Number(50, 60_000),
-        "How long a leader may take before the next one gets its turn; more than the heartbeat plus a round trip to the farthest validator.",
+        "How long a leader may take: more than the heartbeat and a round trip to the farthest validator.",
     ),
     key(
         "consensus.heartbeat_ms",
