@@ -46,6 +46,18 @@ fn scrub(store: &Store) -> Vec<(u64, u64)> {
     store.damaged()
 }
 
+#[test]
+fn a_pass_ends_though_the_store_grows_as_fast_as_it_is_scrubbed() {
+    let store = written(&Simulated::new(3), &model());
+    let before = groups(&store).len();
+    let mut at = Scrub::default();
+    for number in 0..2 * before as u64 {
+        store.append(vec![record(1_000 + number, 900)], None).unwrap();
+        store.scrub(&mut at, 1);
+    }
+    assert!(at.passes > 0, "{at:?} of {before} groups");
+}
+
 /// The bodies of a damaged group's records as the model has them.
 fn bodies<'a>(damaged: &Damaged, model: &'a [Record]) -> Vec<&'a [u8]> {
     let same = |it: &crate::DamagedRecord| {
