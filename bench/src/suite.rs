@@ -84,6 +84,19 @@ pub struct Settings {
     pub unverified: Option<PathBuf>,
 }
 
+impl Settings {
+    /// That there is a validator to measure.
+    ///
+    /// Errors: why the suite is skipped.
+    pub(crate) fn has_validator(&self) -> Result<(), String> {
+        if self.validator.is_file() {
+            return Ok(());
+        }
+        let path = self.validator.display();
+        Err(format!("no validator at {path}: build it with cargo build --release"))
+    }
+}
+
 /// A group that has not been built yet.
 pub struct Plan {
     /// What all its rows share, as `key=value` in the rows' names.
@@ -172,6 +185,13 @@ pub struct Metric {
     pub unit: &'static str,
     /// Which way is good.
     pub better: Better,
+}
+
+impl Metric {
+    /// Nothing but its parts.
+    pub(crate) const fn new(name: &'static str, unit: &'static str, better: Better) -> Self {
+        Self { name, unit, better }
+    }
 }
 
 /// Which way is good.

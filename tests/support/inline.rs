@@ -63,6 +63,8 @@ pub struct Stages {
     store: Store,
     judge: Arc<Judge>,
     sources: verify::Sources,
+    /// Clients' transactions that wait for the next round.
+    gathered: Vec<Request>,
     board: Board,
     delivered: Delivered,
     outgoing: mpsc::Sender<Outgoing>,
@@ -144,6 +146,7 @@ impl Stages {
             store,
             judge: setup.signatures,
             sources: verify::Sources::default(),
+            gathered: Vec::new(),
             board: board.clone(),
             delivered: delivered.clone(),
             outgoing: sender,
@@ -154,22 +157,22 @@ impl Stages {
         (stages, Ends { board, delivered, outgoing, store: ends_store })
     }
 
-    /// A client hands in a transaction.
-    pub fn submit(&mut self, now: u64, bytes: Vec<u8>) {
-        let request = Request::Submit(Submission::new(bytes, Reply::None));
-        let verified = verify::round(
-            &mut self.admit,
-            &self.network,
-            &self.judge,
-            &mut self.sources,
-            now,
-            vec![request],
-            vec![],
-        );
+    /// A client hands in a transaction: it gathers with others until a batch comes or time passes.
+    pub fn submit(&mut self, bytes: Vec<u8>) {
+        self.gathered.push(Request::Submit(Submission::new(bytes, Reply::None)));
+    }
+
+    /// Checks what has gathered, with what peers sent.
+    fn round(&mut self, now: u64, batches: Vec<lane::Unverified>) {
+        let gathered = std::mem::take(&mut self.gathered);
+        let Self { admit, network, judge, sources, .. } = self;
+        let verified = verify::round(admit, network, judge, sources, now, gathered, batches);
+        for (digest, held) in verified.batches {
+            self.lane.verified(now, &digest, held);
+        }
         if !verified.admitted.is_empty() {
             self.lane.transactions(now, verified.admitted);
         }
-        self.pump(now);
     }
 
     /// An account as this validator sees it.
@@ -179,6 +182,9 @@ impl Stages {
 
     /// Time passes.
     pub fn tick(&mut self, now: u64) {
+        if !self.gathered.is_empty() {
+            self.round(now, Vec::new());
+        }
         self.lane.tick(now);
         self.pump(now);
     }
@@ -239,14 +245,7 @@ impl Stages {
             lane::Action::SendStored(to, bytes) => {
                 drop(self.outgoing.try_send(Outgoing::Stored(to, bytes)));
             }
-            lane::Action::Verify(batch) => {
-                let Self { admit, network, judge, sources, .. } = self;
-                let verified =
-                    verify::round(admit, network, judge, sources, now, vec![], vec![batch]);
-                for (digest, held) in verified.batches {
-                    self.lane.verified(now, &digest, held);
-                }
-            }
+            lane::Action::Verify(batch) => self.round(now, vec![batch]),
             lane::Action::Append(records, then) => {
                 let durable = self.lane_durable.clone();
                 self.append(records, move || durable.lock().expect("one thread").push(then));

@@ -235,7 +235,7 @@ impl Cluster {
             let author = &self.authors[sent % self.authors.len()];
             let index = sent % self.keys.len();
             if let Some((_, shared)) = &self.running[index] {
-                shared.with(|stages, now| self.send(stages, now, author, sent));
+                shared.with(|stages, _| self.send(stages, author, sent));
             }
             sent += 1;
             self.context.sleep(Duration::from_millis(10)).await;
@@ -243,7 +243,7 @@ impl Cluster {
         sent
     }
 
-    fn send(&self, stages: &mut Stages, now: u64, author: &SigningKey, number: usize) {
+    fn send(&self, stages: &mut Stages, author: &SigningKey, number: usize) {
         let key = public(author);
         let account = stages.account(&key).expect("authors are in the genesis");
         let body = number.to_le_bytes();
@@ -257,7 +257,7 @@ impl Cluster {
         };
         let sign = |message: &[u8; 47]| Signature(author.sign(message).to_bytes());
         let (bytes, _) = draft.sign(&self.genesis.digest(), sign).expect("a small record");
-        stages.submit(now, bytes);
+        stages.submit(bytes);
     }
 
     fn agree(&self) -> Outcome {
@@ -314,7 +314,7 @@ impl Node {
             Arc::new(self.genesis.set().clone()),
             self.signatures,
             ends.board,
-            Pace { heartbeat: Duration::from_millis(200), cut_delay: Duration::from_millis(25) },
+            Pace { heartbeat: Duration::from_millis(400), cut_delay: Duration::from_millis(25) },
         );
         let ledger = Stored {
             store: ends.store,
@@ -340,7 +340,7 @@ impl Node {
                 ledger: Arc::new(ledger),
                 observer: engine::Observer::default(),
                 partition: format!("validator-{}", self.index),
-                view_timeout: Duration::from_secs(1),
+                view_timeout: Duration::from_millis(700),
                 room: Arc::new(()),
             },
             consensus,

@@ -38,28 +38,24 @@ const SIZE_BYTES: u32 = 512;
 const AUTHORS: u32 = 65_536;
 
 const METRICS: [Metric; 17] = [
-    metric("finalized_rate", "tx/s", Better::Higher),
-    metric("final_ms_p50", "ms", Better::Lower),
-    metric("final_ms_p99", "ms", Better::Lower),
-    metric("final_ms_p99_9", "ms", Better::Lower),
-    metric("accepted_ms_p50", "ms", Better::Lower),
-    metric("accepted_ms_p99", "ms", Better::Lower),
-    metric("cpu_us_per_validator", "us/tx", Better::Lower),
-    metric("cpu_us_loaded", "us/tx", Better::Lower),
-    metric("cpu_us_generator", "us/tx", Better::Neither),
-    metric("resident_max", "MiB", Better::Lower),
-    metric("memory_budget", "MiB", Better::Neither),
-    metric("offered", "tx", Better::Neither),
-    metric("accepted", "tx", Better::Neither),
-    metric("finalized", "tx", Better::Neither),
-    metric("rejected", "tx", Better::Neither),
-    metric("held_back", "tx", Better::Neither),
-    metric("lost", "tx", Better::Neither),
+    Metric::new("finalized_rate", "tx/s", Better::Higher),
+    Metric::new("final_ms_p50", "ms", Better::Lower),
+    Metric::new("final_ms_p99", "ms", Better::Lower),
+    Metric::new("final_ms_p99_9", "ms", Better::Lower),
+    Metric::new("accepted_ms_p50", "ms", Better::Lower),
+    Metric::new("accepted_ms_p99", "ms", Better::Lower),
+    Metric::new("cpu_us_per_validator", "us/tx", Better::Lower),
+    Metric::new("cpu_us_loaded", "us/tx", Better::Lower),
+    Metric::new("cpu_us_generator", "us/tx", Better::Neither),
+    Metric::new("resident_max", "MiB", Better::Lower),
+    Metric::new("memory_budget", "MiB", Better::Neither),
+    Metric::new("offered", "tx", Better::Neither),
+    Metric::new("accepted", "tx", Better::Neither),
+    Metric::new("finalized", "tx", Better::Neither),
+    Metric::new("rejected", "tx", Better::Neither),
+    Metric::new("held_back", "tx", Better::Neither),
+    Metric::new("lost", "tx", Better::Neither),
 ];
-
-const fn metric(name: &'static str, unit: &'static str, better: Better) -> Metric {
-    Metric { name, unit, better }
-}
 
 /// The suite.
 pub struct Cluster;
@@ -74,10 +70,7 @@ impl Suite for Cluster {
     }
 
     fn plan(&self, settings: &Settings) -> Result<Vec<Plan>, String> {
-        if !settings.validator.is_file() {
-            let path = settings.validator.display();
-            return Err(format!("no validator at {path}: build it with cargo build --release"));
-        }
+        settings.has_validator()?;
         let rates: &[u32] = settings.scale.pick(
             &[2_000, 10_000, 20_000, 45_000, 60_000, 90_000],
             &[2_000, 20_000, 45_000, 60_000],

@@ -40,30 +40,26 @@ const STAGES: [&str; 15] = [
 ];
 
 const METRICS: [Metric; 19] = [
-    metric("finalized_rate", "tx/s", Better::Higher),
-    metric("cpu_us", "us/tx", Better::Lower),
-    metric("explained", "%", Better::Neither),
-    metric("final", "tx", Better::Neither),
-    metric("receive", "us/tx", Better::Neither),
-    metric("decode", "us/tx", Better::Neither),
-    metric("hash", "us/tx", Better::Neither),
-    metric("verify", "us/tx", Better::Neither),
-    metric("admit", "us/tx", Better::Neither),
-    metric("copy", "us/tx", Better::Neither),
-    metric("lane", "us/tx", Better::Neither),
-    metric("encrypt", "us/tx", Better::Neither),
-    metric("network", "us/tx", Better::Neither),
-    metric("consensus", "us/tx", Better::Neither),
-    metric("persist", "us/tx", Better::Neither),
-    metric("execute", "us/tx", Better::Neither),
-    metric("roots", "us/tx", Better::Neither),
-    metric("client", "us/tx", Better::Neither),
-    metric("upkeep", "us/tx", Better::Neither),
+    Metric::new("finalized_rate", "tx/s", Better::Higher),
+    Metric::new("cpu_us", "us/tx", Better::Lower),
+    Metric::new("explained", "%", Better::Neither),
+    Metric::new("final", "tx", Better::Neither),
+    Metric::new("receive", "us/tx", Better::Neither),
+    Metric::new("decode", "us/tx", Better::Neither),
+    Metric::new("hash", "us/tx", Better::Neither),
+    Metric::new("verify", "us/tx", Better::Neither),
+    Metric::new("admit", "us/tx", Better::Neither),
+    Metric::new("copy", "us/tx", Better::Neither),
+    Metric::new("lane", "us/tx", Better::Neither),
+    Metric::new("encrypt", "us/tx", Better::Neither),
+    Metric::new("network", "us/tx", Better::Neither),
+    Metric::new("consensus", "us/tx", Better::Neither),
+    Metric::new("persist", "us/tx", Better::Neither),
+    Metric::new("execute", "us/tx", Better::Neither),
+    Metric::new("roots", "us/tx", Better::Neither),
+    Metric::new("client", "us/tx", Better::Neither),
+    Metric::new("upkeep", "us/tx", Better::Neither),
 ];
-
-const fn metric(name: &'static str, unit: &'static str, better: Better) -> Metric {
-    Metric { name, unit, better }
-}
 
 /// The stages must explain the whole to this, in percent.
 const EXPLAINED_PERCENT: std::ops::RangeInclusive<f64> = 90.0..=110.0;
@@ -83,10 +79,7 @@ impl Suite for Pipeline {
     }
 
     fn plan(&self, settings: &Settings) -> Result<Vec<Plan>, String> {
-        if !settings.validator.is_file() {
-            let path = settings.validator.display();
-            return Err(format!("no validator at {path}: build it with cargo build --release"));
-        }
+        settings.has_validator()?;
         let rounds = settings.scale.pick(
             Rounds { min: 3, max: 7 },
             Rounds { min: 3, max: 3 },

@@ -30,15 +30,11 @@ const READY: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(10);
 
 const METRICS: [Metric; 4] = [
-    metric("ready", "s", Better::Lower),
-    metric("resident", "MiB", Better::Lower),
-    metric("accounts", "", Better::Neither),
-    metric("replayed", "heights", Better::Neither),
+    Metric::new("ready", "s", Better::Lower),
+    Metric::new("resident", "MiB", Better::Lower),
+    Metric::new("accounts", "", Better::Neither),
+    Metric::new("replayed", "heights", Better::Neither),
 ];
-
-const fn metric(name: &'static str, unit: &'static str, better: Better) -> Metric {
-    Metric { name, unit, better }
-}
 
 /// The suite.
 pub struct Restart;
@@ -53,10 +49,7 @@ impl Suite for Restart {
     }
 
     fn plan(&self, settings: &Settings) -> Result<Vec<Plan>, String> {
-        if !settings.validator.is_file() {
-            let path = settings.validator.display();
-            return Err(format!("no validator at {path}: build it with cargo build --release"));
-        }
+        settings.has_validator()?;
         let rounds = settings.scale.pick(
             Rounds { min: 4, max: 8 },
             Rounds { min: 4, max: 4 },

@@ -4,6 +4,7 @@ use super::{
     Application, Block,
     block::Digest,
     finals::{FinalBlocks, FinalCertificates, Ledger},
+    paced::Paced,
     patient::{Patient, Room},
 };
 use commonware_broadcast::buffered;
@@ -51,6 +52,8 @@ pub const PENDING_ACKS_MAX: usize = 64;
 const MAILBOX: usize = 1_024;
 /// Buffers of the engine's journals, in bytes.
 const BUFFER_BYTES: usize = 1 << 20;
+/// Time from one certificate of a kind to the next: whoever missed votes is late by about so much.
+const PACE_MAX: Duration = Duration::from_millis(100);
 /// Blocks of one sender that wait for their votes.
 const BROADCAST_BLOCKS: usize = 32;
 
@@ -351,7 +354,11 @@ where
             strategy: Sequential,
         },
     );
-    Ok(engine.start(channels.votes, channels.certificates, channels.resolver))
+    let (certificates, from_peers) = channels.certificates;
+    let pace = PACE_MAX.min(setup.view_timeout / 8);
+    let clock = context.child("clock");
+    let certificates = Paced::start(context.child("paced"), clock, certificates, pace);
+    Ok(engine.start(channels.votes, (certificates, from_peers), channels.resolver))
 }
 
 fn archive<C>(

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{Loaded, METRICS, VALIDATORS, metric};
+use super::{Loaded, METRICS, VALIDATORS};
 use crate::suite::process;
 use crate::suite::{
     Better, Contender, Failure, Group, Label, Metric, Plan, Round, Rounds, Settings,
@@ -150,23 +150,23 @@ struct Beyond {
     what: What,
 }
 
-const OF_KNEE: Metric = metric("of_knee", "%", Better::Higher);
+const OF_KNEE: Metric = Metric::new("of_knee", "%", Better::Higher);
 const OVERLOAD: [Metric; 18] = joined(METRICS, [OF_KNEE]);
 const KILL: [Metric; 21] = joined(
     METRICS,
     [
         OF_KNEE,
-        metric("kept_while_away", "%", Better::Higher),
-        metric("pause", "ms", Better::Lower),
-        metric("caught_up", "s", Better::Lower),
+        Metric::new("kept_while_away", "%", Better::Higher),
+        Metric::new("pause", "ms", Better::Lower),
+        Metric::new("caught_up", "s", Better::Lower),
     ],
 );
 const LONG: [Metric; 20] = joined(
     METRICS,
     [
         OF_KNEE,
-        metric("rate_last_of_first_third", "%", Better::Higher),
-        metric("resident_last_of_first_third", "%", Better::Lower),
+        Metric::new("rate_last_of_first_third", "%", Better::Higher),
+        Metric::new("resident_last_of_first_third", "%", Better::Lower),
     ],
 );
 

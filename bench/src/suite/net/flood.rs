@@ -47,18 +47,14 @@ const TRIES_MAX: u32 = 4;
 const QUIET_GOODPUT_MIN: f64 = 80.0;
 
 const METRICS: [Metric; 7] = [
-    metric("goodput", "%", Better::Higher),
-    metric("attack_rate", "Mpps", Better::Neither),
-    metric("valid_sent", "packets", Better::Neither),
-    metric("valid_accepted", "packets", Better::Neither),
-    metric("received", "packets", Better::Neither),
-    metric("softirq_cpu", "% of one", Better::Lower),
-    metric("application_cpu", "% of one", Better::Lower),
+    Metric::new("goodput", "%", Better::Higher),
+    Metric::new("attack_rate", "Mpps", Better::Neither),
+    Metric::new("valid_sent", "packets", Better::Neither),
+    Metric::new("valid_accepted", "packets", Better::Neither),
+    Metric::new("received", "packets", Better::Neither),
+    Metric::new("softirq_cpu", "% of one", Better::Lower),
+    Metric::new("application_cpu", "% of one", Better::Lower),
 ];
-
-const fn metric(name: &'static str, unit: &'static str, better: Better) -> Metric {
-    Metric { name, unit, better }
-}
 
 /// What stands before the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

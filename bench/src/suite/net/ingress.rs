@@ -39,16 +39,12 @@ const WAIT: Duration = Duration::from_millis(10);
 const KERNEL_BUFFER_BYTES: usize = receive::KERNEL_BUFFER_BYTES;
 
 const METRICS: [Metric; 5] = [
-    metric("packet_rate", "packets/s", Better::Higher),
-    metric("cpu_ns", "ns/packet", Better::Lower),
-    metric("application_ns", "ns/packet", Better::Lower),
-    metric("softirq_ns", "ns/packet", Better::Lower),
-    metric("sent_rate", "packets/s", Better::Neither),
+    Metric::new("packet_rate", "packets/s", Better::Higher),
+    Metric::new("cpu_ns", "ns/packet", Better::Lower),
+    Metric::new("application_ns", "ns/packet", Better::Lower),
+    Metric::new("softirq_ns", "ns/packet", Better::Lower),
+    Metric::new("sent_rate", "packets/s", Better::Neither),
 ];
-
-const fn metric(name: &'static str, unit: &'static str, better: Better) -> Metric {
-    Metric { name, unit, better }
-}
 
 /// How packets come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
