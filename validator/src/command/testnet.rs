@@ -5,6 +5,7 @@
 
 mod acknowledged;
 mod compare;
+mod kill;
 mod live;
 mod meters;
 pub(super) mod ports;
@@ -20,6 +21,7 @@ use crate::client::load::{self, Control, Options, Report, Snapshot, Transport};
 use crate::client::workload::Workload;
 use acknowledged::Acknowledgements;
 use crossbeam::channel::{Receiver, bounded};
+use kill::Kill;
 use live::Live;
 use meters::{Costs, Meters};
 use process::Processes;
@@ -29,8 +31,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use summary::{Kill, Summary};
-use watch::Watch;
+use summary::Summary;
+use watch::{View, Watch};
 
 /// How the folders of test networks begin.
 pub const PREFIX: &str = "althing-testnet-";
@@ -394,25 +396,15 @@ impl Run<'_> {
                 self.kill = Some(Kill::new(validator, elapsed));
             }
             Some(kill) if kill.restarted.is_none() && elapsed >= kill.killed + AWAY => {
-                kill.restarted = Some(elapsed);
+                kill.restart(elapsed, Instant::now());
                 let validator = kill.validator;
                 if let Err(exit) = self.processes.restart(self.network, validator) {
                     self.problems.push(exit.to_string());
                 }
                 self.watch.expect(validator);
             }
-            Some(kill) if kill.restarted.is_some() && kill.caught_up.is_none() => {
-                let views = self.watch.views();
-                let others = views.iter().enumerate().filter(|(index, _)| *index != kill.validator);
-                let highest = others.map(|(_, view)| view.height).max().unwrap_or(0);
-                let view = &views[kill.validator];
-                // One height may be on its way to it, as to everyone.
-                if view.is_ready && view.height + 1 >= highest {
-                    let restarted = kill.restarted.unwrap_or(elapsed);
-                    kill.caught_up = Some(elapsed.saturating_sub(restarted));
-                }
-            }
-            None | Some(_) => {}
+            Some(kill) => kill.look(&self.watch.views(), Instant::now()),
+            None => {}
         }
     }
 
@@ -512,14 +504,17 @@ impl Run<'_> {
         }
     }
 
-    /// Waits until all validators are there and their heights are equal.
+    /// Waits until all validators are there and their heights are equal, by looks of this time: an older one
+    /// may be equal because it is old.
     fn settle(&mut self) {
-        let until = Instant::now() + SETTLE;
+        let since = Instant::now();
+        let until = since + SETTLE;
         loop {
             let views = self.watch.views();
             let heights: Vec<u64> = views.iter().map(|view| view.height).collect();
-            let is_settled = heights.iter().all(|height| *height == heights[0]);
-            if is_settled && views.iter().all(|view| view.is_up) {
+            let is_fresh = |view: &View| view.is_up && view.asked.is_some_and(|at| at >= since);
+            if views.iter().all(is_fresh) && heights.iter().all(|height| *height == heights[0]) {
+                self.kill.iter_mut().for_each(|kill| kill.catch_up(Instant::now()));
                 return;
             }
             if Instant::now() > until {

@@ -12,13 +12,13 @@ use storage::{Scrub, Store};
 use tokio::sync::mpsc;
 
 /// How often the core looks for damage and for answers that do not come.
-const TURN: Duration = Duration::from_millis(50);
-const TURN_NS: u64 = 50_000_000;
+const TURN: Duration = Duration::from_millis(100);
+const TURN_NS: u64 = 100_000_000;
 const TURNS_PER_SECOND: u64 = 1_000_000_000 / TURN_NS;
 /// Rest after the whole store was scrubbed: a small one is not read all the time.
 const PAUSE_NS: u64 = 10_000_000_000;
 /// Bytes that are scrubbed in one go, at most.
-const SCRUB_BYTES_MAX: u64 = 4 << 20;
+const SCRUB_BYTES_MAX: u64 = 8 << 20;
 
 /// A message of another validator about stored records, with its share of the budget.
 pub struct FromPeer {

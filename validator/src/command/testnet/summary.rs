@@ -2,6 +2,7 @@
 
 use super::acknowledged::Checked;
 use super::compare::Compared;
+use super::kill::Kill;
 use super::meters::Costs;
 use crate::client::load::Report;
 use crate::command::Exit;
@@ -9,28 +10,6 @@ use crate::command::terminal::{Paint, Side, Table, duration, thousands};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// A validator that was killed and started again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Kill {
-    /// Which one.
-    pub(super) validator: usize,
-    /// When it was killed.
-    pub(super) killed: Duration,
-    /// When it was started again.
-    pub(super) restarted: Option<Duration>,
-    /// How long it then took to be where the others were.
-    pub(super) caught_up: Option<Duration>,
-    /// The longest time for which the others had no news of finality since the kill.
-    pub(super) longest_pause: Duration,
-}
-
-impl Kill {
-    pub(super) fn new(validator: usize, killed: Duration) -> Self {
-        let longest_pause = Duration::ZERO;
-        Self { validator, killed, restarted: None, caught_up: None, longest_pause }
-    }
-}
 
 /// Everything that a run showed.
 #[derive(Debug)]
@@ -167,6 +146,10 @@ mod tests {
     fn summary(problems: &[&str]) -> Summary {
         let written = Written { height: 1_234, history_root: Digest([7; 32]) };
         let history_root = problems.is_empty().then_some(Digest([7; 32]));
+        let mut kill = Kill::new(1, Duration::from_secs(10));
+        kill.restarted = Some(Duration::from_secs(20));
+        kill.caught_up = Some(Duration::from_millis(1_500));
+        kill.longest_pause = Duration::from_millis(340);
         Summary {
             folder: "/d".into(),
             report: None,
@@ -177,12 +160,7 @@ mod tests {
                 problems: Vec::new(),
             },
             acknowledged: Some(Checked { count: 5_000, problems: Vec::new() }),
-            kill: Some(Kill {
-                restarted: Some(Duration::from_secs(20)),
-                caught_up: Some(Duration::from_millis(1_500)),
-                longest_pause: Duration::from_millis(340),
-                ..Kill::new(1, Duration::from_secs(10))
-            }),
+            kill: Some(kill),
             costs: Costs::default(),
             problems: problems.iter().map(|problem| (*problem).to_string()).collect(),
         }

@@ -15,6 +15,8 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// A validator as it was seen last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct View {
+    /// When it was asked what it answered last.
+    pub(super) asked: Option<Instant>,
     /// Whether it answered.
     pub(super) is_up: bool,
     /// Whether it keeps up and takes part.
@@ -39,8 +41,8 @@ struct Memory {
 }
 
 impl Memory {
-    /// Takes in an answer; none when there was none.
-    fn see(&mut self, seen: Option<(bool, Vec<String>, u64, u64)>, now: Instant) {
+    /// Takes in an answer to what was `asked` then; none when there was none.
+    fn see(&mut self, seen: Option<(bool, Vec<String>, u64, u64)>, asked: Instant, now: Instant) {
         let Some((is_ready, reasons, height, transactions)) = seen else {
             self.view.is_up = false;
             self.view.is_ready = false;
@@ -48,7 +50,7 @@ impl Memory {
         };
         let view = &mut self.view;
         (view.is_up, view.is_ready, view.reasons) = (true, is_ready, reasons);
-        view.transactions = transactions;
+        (view.asked, view.transactions) = (Some(asked), transactions);
         if view.height != height {
             let still = now.saturating_duration_since(self.moved);
             view.longest_still = view.longest_still.max(still);
@@ -123,11 +125,12 @@ fn lock(memory: &Mutex<Memory>) -> std::sync::MutexGuard<'_, Memory> {
 fn look(url: Url, memory: &Mutex<Memory>, stop: &AtomicBool) {
     let mut api = Api::new(url, ANSWER);
     while !stop.load(Ordering::Relaxed) {
+        let asked = Instant::now();
         let status = api.status().ok();
         let seen = status.map(|status| {
             (status.ready, status.reasons, status.height, status.finalized_transactions)
         });
-        lock(memory).see(seen, Instant::now());
+        lock(memory).see(seen, asked, Instant::now());
         thread::sleep(LOOK);
     }
 }
@@ -142,18 +145,21 @@ mod tests {
         let at = |millis| start + Duration::from_millis(millis);
         let mut memory = Memory { view: View::default(), moved: start };
         let up = |height| Some((true, Vec::new(), height, 10 * height));
-        memory.see(up(1), at(100));
-        memory.see(up(1), at(200));
+        let see = |memory: &mut Memory, seen, millis| memory.see(seen, at(millis - 1), at(millis));
+        see(&mut memory, up(1), 100);
+        see(&mut memory, up(1), 200);
         assert_eq!(memory.view(at(900)).longest_still, Duration::from_millis(800));
-        memory.see(up(2), at(1_000));
-        memory.see(up(3), at(1_100));
+        see(&mut memory, up(2), 1_000);
+        see(&mut memory, up(3), 1_100);
         let view = memory.view(at(1_200));
         assert_eq!((view.height, view.transactions, view.is_ready), (3, 30, true));
         assert_eq!(view.still, Duration::from_millis(100));
         assert_eq!(view.longest_still, Duration::from_millis(900));
-        memory.see(None, at(1_300));
+        assert_eq!(view.asked, Some(at(1_099)));
+        see(&mut memory, None, 1_300);
         let view = memory.view(at(2_100));
         assert!(!view.is_up && !view.is_ready && view.height == 3);
+        assert_eq!(view.asked, Some(at(1_099)), "it did not answer since");
         assert_eq!(view.longest_still, Duration::from_millis(1_000));
     }
 }

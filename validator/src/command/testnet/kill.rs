@@ -1,0 +1,157 @@
+//! A validator that is killed under load and started again: when, and when it had caught up.
+
+use super::watch::View;
+use std::time::{Duration, Instant};
+
+/// A validator that was killed and started again. Times count from the start of the load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Kill {
+    /// Which one.
+    pub(super) validator: usize,
+    /// When it was killed.
+    pub(super) killed: Duration,
+    /// When it was started again.
+    pub(super) restarted: Option<Duration>,
+    /// How long it then took to be where the others were.
+    pub(super) caught_up: Option<Duration>,
+    /// The longest time for which the others had no news of finality since the kill.
+    pub(super) longest_pause: Duration,
+    /// Where the others were last, and when that was known.
+    goal: Option<(Instant, u64)>,
+    /// When it was started again, by this machine's clock.
+    started: Option<Instant>,
+}
+
+impl Kill {
+    pub(super) fn new(validator: usize, killed: Duration) -> Self {
+        Self {
+            validator,
+            killed,
+            restarted: None,
+            caught_up: None,
+            longest_pause: Duration::ZERO,
+            goal: None,
+            started: None,
+        }
+    }
+
+    /// It was started again.
+    pub(super) fn restart(&mut self, elapsed: Duration, now: Instant) {
+        (self.restarted, self.started) = (Some(elapsed), Some(now));
+    }
+
+    /// Whether it runs again and is not yet where the others are.
+    pub(super) fn is_catching_up(&self) -> bool {
+        self.restarted.is_some() && self.caught_up.is_none()
+    }
+
+    /// Looks whether it is where the others were a look before.
+    ///
+    /// The validators are not looked at in the same moment, and the height moves tens of times a second: of two
+    /// that are equally far, one seems behind. So it is measured by a height that the others had before it was
+    /// asked.
+    pub(super) fn look(&mut self, views: &[View], now: Instant) {
+        if !self.is_catching_up() {
+            return;
+        }
+        let own = &views[self.validator];
+        let is_asked_since = |(since, _): &(Instant, u64)| own.asked.is_some_and(|at| at >= *since);
+        if let Some((_, height)) = self.goal.filter(is_asked_since) {
+            if own.is_ready && own.height >= height {
+                self.catch_up(now);
+            }
+            self.goal = None;
+        }
+        if self.goal.is_none() {
+            let others = views.iter().enumerate().filter(|(index, _)| *index != self.validator);
+            self.goal = others.map(|(_, view)| view.height).max().map(|height| (now, height));
+        }
+    }
+
+    /// It is where the others are.
+    pub(super) fn catch_up(&mut self, now: Instant) {
+        if self.is_catching_up() {
+            self.caught_up = self.started.map(|started| now.saturating_duration_since(started));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn views(asked: Instant, heights: [u64; 4]) -> Vec<View> {
+        let view = |height| View {
+            asked: Some(asked),
+            is_up: true,
+            is_ready: true,
+            height,
+            ..View::default()
+        };
+        heights.map(view).into()
+    }
+
+    /// Looks of all validators every 200 ms, the killed one's `phase` earlier; the others at 50 heights a second.
+    fn run(phase: Duration, own: impl Fn(Duration) -> u64) -> Kill {
+        let start = Instant::now();
+        let mut kill = Kill::new(1, Duration::ZERO);
+        kill.restart(Duration::from_secs(1), start);
+        for tick in 0..200_u32 {
+            let now = Duration::from_millis(50) * tick;
+            let looked = Duration::from_millis(200) * (tick / 4);
+            let of_own = looked.saturating_sub(phase);
+            let there = 1_000 + looked.as_millis() as u64 / 20;
+            let mut seen = views(start + looked, [there, own(of_own), there - 1, there]);
+            seen[1].asked = Some(start + of_own);
+            kill.look(&seen, start + now);
+        }
+        kill
+    }
+
+    #[test]
+    fn one_that_is_looked_at_earlier_than_the_others_is_not_behind() {
+        for phase in [0, 50, 120, 199] {
+            let there = |at: Duration| 1_000 + at.as_millis() as u64 / 20;
+            let kill = run(Duration::from_millis(phase), there);
+            let late = Duration::from_millis(600);
+            assert!(kill.caught_up.is_some_and(|time| time <= late), "{phase}: {kill:?}");
+        }
+    }
+
+    #[test]
+    fn one_that_follows_far_behind_has_not_caught_up() {
+        let behind = |at: Duration| 970 + at.as_millis() as u64 / 20;
+        assert_eq!(run(Duration::ZERO, behind).caught_up, None);
+    }
+
+    #[test]
+    fn time_counts_until_the_others_are_reached() {
+        // From 500 on at three times their pace: 5 s.
+        let faster = |at: Duration| {
+            (500 + at.as_millis() as u64 * 3 / 20).min(1_000 + at.as_millis() as u64 / 20)
+        };
+        let caught_up = run(Duration::ZERO, faster).caught_up.expect("it reached them");
+        let allowed = Duration::from_millis(4_800)..=Duration::from_millis(5_600);
+        assert!(allowed.contains(&caught_up), "{caught_up:?}");
+    }
+
+    #[test]
+    fn one_that_is_not_ready_or_not_started_has_not_caught_up() {
+        let start = Instant::now();
+        let mut kill = Kill::new(1, Duration::ZERO);
+        let later = |millis| start + Duration::from_millis(millis);
+        kill.look(&views(later(10), [5; 4]), later(10));
+        kill.catch_up(later(10));
+        assert_eq!(kill.caught_up, None, "it is away");
+        kill.restart(Duration::ZERO, start);
+        for tick in 1..10 {
+            let mut seen = views(later(100 * tick), [5; 4]);
+            seen[1].is_ready = false;
+            kill.look(&seen, later(100 * tick));
+        }
+        assert_eq!(kill.caught_up, None, "it is not ready");
+        kill.catch_up(later(1_000));
+        kill.catch_up(later(2_000));
+        assert_eq!(kill.caught_up, Some(Duration::from_secs(1)), "the first time counts");
+    }
+}
