@@ -193,13 +193,25 @@ impl Cut {
             return Err(Reject::TooLong);
         }
         let mut reader = Reader::new(bytes);
+        let (mut cut, count) = Self::read_header(&mut reader)?;
+        let mut rest = reader.rest();
+        for _ in 0..count {
+            let (certificate, after) = AvailabilityCertificate::decode_prefix(rest)?;
+            cut.lanes.push(certificate);
+            rest = after;
+        }
+        if rest.is_empty() { Ok(cut) } else { Err(Reject::TrailingBytes) }
+    }
+
+    /// Reads the header; returns it as a block without lanes, and how many lanes it has.
+    fn read_header(reader: &mut Reader<'_>) -> Result<(Self, usize), Reject> {
         reader.version(VERSION)?;
         reader.zeros::<3>()?;
         let count = index(reader.u32()?);
         if count > VALIDATORS_MAX {
             return Err(Reject::CountMismatch);
         }
-        let mut cut = Self {
+        let cut = Self {
             network: reader.digest()?,
             epoch: reader.u64()?,
             height: Height(reader.u64()?),
@@ -215,17 +227,21 @@ impl Cut {
         if cut.next_set != Digest::ZERO {
             return Err(Reject::ReservedNotZero);
         }
-        let mut rest = reader.rest();
-        for _ in 0..count {
-            let (certificate, after) = AvailabilityCertificate::decode_prefix(rest)?;
-            cut.lanes.push(certificate);
-            rest = after;
-        }
-        if rest.is_empty() { Ok(cut) } else { Err(Reject::TrailingBytes) }
+        Ok((cut, count))
+    }
+
+    /// Returns the part that a proof carries.
+    pub fn header(&self) -> Header {
+        let (bytes, lanes) = (self.encode_header(), self.lanes_digest());
+        Header { bytes, lanes, cut: Self { lanes: Vec::new(), ..self.clone() } }
     }
 
     /// Computes the digest that names the block.
     pub fn digest(&self) -> Digest {
+        domain::CUT.digest(&[&self.encode_header(), &self.lanes_digest().0])
+    }
+
+    fn lanes_digest(&self) -> Digest {
         let mut lanes = domain::CUT_LANES.hasher();
         let mut bytes = Vec::new();
         for certificate in &self.lanes {
@@ -233,7 +249,7 @@ impl Cut {
             certificate.encode_into(&mut bytes);
             lanes.update(&bytes);
         }
-        domain::CUT.digest(&[&self.encode_header(), lanes.finalize().as_bytes()])
+        Digest(*lanes.finalize().as_bytes())
     }
 
     /// Checks that the block may follow its parent, and returns the tips after it.
@@ -317,6 +333,86 @@ impl Cut {
             next_place = place + 1;
         }
         tips.after(self)
+    }
+}
+
+/// A block without its certificates: enough to name it and to know what it declares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    bytes: [u8; CUT_HEADER_BYTES],
+    /// The digest of the certificates.
+    lanes: Digest,
+    /// The same fields, without lanes.
+    cut: Cut,
+}
+
+impl Header {
+    /// Returns the epoch.
+    pub const fn epoch(&self) -> u64 {
+        self.cut.epoch
+    }
+
+    /// Returns the number of the block.
+    pub const fn height(&self) -> Height {
+        self.cut.height
+    }
+
+    /// Returns when the proposer says that it proposed.
+    pub const fn time_ms(&self) -> u64 {
+        self.cut.time_ms
+    }
+
+    /// Returns the height whose execution is declared.
+    pub const fn executed(&self) -> Height {
+        self.cut.executed
+    }
+
+    /// Returns the history root after the executed height.
+    pub const fn history_root(&self) -> Digest {
+        self.cut.history_root
+    }
+
+    /// Returns the state root of the last checkpoint at or below the executed height.
+    pub const fn state_root(&self) -> Digest {
+        self.cut.state_root
+    }
+
+    /// Computes the digest that names the block.
+    pub fn digest(&self) -> Digest {
+        domain::CUT.digest(&[&self.bytes, &self.lanes.0])
+    }
+
+    /// Checks what every block of the network is.
+    ///
+    /// Errors: [`Reject::WrongNetwork`], [`Reject::WrongEpoch`], [`Reject::ExecutedRange`].
+    pub(crate) fn check(&self, network: &Digest) -> Result<(), Reject> {
+        if self.cut.network != *network {
+            return Err(Reject::WrongNetwork);
+        }
+        if self.cut.epoch != Cut::GENESIS_EPOCH {
+            return Err(Reject::WrongEpoch);
+        }
+        if self.cut.executed >= self.cut.height {
+            return Err(Reject::ExecutedRange);
+        }
+        Ok(())
+    }
+
+    /// Writes the header and the digest of the certificates.
+    pub(crate) fn encode_into(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.bytes);
+        bytes.extend_from_slice(&self.lanes.0);
+    }
+
+    /// Reads what [`Header::encode_into`] writes.
+    ///
+    /// Errors: [`Reject::Truncated`], [`Reject::UnknownVersion`], [`Reject::ReservedNotZero`],
+    /// [`Reject::CountMismatch`].
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Reject> {
+        let bytes = *reader.array::<CUT_HEADER_BYTES>()?;
+        let (mut cut, _) = Cut::read_header(&mut Reader::new(&bytes))?;
+        cut.lanes = Vec::new();
+        Ok(Self { bytes, lanes: reader.digest()?, cut })
     }
 }
 

@@ -334,13 +334,14 @@ pub(crate) mod domain {
     pub(crate) static MERKLE_ROOT: Domain = Domain::new("althing 2026 merkle root v1");
     pub(crate) static HISTORY_NODE: Domain = Domain::new("althing 2026 history node v1");
     pub(crate) static HISTORY_ROOT: Domain = Domain::new("althing 2026 history root v1");
-    pub(crate) static STATE_PAGE: Domain = Domain::new("althing 2026 state page v1");
-    pub(crate) static STATE: Domain = Domain::new("althing 2026 state v2");
+    pub(crate) static STATE_PAGE: Domain = Domain::new("althing 2026 state page v2");
+    pub(crate) static STATE_LANES: Domain = Domain::new("althing 2026 state lanes v1");
+    pub(crate) static STATE: Domain = Domain::new("althing 2026 state v3");
     pub(crate) static GENESIS: Domain = Domain::new("althing 2026 genesis v1");
     pub(crate) static VALIDATOR_SET: Domain = Domain::new("althing 2026 validator set v1");
 
     #[cfg(test)]
-    pub(super) static ALL: [&Domain; 16] = [
+    pub(super) static ALL: [&Domain; 17] = [
         &TRANSACTION,
         &TRANSACTION_LEAF,
         &BATCH,
@@ -354,6 +355,7 @@ pub(crate) mod domain {
         &HISTORY_NODE,
         &HISTORY_ROOT,
         &STATE_PAGE,
+        &STATE_LANES,
         &STATE,
         &GENESIS,
         &VALIDATOR_SET,

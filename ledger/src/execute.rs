@@ -21,7 +21,7 @@ use crate::history::{History, HistoryRecord};
 use crate::limits::{BATCH_BODY_BYTES_MAX, EXECUTION_LAG_MAX};
 use crate::outcome::{self, Outcome};
 use crate::reject::Reject;
-use crate::state::{Account, Lane, State};
+use crate::state::{Account, Lane, State, StateProof};
 
 /// What one cut executed of one lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,6 +220,14 @@ impl Chain {
     /// Returns the state root of the last checkpoint height at or below the last executed height.
     pub fn state_root(&self) -> Digest {
         self.state_root
+    }
+
+    /// Shows what the state of [`Chain::state_root`] says of a key.
+    ///
+    /// Panics: between [`Chain::apply`] and [`Chain::seal`].
+    pub fn prove(&self, key: &PublicKey) -> StateProof {
+        assert_eq!(self.applied, None, "a proof is of a height, not of a part of one");
+        self.state.prove(key)
     }
 
     /// Returns the history and state root to declare for `height`, or none when it is not executed

@@ -105,6 +105,83 @@ pub struct HistoryProof {
     pub peaks: Vec<Digest>,
 }
 
+/// Returns the place, in a file of all nodes, of the node over the `1 << level` leaves up to and with height `last`.
+///
+/// The nodes stand in the order in which they come to be: each leaf, then the nodes that it completes, from
+/// below. So a file of them only grows, and has the nodes of every shorter range at its start.
+pub fn node_place(last: u64, level: u32) -> u64 {
+    nodes_before(last) + u64::from(level)
+}
+
+/// Returns how many nodes stand before the leaf of `height`: two for each leaf before, but for its peaks.
+pub fn nodes_before(height: u64) -> u64 {
+    let leaves = height - 1;
+    2 * leaves - u64::from(leaves.count_ones())
+}
+
+/// Appends the nodes that the leaf of the next height makes: itself and what it completes.
+///
+/// `node` reads the node at a place; all before are there.
+///
+/// Errors: those of `node`.
+pub fn new_nodes<E>(
+    height: u64,
+    leaf: &Digest,
+    mut node_at: impl FnMut(u64) -> Result<Digest, E>,
+) -> Result<Vec<Digest>, E> {
+    let mut nodes = vec![*leaf];
+    let mut digest = *leaf;
+    for level in 0..(height - 1).trailing_ones() {
+        let left = node_at(node_place(height - (1 << level), level))?;
+        digest = node(&left, &digest);
+        nodes.push(digest);
+    }
+    Ok(nodes)
+}
+
+/// Makes the proof for a height in a range of `count` records from stored nodes, or none when it is outside.
+///
+/// Errors: those of `node_at`, which reads the node at a place.
+pub fn prove_from<E>(
+    height: Height,
+    count: u64,
+    mut node_at: impl FnMut(u64) -> Result<Digest, E>,
+) -> Result<Option<HistoryProof>, E> {
+    let Some(place) = height.0.checked_sub(1).filter(|place| *place < count) else {
+        return Ok(None);
+    };
+    let (mut siblings, mut peaks) = (Vec::new(), Vec::new());
+    let mut start = 0;
+    for size in mountains(count) {
+        if (start..start + size).contains(&place) {
+            let within = place - start;
+            for level in 0..size.trailing_zeros() {
+                let sibling = (within >> level) ^ 1;
+                siblings.push(node_at(node_place(start + ((sibling + 1) << level), level))?);
+            }
+        } else {
+            peaks.push(node_at(node_place(start + size, size.trailing_zeros()))?);
+        }
+        start += size;
+    }
+    Ok(Some(HistoryProof { height, count, siblings, peaks }))
+}
+
+/// Computes the root of a range of `count` records from stored nodes.
+///
+/// Errors: those of `node_at`, which reads the node at a place.
+pub fn root_from<E>(
+    count: u64,
+    mut node_at: impl FnMut(u64) -> Result<Digest, E>,
+) -> Result<Digest, E> {
+    let mut start = 0;
+    let peaks = mountains(count).map(|size| {
+        start += size;
+        node_at(node_place(start, size.trailing_zeros()))
+    });
+    Ok(bag(count, &peaks.collect::<Result<Vec<_>, E>>()?))
+}
+
 /// Makes the proof for a height from the leaves of all heights from 1 on, or none when it is
 /// outside.
 pub fn prove(leaves: &[Digest], height: Height) -> Option<HistoryProof> {
@@ -154,6 +231,18 @@ impl HistoryProof {
         }
         unreachable!("the mountains hold as many leaves as the count")
     }
+}
+
+/// Returns how many siblings and how many other peaks the proof for a height has in a range of `count` records,
+/// or none when it is outside.
+pub(crate) fn shape(height: Height, count: u64) -> Option<(u32, u32)> {
+    let place = height.0.checked_sub(1).filter(|place| *place < count)?;
+    let mut start = 0;
+    let own = mountains(count).find(|size| {
+        start += size;
+        place < start
+    })?;
+    Some((own.trailing_zeros(), count.count_ones() - 1))
 }
 
 /// The sizes of the mountains from the left: the powers of two in the count, falling.
@@ -218,6 +307,7 @@ fn bag(count: u64, peaks: &[Digest]) -> Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::count_u32;
 
     fn leaves(count: u64) -> Vec<Digest> {
         (1..=count)
@@ -273,6 +363,8 @@ mod tests {
             let root = naive(&leaves);
             for height in 1..=count {
                 let proof = prove(&leaves, Height(height)).unwrap();
+                let lengths = (count_u32(proof.siblings.len()), count_u32(proof.peaks.len()));
+                assert_eq!(shape(Height(height), count), Some(lengths));
                 for (place, leaf) in (1..).zip(&leaves) {
                     assert_eq!(proof.check(leaf, &root).is_ok(), place == height);
                 }
@@ -284,9 +376,32 @@ mod tests {
                     assert_eq!(resized.check(leaf, &root).is_ok(), other == count);
                 }
             }
+            assert_eq!((shape(Height(0), count), shape(Height(count + 1), count)), (None, None));
             assert_eq!(prove(&leaves, Height(0)), None);
             assert_eq!(prove(&leaves, Height(count + 1)), None);
         }
+    }
+
+    #[test]
+    fn stored_nodes_give_the_proofs_of_every_shorter_range() {
+        let leaves = leaves(70);
+        let mut nodes: Vec<Digest> = Vec::new();
+        for (height, leaf) in (1_u64..).zip(&leaves) {
+            assert_eq!(nodes_before(height), length_u64(nodes.len()));
+            let at = |place: u64| Ok::<_, ()>(nodes[usize::try_from(place).unwrap()]);
+            let new = new_nodes(height, leaf, at).unwrap();
+            nodes.extend(new);
+        }
+        let at = |place: u64| nodes.get(usize::try_from(place).unwrap()).copied().ok_or(place);
+        for count in 0..=70 {
+            let own = &leaves[..usize::try_from(count).unwrap()];
+            assert_eq!(root_from(count, at), Ok(naive(own)));
+            for height in 0..=count + 1 {
+                let expected = prove(own, Height(height));
+                assert_eq!(prove_from(Height(height), count, at), Ok(expected));
+            }
+        }
+        assert_eq!(root_from(128, at), Err(nodes_before(128) + 7), "there is no such node yet");
     }
 
     #[test]

@@ -28,7 +28,7 @@
 //!
 //! Modules: [`limits`], [`digest`], [`reject`], [`signatures`], [`transaction`], [`batch`],
 //! [`set`], [`ack`], [`block`], [`finality`], [`merkle`], [`history`], [`genesis`], [`outcome`],
-//! [`state`], [`table`], [`execute`], [`checkpoint`], [`audit`].
+//! [`state`], [`table`], [`execute`], [`checkpoint`], [`audit`], [`proof`].
 
 #![forbid(unsafe_code)]
 
@@ -49,6 +49,7 @@ pub mod history;
 pub mod limits;
 pub mod merkle;
 pub mod outcome;
+pub mod proof;
 pub mod reject;
 pub mod set;
 pub mod signatures;
@@ -59,7 +60,7 @@ pub mod transaction;
 pub use ack::{Ack, AvailabilityCertificate, ack_signing_message};
 pub use audit::{AuditBlock, Auditor, BlockSummary, Finding, Summary};
 pub use batch::{Batch, BatchHeader, BatchPlace, Sealer, Unhashed, batch_signing_message};
-pub use block::{Cut, Tip, Tips};
+pub use block::{Cut, Header, Tip, Tips};
 pub use checkpoint::Checkpoint;
 pub use digest::{Digest, Height, Keyed, PublicKey, Signature, View};
 pub use execute::{Chain, Executed, ExecutedLane, Unsealed};
@@ -67,9 +68,10 @@ pub use finality::{Finality, engine_namespace, finalize_message};
 pub use genesis::{Genesis, GenesisAccount, Parameters};
 pub use history::{History, HistoryProof, HistoryRecord};
 pub use outcome::{Outcome, OutcomeList};
+pub use proof::{Claim, Proof, Proved, TransactionProof};
 pub use reject::Reject;
 pub use set::{Bitmap, ValidatorSet};
 pub use signatures::{MESSAGE_BYTES, Signatures, SignedItem};
-pub use state::{Account, Lane, State};
+pub use state::{Account, Lane, State, StateProof};
 pub use table::Table;
 pub use transaction::{Draft, Kind, Transaction, Transfer, signing_message};

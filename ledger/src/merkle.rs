@@ -59,6 +59,13 @@ impl Proof {
     ///
     /// Errors: [`Reject::ProofShape`], [`Reject::ProofRoot`].
     pub fn check(&self, leaf: &Digest, root: &Digest) -> Result<(), Reject> {
+        if self.root(leaf)? == *root { Ok(()) } else { Err(Reject::ProofRoot) }
+    }
+
+    /// Computes the root under which `leaf` stands at the proof's place.
+    ///
+    /// Errors: [`Reject::ProofShape`].
+    pub(crate) fn root(&self, leaf: &Digest) -> Result<Digest, Reject> {
         if self.index >= self.count || self.siblings.len() > MERKLE_PATH_MAX {
             return Err(Reject::ProofShape);
         }
@@ -79,8 +86,19 @@ impl Proof {
         if siblings.next().is_some() {
             return Err(Reject::ProofShape);
         }
-        if finish(self.count, &digest) == *root { Ok(()) } else { Err(Reject::ProofRoot) }
+        Ok(finish(self.count, &digest))
     }
+}
+
+/// Returns how many siblings the leaf at `position` has on its way up, among `count`.
+pub(crate) fn siblings(position: u32, count: u32) -> u32 {
+    let (mut place, mut width, mut siblings) = (index(position), index(count), 0);
+    while width > 1 {
+        siblings += u32::from(place ^ 1 < width);
+        place /= 2;
+        width = width.div_ceil(2);
+    }
+    siblings
 }
 
 fn parents(level: &[Digest]) -> Vec<Digest> {
@@ -152,6 +170,8 @@ mod tests {
             for (position, leaf) in leaves.iter().enumerate() {
                 let proof = prove(&leaves, position).unwrap();
                 assert_eq!(proof.check(leaf, &root), Ok(()));
+                let expected = siblings(count_u32(position), count_u32(count));
+                assert_eq!(count_u32(proof.siblings.len()), expected);
             }
             assert_eq!(prove(&leaves, count), None);
         }

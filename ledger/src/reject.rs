@@ -77,11 +77,15 @@ pub enum Reject {
     ProofShape,
     /// A proof that leads to another root.
     ProofRoot,
+    /// A proof whose pages speak of another key, or of neighbours that do not enclose it.
+    ProofKey,
+    /// The kind of proof is not one that this version knows.
+    ProofKind,
 }
 
 impl Reject {
     /// All reasons, in the order of the declaration.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 38] = [
         Self::Truncated,
         Self::TrailingBytes,
         Self::TooLong,
@@ -118,6 +122,8 @@ impl Reject {
         Self::UnknownOutcome,
         Self::ProofShape,
         Self::ProofRoot,
+        Self::ProofKey,
+        Self::ProofKind,
     ];
 
     /// Returns the stable name.
@@ -159,6 +165,8 @@ impl Reject {
             Self::UnknownOutcome => "unknown_outcome",
             Self::ProofShape => "proof_shape",
             Self::ProofRoot => "proof_root",
+            Self::ProofKey => "proof_key",
+            Self::ProofKind => "proof_kind",
         }
     }
 }
@@ -189,7 +197,7 @@ mod tests {
     #[test]
     fn the_list_is_in_order_and_complete() {
         assert!(Reject::ALL.windows(2).all(|pair| pair[0] < pair[1]));
-        assert_eq!(Reject::ALL.len(), Reject::ProofRoot as usize + 1);
+        assert_eq!(Reject::ALL.len(), Reject::ProofKind as usize + 1);
         assert_eq!(Reject::ProofRoot.to_string(), "proof_root");
     }
 }

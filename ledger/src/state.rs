@@ -15,15 +15,19 @@
 //!
 //! The sum of all balances and of what was burned never changes.
 //!
-//! The state root covers the accounts by number, the lanes and what was burned. It is computed from
-//! nothing ([`State::root`]), or from the tree of the last time and what changed since (`pages`).
+//! The state root covers the accounts by number, the ring of their keys, the lanes and what was burned. It is
+//! computed from nothing ([`State::root`]), or from the tree of the last time and what changed since (`pages`).
+//! What it says of a key is proved from it alone (`prove`), also while execution goes on (`frozen`).
 
+mod frozen;
+mod order;
 mod pages;
+mod prove;
 
 use std::cmp::Ordering;
 
 use crate::block::{Tip, Tips};
-use crate::codec::{Reader, length_u64};
+use crate::codec::{Reader, count_u32, length_u64};
 use crate::digest::{Digest, Height, PublicKey, domain};
 use crate::genesis::{Genesis, Parameters};
 use crate::limits::{ACCOUNT_BYTES, BATCH_BODY_BYTES_MAX, LANE_BYTES, LANE_QUOTA_BYTES_MAX};
@@ -33,7 +37,10 @@ use crate::reject::Reject;
 use crate::table::Table;
 use crate::transaction::{Transaction, Transfer};
 
-use pages::{PAGE_BYTES, Pages};
+use frozen::Frozen;
+use order::Order;
+use pages::{PAGE_ACCOUNTS, Pages};
+pub use prove::StateProof;
 
 /// What an author has and where its chain stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,9 +143,36 @@ pub(crate) struct Applied {
 pub struct State {
     parameters: Parameters,
     accounts: Table<Account>,
+    order: Order,
     pages: Pages,
+    frozen: Frozen,
     pub(crate) lanes: Vec<Lane>,
     burned: u64,
+    /// What the last root covers beside the accounts.
+    rooted: Rooted,
+}
+
+/// What the state root covers beside the pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rooted {
+    /// How many accounts there are.
+    pub(crate) accounts: u64,
+    /// The digest of the lanes.
+    pub(crate) lanes: Digest,
+    /// What was burned.
+    pub(crate) burned: u64,
+}
+
+impl Rooted {
+    /// Computes the state root.
+    pub(crate) fn root(&self, pages: &Digest) -> Digest {
+        domain::STATE.digest(&[
+            &self.accounts.to_le_bytes(),
+            &pages.0,
+            &self.lanes.0,
+            &self.burned.to_le_bytes(),
+        ])
+    }
 }
 
 impl State {
@@ -155,10 +189,13 @@ impl State {
         let accounts: Table<Account> = accounts.collect();
         Self {
             parameters: *genesis.parameters(),
+            order: Order::default(),
             pages: Pages::new(accounts.len()),
+            frozen: Frozen::default(),
             accounts,
             lanes: vec![lane; genesis.set().len()],
             burned: 0,
+            rooted: Rooted::default(),
         }
     }
 
@@ -173,7 +210,8 @@ impl State {
     ) -> Result<Self, Reject> {
         let pages = Pages::new(accounts.len());
         let accounts = Table::of_entries(accounts).ok_or(Reject::AccountRepeated)?;
-        Ok(Self { parameters, accounts, pages, lanes, burned })
+        let (order, frozen, rooted) = (Order::default(), Frozen::default(), Rooted::default());
+        Ok(Self { parameters, accounts, order, pages, frozen, lanes, burned, rooted })
     }
 
     /// Returns the account of this key.
@@ -239,6 +277,7 @@ impl State {
             let number = known.unwrap_or_else(|| self.accounts.push(*to, Account::default()));
             self.pages.mark(number);
             let (_, account) = self.accounts.get_mut(number);
+            self.frozen.keep(number, account);
             account.balance = account
                 .balance
                 .checked_add(*amount)
@@ -271,6 +310,7 @@ impl State {
             return Outcome::Forked;
         }
         self.pages.mark(author);
+        self.frozen.keep(author, account);
         account.sequence =
             account.sequence.checked_add(1).expect("no author makes 2^64 transactions");
         account.head = *id;
@@ -297,43 +337,50 @@ impl State {
 
     /// Computes the digest over the accounts, the lanes and what was burned, from nothing.
     ///
-    /// Shape: accounts u64, root of the pages 32; lanes u64, then executed sequence u64 and digest 32,
-    /// committed sequence u64 and digest 32, quota u64 each; burned u64. The accounts stand by number,
-    /// eight to a page, [`Account::encode`] each, in the last page what is left of them. The root of
-    /// the pages is that of the Merkle tree (see [`merkle`]) over their digests in the
-    /// domain `althing 2026 state page v1`.
+    /// Shape (domain `althing 2026 state v3`): accounts u64, root of the pages 32, digest of the lanes 32,
+    /// burned u64. The accounts stand by number, eight to a page, each as [`Account::encode`] and the number of
+    /// who has the next larger key, u64; of the largest key, of who has the smallest. In the last page
+    /// stands what is left of them. The root of the pages is that of the Merkle tree (see
+    /// [`merkle`]) over their digests in the domain `althing 2026 state page v2`. The digest of the lanes (domain
+    /// `althing 2026 state lanes v1`): for each, executed sequence u64 and digest 32, committed sequence u64 and
+    /// digest 32, quota u64.
     pub fn root(&self) -> Digest {
+        let mut order = Order::default();
+        order.extend(self.accounts.entries(), |_| {});
         let mut leaves = Vec::new();
-        let mut page = Vec::with_capacity(PAGE_BYTES);
-        for (key, account) in self.accounts.iter() {
-            page.extend_from_slice(&account.encode(key));
-            if page.len() == PAGE_BYTES {
-                leaves.push(domain::STATE_PAGE.digest(&[&page]));
-                page.clear();
+        for (accounts, numbers) in self.accounts.entries().chunks(PAGE_ACCOUNTS).zip(0_u32..) {
+            let mut page = Vec::new();
+            for ((key, account), place) in accounts.iter().zip(0..) {
+                page.extend_from_slice(&account.encode(key));
+                let next = order.next(numbers * count_u32(PAGE_ACCOUNTS) + place);
+                page.extend_from_slice(&u64::from(next).to_le_bytes());
             }
-        }
-        if !page.is_empty() {
             leaves.push(domain::STATE_PAGE.digest(&[&page]));
         }
-        self.root_over(&merkle::root(&leaves))
+        self.beside_pages().root(&merkle::root(&leaves))
     }
 
-    /// Returns what [`State::root`] does, and hashes only what changed since the last call.
+    /// Returns what [`State::root`] does, and hashes only what changed since the last call. Proofs speak of
+    /// this state from now on.
     pub(crate) fn update_root(&mut self) -> Digest {
-        let pages = self.pages.root(self.accounts.entries());
-        self.root_over(&pages)
+        let Self { accounts, order, pages, .. } = self;
+        order.extend(accounts.entries(), |number| pages.mark(number));
+        let pages = pages.root(accounts.entries(), order);
+        self.frozen.freeze(self.accounts.len());
+        self.rooted = self.beside_pages();
+        self.rooted.root(&pages)
     }
 
-    fn root_over(&self, pages: &Digest) -> Digest {
-        let mut bytes = Vec::with_capacity(64 + LANE_BYTES * self.lanes.len());
-        bytes.extend_from_slice(&length_u64(self.accounts.len()).to_le_bytes());
-        bytes.extend_from_slice(&pages.0);
-        bytes.extend_from_slice(&length_u64(self.lanes.len()).to_le_bytes());
+    fn beside_pages(&self) -> Rooted {
+        let mut bytes = Vec::with_capacity(LANE_BYTES * self.lanes.len());
         for lane in &self.lanes {
             lane.encode_into(&mut bytes);
         }
-        bytes.extend_from_slice(&self.burned.to_le_bytes());
-        domain::STATE.digest(&[&bytes])
+        Rooted {
+            accounts: length_u64(self.accounts.len()),
+            lanes: domain::STATE_LANES.digest(&[&bytes]),
+            burned: self.burned,
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 //!                 ┌──┴──┐      │
 //!   levels[0]    leaf  leaf   leaf       one for each page
 //!                 │     │      │
-//!   accounts    0..8  8..16  16..19      by number; a page is the encodings of its accounts
+//!   accounts    0..8  8..16  16..19      by number; a page is the entries of its accounts
 //! ```
 //!
 //! Accounts keep their numbers and none is ever removed, so a change touches one page and the nodes
@@ -17,20 +17,21 @@
 //! eighth part of the accounts: 80 MB beside 800 MB for ten million.
 
 use crate::codec::{count_u32, index};
-use crate::digest::{Digest, domain};
-use crate::limits::ACCOUNT_BYTES;
+use crate::digest::{Digest, PublicKey, domain};
+use crate::limits::{ACCOUNT_BYTES, STATE_ENTRY_BYTES};
 use crate::merkle;
 use crate::table::Entry;
 
 use super::Account;
+use super::order::Order;
 
 /// Accounts of a page.
 pub(super) const PAGE_ACCOUNTS: usize = 8;
 
-/// Bytes of a whole page: ten blocks of the hash function, which go side by side.
-pub(super) const PAGE_BYTES: usize = PAGE_ACCOUNTS * ACCOUNT_BYTES;
+/// Bytes of a whole page: eleven blocks of the hash function, which go side by side.
+pub(super) const PAGE_BYTES: usize = PAGE_ACCOUNTS * STATE_ENTRY_BYTES;
 
-const _: () = assert!(PAGE_BYTES == 640);
+const _: () = assert!(PAGE_BYTES == 704);
 
 /// Bits of a word of the map.
 const WORD_BITS: usize = 64;
@@ -65,15 +66,15 @@ impl Pages {
         self.changed[word] |= 1 << (page % WORD_BITS);
     }
 
-    /// Computes the Merkle root over all pages; every account that changed was marked.
-    pub(super) fn root(&mut self, accounts: &[Entry<Account>]) -> Digest {
+    /// Computes the Merkle root over all pages; every account that changed or was linked anew was marked.
+    pub(super) fn root(&mut self, accounts: &[Entry<Account>], order: &Order) -> Digest {
         let count = accounts.len().div_ceil(PAGE_ACCOUNTS);
         let mut changed = self.take_changed();
         if self.levels.is_empty() {
             self.levels.push(Vec::new());
         }
         grow(&mut self.levels[0], count);
-        hash_pages(accounts, &changed, &mut self.levels[0]);
+        hash_pages(accounts, order, &changed, &mut self.levels[0]);
         let mut level = 0;
         while self.levels[level].len() > 1 {
             if self.levels.len() == level + 1 {
@@ -91,6 +92,17 @@ impl Pages {
         }
         let top = self.levels[level].first().unwrap_or(&Digest::ZERO);
         merkle::finish(count_u32(count), top)
+    }
+
+    /// Returns the siblings of a page on its way up, as of the last root.
+    pub(super) fn siblings(&self, page: u32) -> Vec<Digest> {
+        let mut place = index(page);
+        let mut siblings = Vec::new();
+        for level in &self.levels {
+            siblings.extend(level.get(place ^ 1));
+            place /= 2;
+        }
+        siblings
     }
 
     /// Returns the pages that changed, ascending, and forgets them.
@@ -118,29 +130,42 @@ fn grow(level: &mut Vec<Digest>, length: usize) {
     level.resize(length, Digest::ZERO);
 }
 
-fn hash_pages(accounts: &[Entry<Account>], changed: &[u32], leaves: &mut [Digest]) {
+fn hash_pages(accounts: &[Entry<Account>], order: &Order, changed: &[u32], leaves: &mut [Digest]) {
     let (pages, last) = accounts.as_chunks::<PAGE_ACCOUNTS>();
     // The last page may be a part of one, which does not fit beside whole ones.
     let whole = changed.partition_point(|page| index(*page) < pages.len());
     let (whole, part) = changed.split_at(whole);
     domain::STATE_PAGE.digests_of_blocks::<PAGE_BYTES>(
         whole.len(),
-        |place, bytes| write_page(&pages[index(whole[place])], bytes),
+        |place, bytes| write_page(whole[place], &pages[index(whole[place])], order, bytes),
         |place, digest| leaves[index(whole[place])] = digest,
     );
     for page in part {
         let mut bytes = [0; PAGE_BYTES];
-        write_page(last, &mut bytes);
-        let bytes = &bytes[..last.len() * ACCOUNT_BYTES];
+        write_page(*page, last, order, &mut bytes);
+        let bytes = &bytes[..last.len() * STATE_ENTRY_BYTES];
         leaves[index(*page)] = domain::STATE_PAGE.digest(&[bytes]);
     }
 }
 
-fn write_page(accounts: &[Entry<Account>], bytes: &mut [u8; PAGE_BYTES]) {
-    let (places, _) = bytes.as_chunks_mut::<ACCOUNT_BYTES>();
-    for (place, (key, account)) in places.iter_mut().zip(accounts) {
-        account.encode_into(key, place);
+fn write_page(page: u32, accounts: &[Entry<Account>], order: &Order, bytes: &mut [u8; PAGE_BYTES]) {
+    let (places, _) = bytes.as_chunks_mut::<STATE_ENTRY_BYTES>();
+    let numbers = page * count_u32(PAGE_ACCOUNTS)..;
+    for ((place, number), (key, account)) in places.iter_mut().zip(numbers).zip(accounts) {
+        write_entry(key, account, order.next(number), place);
     }
+}
+
+/// Writes an account as it stands in a page: [`Account::encode`], then the number of who follows it, u64.
+pub(super) fn write_entry(
+    key: &PublicKey,
+    account: &Account,
+    next: u32,
+    bytes: &mut [u8; STATE_ENTRY_BYTES],
+) {
+    let (encoded, link) = bytes.split_at_mut(ACCOUNT_BYTES);
+    account.encode_into(key, encoded.first_chunk_mut().expect("an entry has an account's bytes"));
+    link.copy_from_slice(&u64::from(next).to_le_bytes());
 }
 
 fn hash_nodes(below: &[Digest], changed: &[u32], above: &mut [Digest]) {

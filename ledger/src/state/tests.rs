@@ -174,34 +174,39 @@ fn the_root_covers_everything() {
     assert_eq!(state.clone().root(), root);
 }
 
-/// The bytes of the accounts with these numbers.
+/// The bytes of the accounts with these numbers, each with the number of who has the next larger key.
 fn page(state: &State, numbers: std::ops::Range<usize>) -> Vec<u8> {
     let mut bytes = Vec::new();
+    let keys: Vec<&PublicKey> = state.accounts().map(|(key, _)| key).collect();
+    let next = |key| keys.iter().filter(|other| **other > key).min().or(keys.iter().min());
     for (key, account) in state.accounts().skip(numbers.start).take(numbers.len()) {
         bytes.extend_from_slice(&key.0);
         bytes.extend_from_slice(&account.balance.to_le_bytes());
         bytes.extend_from_slice(&account.sequence.to_le_bytes());
         bytes.extend_from_slice(&account.head.0);
+        let next = keys.iter().position(|other| Some(other) == next(key)).unwrap();
+        bytes.extend_from_slice(&length_u64(next).to_le_bytes());
     }
     bytes
 }
 
 fn leaf(page: &[u8]) -> [u8; 32] {
-    blake3::derive_key("althing 2026 state page v1", page)
+    blake3::derive_key("althing 2026 state page v2", page)
 }
 
 /// The state root over the top of the tree, with lanes that are still at their start.
 fn root_over(accounts: u64, pages: u32, top: [u8; 32], burned: u64) -> Digest {
     let pages = [&pages.to_le_bytes()[..], &top].concat();
+    let mut lanes = Vec::new();
+    for _ in 0..4 {
+        lanes.extend_from_slice(&[0; 2 * (8 + 32)]);
+        lanes.extend_from_slice(&(16_u64 << 20).to_le_bytes());
+    }
     let mut bytes = accounts.to_le_bytes().to_vec();
     bytes.extend_from_slice(&blake3::derive_key("althing 2026 merkle root v1", &pages));
-    bytes.extend_from_slice(&4_u64.to_le_bytes());
-    for _ in 0..4 {
-        bytes.extend_from_slice(&[0; 2 * (8 + 32)]);
-        bytes.extend_from_slice(&(16_u64 << 20).to_le_bytes());
-    }
+    bytes.extend_from_slice(&blake3::derive_key("althing 2026 state lanes v1", &lanes));
     bytes.extend_from_slice(&burned.to_le_bytes());
-    Digest(blake3::derive_key("althing 2026 state v2", &bytes))
+    Digest(blake3::derive_key("althing 2026 state v3", &bytes))
 }
 
 #[test]
