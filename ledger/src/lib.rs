@@ -68,7 +68,7 @@ pub use finality::{Finality, engine_namespace, finalize_message};
 pub use genesis::{Genesis, GenesisAccount, Parameters};
 pub use history::{History, HistoryProof, HistoryRecord};
 pub use outcome::{Outcome, OutcomeList};
-pub use proof::{Claim, Proof, Proved, TransactionProof};
+pub use proof::{Claim, Proof, Proved, TransactionProof, Trusted};
 pub use reject::Reject;
 pub use set::{Bitmap, ValidatorSet};
 pub use signatures::{MESSAGE_BYTES, Signatures, SignedItem};

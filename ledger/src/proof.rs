@@ -32,6 +32,10 @@
 //! How many siblings and peaks there are is known from the numbers before them, so that every proof has one
 //! encoding and every bit of it matters. The header may be any later one: the newest proves all that was
 //! executed before.
+//!
+//! What a proof does not say: that an outcome other than *applied* is the last word (what was *ahead* may have
+//! been applied later, and a copy of what was applied is *stale*), and that an account still is what it was at
+//! the checkpoint: who needs the newest state asks for one of a block that is new enough.
 
 use crate::block::Header;
 use crate::codec::{Reader, count_u32, index};
@@ -43,7 +47,7 @@ use crate::limits::{PROOF_BYTES_MAX, TRANSACTION_BYTES_MAX};
 use crate::merkle;
 use crate::outcome::{Outcome, outcome_leaf};
 use crate::reject::Reject;
-use crate::set::Bitmap;
+use crate::set::{Bitmap, ValidatorSet};
 use crate::signatures::{self, Signatures};
 use crate::state::{Account, StateProof};
 use crate::transaction::{Transaction, signing_message};
@@ -84,6 +88,28 @@ pub struct Proof {
     header: Header,
     finality: Finality,
     claim: Claim,
+}
+
+/// What a proof is checked against: all that is taken on trust.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trusted {
+    /// The genesis digest.
+    pub network: Digest,
+    /// The validators whose quorum decides.
+    pub set: ValidatorSet,
+    /// Heights between two state roots.
+    pub checkpoint_interval: u64,
+}
+
+impl Trusted {
+    /// Trusts a genesis, and nobody else.
+    pub fn genesis(genesis: &Genesis) -> Self {
+        Self {
+            network: genesis.digest(),
+            set: genesis.set().clone(),
+            checkpoint_interval: genesis.parameters().checkpoint_interval,
+        }
+    }
 }
 
 /// What a checked proof has shown.
@@ -142,24 +168,24 @@ impl Proof {
         &self.claim
     }
 
-    /// Checks the whole against the genesis, and nothing else; returns what it has shown.
+    /// Checks the whole against what is trusted, and nothing else; returns what it has shown.
     ///
     /// Errors: [`Reject::WrongNetwork`], [`Reject::WrongEpoch`], [`Reject::ExecutedRange`],
     /// [`Reject::ProofShape`], [`Reject::ProofRoot`], [`Reject::ProofKey`], [`Reject::UnknownValidator`],
     /// [`Reject::QuorumMissing`], [`Reject::BadSignature`], and those of [`Transaction::decode`].
     pub fn check(
         &self,
-        genesis: &Genesis,
+        trusted: &Trusted,
         signatures: &dyn Signatures,
     ) -> Result<Proved<'_>, Reject> {
-        let network = genesis.digest();
-        self.header.check(&network)?;
+        let Trusted { network, set, checkpoint_interval } = trusted;
+        self.header.check(network)?;
         let proved = match &self.claim {
-            Claim::Transaction(claim) => self.check_transaction(claim, &network)?,
-            Claim::State(claim) => self.check_state(claim, genesis)?,
+            Claim::Transaction(claim) => self.check_transaction(claim, network)?,
+            Claim::State(claim) => self.check_state(claim, *checkpoint_interval)?,
         };
         // What is cheap to refuse was refused.
-        self.finality.check(&network, genesis.set(), signatures)?;
+        self.finality.check(network, set, signatures)?;
         if let Proved::Transaction { id, transaction, .. } = &proved {
             let message = signing_message(id);
             let verdicts = signatures::verify(signatures, &[transaction.signed_item(&message)]);
@@ -189,12 +215,12 @@ impl Proof {
         Ok(Proved::Transaction { id, transaction, outcome, height })
     }
 
-    fn check_state(&self, claim: &StateProof, genesis: &Genesis) -> Result<Proved<'_>, Reject> {
+    fn check_state(&self, claim: &StateProof, interval: u64) -> Result<Proved<'_>, Reject> {
         if claim.root()? != self.header.state_root() {
             return Err(Reject::ProofRoot);
         }
         let executed = self.header.executed().0;
-        let height = Height(executed - executed % genesis.parameters().checkpoint_interval);
+        let height = Height(executed - executed % interval);
         let key = *claim.key();
         Ok(match claim.account() {
             Some(account) => Proved::Account { key, account: *account, height },

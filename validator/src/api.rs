@@ -11,6 +11,10 @@
 //! | `GET /transaction/{id}/body` | the bytes of its body |
 //! | `GET /account/{key}` | balance, and the link that its next transaction must carry |
 //! | `GET /block/{height}[?first=N&count=N]` | header, lanes, transactions; or `latest` |
+//! | `GET /proof/transaction/{id}[?height=N]` | a [`ledger::Proof`] of what became of it |
+//! | `GET /proof/account/{key}`, `/proof/absence/{key}` | the same of a key, at the last checkpoint |
+//! | `GET /verify` | a page that checks proofs where they are dropped |
+//! | `GET /genesis` | the genesis file |
 //! | `GET /admission` | [`crate::admission::Admission`], towards which UDP sessions are opened |
 //! | `GET /status` | [`crate::handle::Status`] |
 //! | `GET /livez`, `/readyz` | whether the process runs, whether it keeps up (503 and why) |
@@ -22,6 +26,7 @@ mod connection;
 pub mod document;
 mod probe;
 mod problem;
+mod prove;
 mod read;
 mod submit;
 
@@ -131,6 +136,11 @@ fn router(shared: Shared) -> Router {
         .route("/transaction/{id}/body", get(read::body))
         .route("/account/{key}", get(read::account))
         .route("/block/{height}", get(read::block))
+        .route("/proof/transaction/{id}", get(prove::transaction))
+        .route("/proof/account/{key}", get(prove::account))
+        .route("/proof/absence/{key}", get(prove::absence))
+        .route("/genesis", get(prove::genesis))
+        .route("/verify", get(prove::page))
         .route("/admission", get(probe::admission))
         .route("/status", get(probe::status))
         .route("/livez", get(probe::live))

@@ -1,17 +1,20 @@
 //! The command line: what can be asked for, and how a command ends.
 
 pub mod config;
+pub mod described;
 pub mod exit;
 pub mod init;
 pub mod ledger;
 pub mod load;
 pub mod network;
 pub mod pipeline;
+pub mod prove;
 pub mod start;
 pub mod status;
 pub mod submit;
 pub mod terminal;
 pub mod testnet;
+pub mod verify_proof;
 pub mod xdp;
 
 pub use exit::{Code, Exit};
@@ -45,6 +48,10 @@ enum Command {
     Load(load::Arguments),
     /// Hand in a record or a transfer and wait until it is final
     Submit(submit::Arguments),
+    /// Fetch a proof of a transaction or an account, for people who trust no validator
+    Prove(prove::Arguments),
+    /// Check a proof, offline, with nothing but the genesis file
+    VerifyProof(verify_proof::Arguments),
     /// Show what validators say about themselves
     Status(status::Arguments),
     /// Look at the filter of packets
@@ -72,6 +79,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Pipeline(arguments) => pipeline::run(arguments),
         Command::Load(arguments) => load::run(arguments),
         Command::Submit(arguments) => submit::run(arguments),
+        Command::Prove(arguments) => prove::run(arguments),
+        Command::VerifyProof(arguments) => verify_proof::run(arguments),
         Command::Status(arguments) => status::run(arguments),
         Command::Xdp(arguments) => xdp::run(arguments),
         Command::Config(arguments) => config::run(arguments),

@@ -77,6 +77,8 @@ pub struct Done {
     pub mark: Option<Box<Mark>>,
     /// History root after it.
     pub history_root: Digest,
+    /// Its leaf in the history range.
+    pub leaf: Digest,
     /// Names the delivery of the engine.
     pub token: u64,
 }
@@ -317,6 +319,7 @@ impl Core {
             accounts,
             mark,
             history_root: self.chain.history_root(),
+            leaf: executed.record.leaf(),
             token: finalized.token,
         };
         Ok((records, done))

@@ -3,7 +3,8 @@
 //! ```text
 //!   udp ─┐            ┌─ requests ─▶ ingest_verify ─▶ admission ── Reply::send ──┐
 //!   tcp ─┼─NodeHandle─┤                                                          ├─▶ the client
-//!   http ┘            └─ queries ──▶ api_execute ───▶ execution ── oneshot ──────┘
+//!   http ┘            ├─ queries ──▶ api_execute ───▶ execution ── oneshot ──────┤
+//!                     └─ proofs ───▶ api_prove ─────▶ prover ───── oneshot ──────┘
 //!                     ▲ StatusBoard, AdmissionBoard, Metrics: published by the node, read by the edge
 //! ```
 //!
@@ -23,12 +24,18 @@ pub use status::{
     Status, StatusBoard, VerdictCount,
 };
 
-use crate::{admission::AdmissionBoard, metrics::Metrics, refusal::Refusal};
+use crate::{
+    admission::AdmissionBoard, metrics::Metrics, prover::Question, refusal::Refusal,
+    stage::prove::Asked,
+};
 use crossbeam::channel::{Sender, TrySendError};
 use ledger::{Digest, Height, Outcome, PublicKey, Transaction};
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 use tokio::sync::{oneshot, watch};
 
@@ -147,6 +154,13 @@ pub enum Query {
         /// None: it is not final here.
         reply: oneshot::Sender<Result<Option<TransactionView>, Unreadable>>,
     },
+    /// What the state of the last checkpoint says of a key, to be proved.
+    State {
+        /// The key.
+        key: PublicKey,
+        /// The question for [`NodeHandle::proofs`].
+        reply: oneshot::Sender<Question>,
+    },
     /// A finalized and executed block.
     Block {
         /// Its height.
@@ -235,6 +249,8 @@ pub struct NodeHandle {
     pub waiting_bytes: Arc<AtomicUsize>,
     /// The queue `api_execute`; full: refused as `busy` and counted.
     pub queries: Sender<Query>,
+    /// The queue `api_prove`; full: refused as `busy` and counted.
+    pub proofs: Sender<Asked>,
     /// What the node publishes about itself.
     pub status: Arc<StatusBoard>,
     /// The document towards whose key sessions are opened.
@@ -243,6 +259,8 @@ pub struct NodeHandle {
     pub metrics: Arc<Metrics>,
     /// The genesis digest.
     pub network: Digest,
+    /// The file with the genesis.
+    pub genesis: Arc<Path>,
     /// What is refused at the door.
     pub limits: Limits,
 }
@@ -309,7 +327,18 @@ impl NodeHandle {
     ///
     /// Errors: [`Refusal::Busy`] when the queue is full, [`Refusal::Stopping`] when nobody reads.
     pub fn query(&self, query: Query) -> Result<(), Refusal> {
-        let refusal = match self.queries.try_send(query) {
+        self.ask(&self.queries, query)
+    }
+
+    /// Asks for a proof.
+    ///
+    /// Errors: as [`Self::query`].
+    pub fn prove(&self, asked: Asked) -> Result<(), Refusal> {
+        self.ask(&self.proofs, asked)
+    }
+
+    fn ask<T>(&self, queue: &Sender<T>, question: T) -> Result<(), Refusal> {
+        let refusal = match queue.try_send(question) {
             Ok(()) => return Ok(()),
             Err(TrySendError::Full(_)) => Refusal::Busy,
             Err(TrySendError::Disconnected(_)) => Refusal::Stopping,

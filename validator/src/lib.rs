@@ -14,6 +14,7 @@
 pub mod admission;
 pub mod admit;
 pub mod api;
+pub mod archive;
 pub mod client;
 pub mod command;
 pub mod config;
@@ -29,6 +30,7 @@ pub mod message;
 pub mod metrics;
 pub mod network;
 pub mod node;
+pub mod prover;
 pub mod record;
 pub mod refusal;
 pub mod repair;

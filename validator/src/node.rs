@@ -23,14 +23,15 @@ pub use threads::fatal;
 use crate::{
     admission::{self, AdmissionBoard},
     admit,
+    archive::Archive,
     command::Exit,
-    config::Config,
+    config::{Config, identity::GENESIS_COPY},
     consensus::{Application, Block, Board, application::Pace, engine},
     cost::Meter,
     handle::{Admission, Budget, NodeHandle, StatusBoard, Stop},
     ingest, lane,
     metrics::Metrics,
-    network,
+    network, prover,
     saved::{Folder, Saver},
     stage::{self, Clock},
     votes::Judge,
@@ -197,6 +198,8 @@ impl Node<'_> {
         let (lane_execute, ready) = bounded(stage::LANE_EXECUTE);
         let (api_execute, queries) = bounded(stage::API_EXECUTE);
         let (execute_checkpoint, changes) = bounded(stage::EXECUTE_CHECKPOINT);
+        let (execute_prove, leaves) = bounded(stage::EXECUTE_PROVE);
+        let (api_prove, questions) = bounded(stage::API_PROVE);
         let (lane_peers, outgoing) = ::tokio::sync::mpsc::channel(stage::LANE_PEERS);
         let (peers_repair, records) = bounded(stage::PEERS_REPAIR);
         let (repair_peers, records_out) = ::tokio::sync::mpsc::channel(stage::REPAIR_PEERS);
@@ -251,9 +254,10 @@ impl Node<'_> {
             transactions: execute.transactions(),
             at: 0,
         }));
+        let archive = Archive { store: self.store.clone(), network };
         let execute = stage::execute::Stage {
             core: execute,
-            network,
+            archive: archive.clone(),
             clock,
             poll,
             ready,
@@ -262,6 +266,7 @@ impl Node<'_> {
             lookups,
             verify: execute_verify,
             checkpoint: Some(execute_checkpoint),
+            leaves: execute_prove,
             board: board.clone(),
             delivered: delivered.clone(),
             store: self.store.clone(),
@@ -273,6 +278,16 @@ impl Node<'_> {
             saver: Saver::new(saved(self.config, network), clock.now(), loaded, changed),
             clock,
             changes,
+        };
+        let prove = stage::prove::Stage {
+            core: prover::Core::new(
+                archive,
+                self.config.data.join("history"),
+                ledger::Trusted::genesis(&self.identity.genesis),
+                self.signatures.clone(),
+            ),
+            leaves,
+            questions,
         };
         let repair = stage::repair::Stage {
             core: mend::core(&self.identity, &self.store),
@@ -317,6 +332,8 @@ impl Node<'_> {
             requests_budget,
             waiting_bytes: waiting_bytes.clone(),
             queries: api_execute,
+            proofs: api_prove,
+            genesis: Arc::from(self.config.data.join(GENESIS_COPY)),
             status: status.clone(),
             metrics: metrics.clone(),
             admission: self.admission.clone(),
@@ -340,6 +357,7 @@ impl Node<'_> {
         threads.start("lane", cores::on(&groups.stages, move || lane.run()));
         threads.start("execute", cores::on(&groups.stages, move || execute.run()));
         threads.start_bulk("checkpoint", cores::on(&groups.stages, move || checkpoint.run()));
+        threads.start_bulk("prove", cores::on(&groups.stages, move || prove.run()));
         let repair_stop = stop.clone();
         let repair = move || repair.run(&repair_stop);
         threads.start_bulk("repair", cores::on(&groups.stages, repair));

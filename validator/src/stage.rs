@@ -7,6 +7,7 @@
 //!                                  ▲──────execute_verify──────── engine ◀──────┘ │
 //!                                  storage_lane, storage_execute ◀── storage ◀───┘
 //!                            execute ──execute_checkpoint──▶ checkpoint    (to files of its own)
+//!                            execute ──execute_prove──▶ prove ◀──api_prove── http      (from the store)
 //! peers ──peers_repair──▶ repair ──repair_peers──▶ peers        (beside them, on the store alone)
 //! ```
 //!
@@ -18,6 +19,7 @@ pub mod checkpoint;
 pub mod execute;
 pub mod lane;
 pub mod poll;
+pub mod prove;
 pub mod repair;
 pub mod verify;
 
@@ -44,6 +46,10 @@ pub const EXECUTE_VERIFY: usize = 1_024;
 /// Changes of executed heights on their way to disk, which share the memory of others; full: no more are
 /// taken until the next start.
 pub const EXECUTE_CHECKPOINT: usize = 4 * 1_024;
+/// Leaves of durable heights on their way to the file of nodes; full: dropped, the store has them.
+pub const EXECUTE_PROVE: usize = 4 * 1_024;
+/// Questions for proofs; full: drop and count.
+pub const API_PROVE: usize = 256;
 /// Questions whether a transaction is final already: as many as clients can ask before they are read, such as
 /// all that one asks whose connection broke; full: drop, they ask again.
 pub const VERIFY_EXECUTE: usize = 64 * 1_024;

@@ -94,7 +94,7 @@ impl Ledger {
     }
 
     fn check<'a>(&self, proof: &'a Proof) -> Result<Proved<'a>, Reject> {
-        proof.check(&self.builder.network.genesis, &Dalek)
+        proof.check(&Trusted::genesis(&self.builder.network.genesis), &Dalek)
     }
 }
 

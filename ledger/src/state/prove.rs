@@ -164,7 +164,7 @@ impl StateProof {
     }
 
     /// Whether it shows that the key has no account.
-    pub(crate) const fn is_absence(&self) -> bool {
+    pub const fn is_absence(&self) -> bool {
         match self.place {
             Place::Account { .. } => false,
             Place::Between { .. } | Place::Nobody => true,

@@ -312,7 +312,8 @@ fn done(
 ) -> Done {
     let history_root = Digest::ZERO;
     let (accounts, mark) = (accounts.into(), None);
-    Done { height: Height(height), time_ms: 0, outcomes, accounts, mark, history_root, token: 0 }
+    let (height, leaf) = (Height(height), Digest::ZERO);
+    Done { height, time_ms: 0, outcomes, accounts, mark, history_root, leaf, token: 0 }
 }
 
 #[test]

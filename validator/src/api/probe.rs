@@ -18,6 +18,12 @@ GET  /transaction/{id}/body        the bytes of its body
 GET  /account/{key}                balance, and the link that the next transaction must carry
 GET  /block/{height}               header, lanes and transactions; `latest` is a height too
 GET  /block/{height}?first=N&count=N   another page of its transactions
+GET  /proof/transaction/{id}       a file that proves what became of it to who has the genesis alone
+GET  /proof/transaction/{id}?height=N   the same of one that was executed long ago
+GET  /proof/account/{key}          a file that proves what the account was at the last checkpoint
+GET  /proof/absence/{key}          a file that proves that the key had no account then
+GET  /verify                       a page that checks such a file in the browser
+GET  /genesis                      the genesis file
 GET  /admission                    the signed key towards which UDP sessions are opened
 GET  /status                       the state of this validator
 GET  /livez                        200 while the process runs

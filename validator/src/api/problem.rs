@@ -108,6 +108,15 @@ impl Problem {
         problem
     }
 
+    /// What was asked for is executed, and no certified block declares it yet.
+    pub(super) fn uncovered() -> Box<Self> {
+        let detail =
+            "No certified block declares it yet, as it does within some blocks; try again.";
+        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "uncovered", detail);
+        problem.retry_ms = Some(RETRY_MS);
+        problem
+    }
+
     /// There is no key yet towards which a session could be opened.
     pub(super) fn no_sessions() -> Box<Self> {
         let detail = "This validator opens no UDP sessions yet; try again, or use TCP or HTTP.";

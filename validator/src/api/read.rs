@@ -110,7 +110,7 @@ pub(super) async fn block(
 }
 
 /// Reads a part of the path.
-fn parse<T>(name: &str, text: &str) -> Answered<T>
+pub(super) fn parse<T>(name: &str, text: &str) -> Answered<T>
 where
     T: FromStr,
     T::Err: Display,

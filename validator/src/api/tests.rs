@@ -1,6 +1,7 @@
 //! Checks over real connections on loopback, with a fake node behind.
 
 mod connection;
+mod prove;
 mod read;
 
 use super::*;

@@ -132,6 +132,17 @@ impl Api {
         Ok(Some(found).filter(|found| found.status == FINAL))
     }
 
+    /// Asks for the bytes of a proof; the caller checks them.
+    ///
+    /// Errors: every [`Error`].
+    pub fn proof(&mut self, path: &str) -> Result<Vec<u8>, Error> {
+        let response = self.http.get(path)?;
+        if response.status == 200 {
+            return Ok(response.body);
+        }
+        Err(self.failure(&response))
+    }
+
     fn document<T: DeserializeOwned>(&self, response: &Response, good: &[u16]) -> Result<T, Error> {
         if !good.contains(&response.status) {
             return Err(self.failure(response));

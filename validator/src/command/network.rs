@@ -210,6 +210,11 @@ impl Network {
         self.member_folder(index).join("log")
     }
 
+    /// Returns the genesis file.
+    pub fn genesis(&self) -> PathBuf {
+        self.folder.join("genesis.json")
+    }
+
     /// Returns the key file of the funded client.
     pub fn client_key(&self) -> PathBuf {
         self.folder.join(CLIENT_KEY)

@@ -12,7 +12,7 @@ use std::path::Path;
 /// Bytes of a genesis file at most: four million accounts of some 120 bytes.
 const GENESIS_FILE_BYTES_MAX: u64 = 512 << 20;
 /// The copy of the genesis file in a data folder.
-const GENESIS_COPY: &str = "genesis.json";
+pub const GENESIS_COPY: &str = "genesis.json";
 
 /// A validator's place in its network.
 #[derive(Debug)]

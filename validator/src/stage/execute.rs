@@ -6,18 +6,19 @@ use super::{
     verify::{Lookup, Update, seconds},
 };
 use crate::{
+    archive::Archive,
     consensus::Board,
     cost::Cost,
     execute::{Action, Core, Done},
-    handle::{BlockView, Query, TransactionView, Unreadable},
+    handle::{Query, TransactionView, Unreadable},
     lane::Ready,
     metrics::{Metrics, OutcomeLabel},
     node::{Delivered, fatal},
-    record,
+    prover::Question,
     saved::Change,
 };
 use crossbeam::channel::{Receiver, Sender, never, select};
-use ledger::{Batch, Cut, Digest, Height, Outcome, OutcomeList};
+use ledger::{Digest, Height, Outcome};
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -26,19 +27,12 @@ use std::{
 /// How often a full disk is looked at again, and one that is not.
 const FULL: Duration = Duration::from_millis(50);
 const LOOK: Duration = Duration::from_secs(1);
-/// A transaction whose batch is not remembered is looked for in so many batches of a lane that a cut
-/// committed, which is what may be under way in one, and of so many cuts before, which lanes at their quota
-/// may be behind; in so many bytes in all, which take some ten milliseconds.
-const SEARCHED_LINKS: usize = crate::lane::OWN_BATCHES_MAX;
-const SEARCHED_HEIGHTS: u64 = 4;
-const SEARCHED_BYTES_MAX: usize = 32 << 20;
-
 /// The stage and its queues.
 pub struct Stage {
     /// The state machine.
     pub core: Core,
-    /// Genesis digest.
-    pub network: Digest,
+    /// The block store, to be read.
+    pub archive: Archive,
     /// The node's clock.
     pub clock: Clock,
     /// How long it looks before it sleeps.
@@ -55,6 +49,8 @@ pub struct Stage {
     pub verify: Sender<Update>,
     /// `execute_checkpoint`.
     pub checkpoint: Option<Sender<Change>>,
+    /// `execute_prove`: dropped when full, what is missing comes from the store.
+    pub leaves: Sender<(Height, Digest)>,
     /// Where consensus finds roots.
     pub board: Board,
     /// Deliveries of the engine that wait for their acknowledgement.
@@ -212,6 +208,8 @@ impl Stage {
             );
             self.checkpoint = None;
         }
+        // The other end stops with this one, and takes from the store what it missed.
+        let _ = self.leaves.try_send((done.height, done.leaf));
         self.verify.send(Update::Done(done)).is_ok()
     }
 
@@ -226,89 +224,29 @@ impl Stage {
                 }
             }
             Query::Transaction { id, reply } => drop(reply.send(self.transaction(&id))),
-            Query::Block { height, reply } => drop(reply.send(self.block(height))),
+            Query::Block { height, reply } => drop(reply.send(self.archive.block(height))),
+            Query::State { key, reply } => {
+                let chain = self.core.chain();
+                let interval = chain.state().parameters().checkpoint_interval;
+                let height = chain.height().get();
+                let question = Question::State {
+                    state: Box::new(chain.prove(&key)),
+                    root: chain.state_root(),
+                    height: Height(height - height % interval),
+                };
+                drop(reply.send(question));
+            }
         }
     }
 
     fn transaction(&self, id: &Digest) -> Result<Option<TransactionView>, Unreadable> {
         let Some(location) = self.core.locate(id) else { return Ok(None) };
         let bytes = match self.core.batch_of(&location) {
-            Some((digest, index)) => self.stored_transaction(&digest, index)?,
+            Some((digest, index)) => self.archive.transaction_of(&digest, index)?,
             // Executed before this start.
-            None => self.search(location.height, id)?,
+            None => self.archive.search(location.height, id)?,
         };
         let crate::execute::Location { height, index, outcome } = location;
         Ok(Some(TransactionView { id: *id, height, index, outcome, bytes }))
-    }
-
-    fn stored_transaction(
-        &self,
-        digest: &Digest,
-        index: usize,
-    ) -> Result<Option<Vec<u8>>, Unreadable> {
-        let Some(place) = self.store.find(record::BATCH, digest.as_bytes()) else {
-            return Ok(None);
-        };
-        let batch = self.read(place)?;
-        let Ok(batch) = Batch::decode(&batch, &self.network) else { return Err(Unreadable) };
-        Ok(batch.transactions().nth(index).map(|transaction| transaction.bytes().to_vec()))
-    }
-
-    /// Looks a transaction up in the batches that the cut of its height, or one shortly before, committed.
-    fn search(&self, height: Height, id: &Digest) -> Result<Option<Vec<u8>>, Unreadable> {
-        let mut searched = 0;
-        let from = height.get().saturating_sub(SEARCHED_HEIGHTS);
-        for height in (from..=height.get()).rev() {
-            let Some(place) = self.store.at_height(record::CUT, height) else { return Ok(None) };
-            let Ok(cut) = Cut::decode(&self.read(place)?) else { return Err(Unreadable) };
-            for lane in &cut.lanes {
-                let mut digest = lane.digest;
-                for _ in 0..SEARCHED_LINKS {
-                    let Some(place) = self.store.find(record::BATCH, digest.as_bytes()) else {
-                        break;
-                    };
-                    let bytes = self.read(place)?;
-                    let Ok(batch) = Batch::decode(&bytes, &self.network) else {
-                        return Err(Unreadable);
-                    };
-                    if let Some(index) = batch.ids().iter().position(|other| other == id) {
-                        let found = batch.transactions().nth(index);
-                        return Ok(found.map(|transaction| transaction.bytes().to_vec()));
-                    }
-                    digest = batch.header().previous;
-                    searched += batch.bytes().len();
-                    if searched > SEARCHED_BYTES_MAX {
-                        return Ok(None);
-                    }
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    fn block(&self, height: Height) -> Result<Option<BlockView>, Unreadable> {
-        let read = |kind| {
-            let place = self.store.at_height(kind, height.get());
-            place.map(|place| self.read(place)).transpose()
-        };
-        let (Some(outcomes), Some(cut)) = (read(record::OUTCOMES)?, read(record::CUT)?) else {
-            return Ok(None);
-        };
-        let Ok(outcomes) = OutcomeList::decode(&outcomes) else { return Err(Unreadable) };
-        Ok(Some(BlockView {
-            height,
-            digest: outcomes.cut,
-            cut,
-            certificate: read(record::CERTIFICATE)?,
-            outcomes: outcomes.outcomes,
-        }))
-    }
-
-    /// A record, or word that its bytes are damaged; the repair has been told by then.
-    fn read(&self, place: storage::Place) -> Result<Vec<u8>, Unreadable> {
-        self.store.read(place).map_err(|error| {
-            tracing::warn!(%error, "a stored record cannot be read");
-            Unreadable
-        })
     }
 }

@@ -2,9 +2,10 @@
 
 use super::store::{Ledger, Location};
 use crate::command::Exit;
-use crate::command::terminal::{Side, Table, printable, say, say_json, thousands};
+use crate::command::described::{describe, describe_json};
+use crate::command::terminal::{Side, Table, say, say_json, thousands};
 use crate::record;
-use ledger::{Batch, Digest, Height, Kind, Outcome, Tip, Transaction};
+use ledger::{Batch, Digest, Outcome, Tip, Transaction};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -16,8 +17,6 @@ use std::str::FromStr;
 const BATCHES_NEAR: u64 = 64;
 /// Heights below in which the lanes' tips are looked for.
 const HEIGHTS_NEAR: u64 = 64;
-/// Bytes of a body that are shown as text or digits.
-const PREVIEW_BYTES: usize = 64;
 
 /// What to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,13 +157,7 @@ fn show_transaction(found: &Found, id: &Digest, json: bool) -> Result<(), Exit> 
             "outcome": outcome.as_str(),
         });
         if let Some(transaction) = transaction {
-            document["kind"] = json!(kind_of(&transaction));
-            document["author"] = json!(transaction.author().to_string());
-            document["sequence"] = json!(transaction.sequence());
-            document["previous"] = json!(transaction.previous().to_string());
-            document["valid_until"] = json!(transaction.valid_until().get());
-            document["size"] = json!(transaction.bytes().len());
-            document["body"] = json!(hex::encode(transaction.body()));
+            describe_json(&transaction, &mut document);
         }
         say_json(&document);
         return Ok(());
@@ -179,56 +172,9 @@ fn show_transaction(found: &Found, id: &Digest, json: bool) -> Result<(), Exit> 
         say(&table.render());
         return Ok(());
     };
-    table.row(["kind".to_string(), kind_of(&transaction).to_string()]);
-    table.row(["author".to_string(), transaction.author().to_string()]);
-    table.row(["sequence".to_string(), transaction.sequence().to_string()]);
-    table.row(["previous".to_string(), transaction.previous().to_string()]);
-    let valid_until = match transaction.valid_until() {
-        Height(u64::MAX) => "for ever".to_string(),
-        height => format!("height {height}"),
-    };
-    table.row(["valid".to_string(), valid_until]);
-    table.row(["size".to_string(), format!("{} bytes", transaction.bytes().len())]);
-    match transaction.transfer() {
-        Some(transfer) => {
-            table.row(["to".to_string(), transfer.to.to_string()]);
-            table.row(["amount".to_string(), thousands(transfer.amount)]);
-        }
-        None => {
-            let body = transaction.body();
-            table.row(["body".to_string(), format!("{} bytes: {}", body.len(), preview(body))]);
-        }
-    }
+    describe(&transaction, &mut table);
     say(&table.render());
     Ok(())
-}
-
-fn kind_of(transaction: &Transaction<'_>) -> &'static str {
-    match transaction.kind() {
-        Kind::Record => "record",
-        Kind::Transfer => "transfer",
-    }
-}
-
-/// Shows the beginning of a body: its first line if it is text, otherwise digits.
-fn preview(body: &[u8]) -> String {
-    let start = &body[..body.len().min(PREVIEW_BYTES)];
-    let text = match std::str::from_utf8(start) {
-        Ok(text) => Some(text),
-        // The cut may have gone through a character.
-        Err(error) if error.error_len().is_none() => {
-            std::str::from_utf8(&start[..error.valid_up_to()]).ok()
-        }
-        Err(_) => None,
-    };
-    let is_whole = |shown: usize| if shown < body.len() { ".." } else { "" };
-    match text {
-        Some(text) => {
-            let line = text.lines().next().unwrap_or_default();
-            format!("{:?}{}", printable(line), is_whole(line.len()))
-        }
-        None => format!("{}{}", hex::encode(start), is_whole(start.len())),
-    }
 }
 
 fn write_body(found: &Found, id: &Digest) -> Result<(), Exit> {

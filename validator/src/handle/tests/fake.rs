@@ -1,8 +1,9 @@
 //! A node that answers by simple rules, for the checks of everything that stands before it.
 
 use super::super::*;
+use crate::prover::Failure;
 use crossbeam::channel::{self, Receiver};
-use ledger::{AvailabilityCertificate, Cut, Draft, Kind, Signature, View};
+use ledger::{AvailabilityCertificate, Cut, Draft, Genesis, Kind, Signature, View};
 use std::thread::JoinHandle;
 
 pub(crate) const NETWORK: Digest = Digest([42; 32]);
@@ -68,6 +69,8 @@ pub(crate) fn handle(
         requests_budget: Arc::new(Budget::new(bytes_max)),
         waiting_bytes: Arc::default(),
         queries,
+        proofs: channel::bounded(4).0,
+        genesis: Arc::from(Path::new("/nowhere/genesis.json")),
         status: Arc::new(StatusBoard::new(status())),
         admission: Arc::default(),
         metrics: Arc::new(Metrics::new()),
@@ -85,14 +88,18 @@ pub(crate) struct FakeNode {
 
 impl FakeNode {
     pub(crate) fn start() -> Self {
-        let (handle, requests, queries) = handle(32 * 1_024, 64 << 20);
+        let (mut handle, requests, queries) = handle(32 * 1_024, 64 << 20);
+        let (proofs, asked) = channel::bounded(4);
+        handle.proofs = proofs;
         let (stop, stopped) = channel::bounded(1);
         let thread = std::thread::spawn(move || {
             let mut kept = Vec::new();
+            let mut waits = 2;
             loop {
                 channel::select! {
                     recv(requests) -> request => answer(request.unwrap(), &mut kept),
                     recv(queries) -> query => answer_query(query.unwrap()),
+                    recv(asked) -> asked => answer_proof(asked.unwrap(), &mut waits),
                     recv(stopped) -> _ => return,
                 }
             }
@@ -168,7 +175,42 @@ fn answer_query(query: Query) {
             BLOCK_UNREADABLE => Err(Unreadable),
             height => Ok(known_block(height)),
         })),
+        Query::State { key, reply } => drop(reply.send(known_state(&key))),
     }
+}
+
+/// What a chain at its genesis shows, with an account for the one key that is known.
+fn known_state(key: &PublicKey) -> Question {
+    let account = ledger::GenesisAccount { key: KNOWN_KEY, balance: 1 };
+    let (keys, parameters) = (vec![PublicKey([9; 32])], ledger::Parameters::default());
+    let genesis = Genesis::new("fake".into(), keys, vec![account], parameters, &|_| true);
+    let chain = ledger::Chain::genesis(&genesis.unwrap());
+    let (state, root) = (Box::new(chain.prove(key)), chain.state_root());
+    Question::State { state, root, height: Height(0) }
+}
+
+/// The height under which nothing is certified yet.
+pub(crate) const UNCOVERED_HEIGHT: Height = Height(6);
+/// One that is certified after two looks.
+pub(crate) const LATE_HEIGHT: Height = Height(7);
+
+fn answer_proof(asked: Asked, waits: &mut u32) {
+    let proof = match asked.question {
+        Question::State { state, .. } => Ok(state.key().0.to_vec()),
+        Question::Transaction { id, height, bytes } => match height {
+            UNCOVERED_HEIGHT => Err(Failure::NotYet),
+            LATE_HEIGHT if *waits > 0 => {
+                *waits -= 1;
+                Err(Failure::NotYet)
+            }
+            BLOCK_HEIGHT | LATE_HEIGHT => Ok(id.0.to_vec()),
+            // That of the one transaction that is stored, whose bytes come with the question.
+            Height(8) => bytes.ok_or(Failure::Pruned),
+            BLOCK_UNREADABLE => Err(Failure::Unreadable),
+            _ => Err(Failure::Unknown),
+        },
+    };
+    drop(asked.reply.send(proof));
 }
 
 pub(crate) const ACCOUNT: AccountView = AccountView {

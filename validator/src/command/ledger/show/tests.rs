@@ -76,14 +76,3 @@ fn a_height_and_an_id_are_told_apart() {
         assert!(error.starts_with("neither a height"), "{error}");
     }
 }
-
-#[test]
-fn a_preview_is_safe_and_short() {
-    assert_eq!(preview(b"# Title\nmore"), "\"# Title\"..");
-    assert_eq!(preview(b"one"), "\"one\"");
-    assert_eq!(preview(&[0xff, 0x00]), "ff00");
-    assert_eq!(preview(b"\x1b[2J"), "\"\u{fffd}[2J\"");
-    let long = "\u{e4}".repeat(100);
-    assert!(preview(&long.as_bytes()[1..]).ends_with(".."));
-    assert!(preview(format!("x{long}").as_bytes()).ends_with("\".."));
-}

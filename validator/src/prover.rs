@@ -1,0 +1,209 @@
+//! Makes proofs from what is stored: beside everything else, on a thread of its own.
+//!
+//! ```text
+//! id, height ─▶ outcomes of the height ─▶ nodes of the history ─┐
+//!                                                               ├─▶ newest certified block that covers it ─▶ proof
+//! key ─▶ execution: pages of the last checkpoint ───────────────┘
+//! ```
+//!
+//! Every proof is checked before it leaves, as whoever gets it will: what a damaged disk would make of
+//! one is noticed here.
+
+mod nodes;
+
+pub use nodes::Nodes;
+
+use crate::{archive::Archive, handle::Unreadable};
+use ledger::{
+    Claim, Cut, Digest, Finality, Height, HistoryRecord, Proof, Signatures, StateProof,
+    TransactionProof, Trusted, merkle, outcome::outcome_leaf,
+};
+use std::{path::PathBuf, sync::Arc};
+
+/// Blocks that are looked at for one that declares the state of the last checkpoint, at most: as many as may
+/// lie between a checkpoint and the blocks that declare the next one.
+const BLOCKS_MAX: u64 = 1_024;
+
+/// What is to be proved.
+#[derive(Clone, Debug)]
+pub enum Question {
+    /// What became of a transaction.
+    Transaction {
+        /// Its id.
+        id: Digest,
+        /// The height that executed it.
+        height: Height,
+        /// Its bytes, where they are at hand.
+        bytes: Option<Vec<u8>>,
+    },
+    /// What the state of a checkpoint says of a key.
+    State {
+        /// What execution showed of it.
+        state: Box<StateProof>,
+        /// The root under which it holds.
+        root: Digest,
+        /// The height of the checkpoint.
+        height: Height,
+    },
+}
+
+/// Why there is no proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No certified block covers it yet; one comes within some blocks.
+    NotYet,
+    /// It was not executed at this height.
+    Unknown,
+    /// It was, and its bytes are kept no more.
+    Pruned,
+    /// Something of it was found damaged; it can be asked for again.
+    Unreadable,
+}
+
+impl From<Unreadable> for Failure {
+    fn from(_: Unreadable) -> Self {
+        Self::Unreadable
+    }
+}
+
+/// What makes proofs.
+pub struct Core {
+    archive: Archive,
+    nodes: Nodes,
+    trusted: Trusted,
+    signatures: Arc<dyn Signatures>,
+    /// The newest height that is known to be durable.
+    durable: u64,
+    /// Whether adding to the nodes failed last: it is tried again with the next question.
+    is_failing: bool,
+}
+
+impl Core {
+    /// Starts with what the file of nodes has up to the newest stored height.
+    pub fn new(
+        archive: Archive,
+        file: PathBuf,
+        trusted: Trusted,
+        signatures: Arc<dyn Signatures>,
+    ) -> Self {
+        let newest = newest_height(&archive);
+        let nodes = Nodes::open(file, newest, |height| match height {
+            0 => Some(ledger::History::new().root()),
+            height => Some(archive.outcomes(Height(height)).ok()??.history_root),
+        });
+        if nodes.heights() < newest {
+            let have = nodes.heights();
+            tracing::info!(have, newest, "the history's nodes are made from the ledger");
+        }
+        Self { archive, nodes, trusted, signatures, durable: newest, is_failing: false }
+    }
+
+    /// Takes the leaf of a height that is durable; what is missing before it comes from the store.
+    pub fn leaf(&mut self, height: Height, leaf: &Digest) {
+        self.durable = self.durable.max(height.get());
+        if height.get() == self.nodes.heights() + 1 {
+            self.is_failing = self.nodes.append(leaf).is_err();
+        }
+    }
+
+    /// Returns whether there are durable heights that the nodes lack and that can be added.
+    pub const fn is_behind(&self) -> bool {
+        !self.is_failing && self.nodes.heights() < self.durable
+    }
+
+    /// Adds one height from the store.
+    pub fn catch_up(&mut self) {
+        let height = Height(self.nodes.heights() + 1);
+        let leaf = match self.archive.outcomes(height) {
+            Ok(Some(outcomes)) => {
+                let outcomes_root = outcomes.root();
+                HistoryRecord { height, cut: outcomes.cut, outcomes_root }.leaf()
+            }
+            Ok(None) | Err(Unreadable) => {
+                self.is_failing = true;
+                return;
+            }
+        };
+        self.is_failing = self.nodes.append(&leaf).is_err();
+    }
+
+    /// Answers a question with the bytes of a proof.
+    ///
+    /// Errors: every [`Failure`].
+    pub fn answer(&mut self, question: &Question) -> Result<Vec<u8>, Failure> {
+        self.is_failing = false;
+        let proof = match question {
+            Question::Transaction { id, height, bytes } => {
+                self.transaction(id, *height, bytes.clone())?
+            }
+            Question::State { state, root, height } => self.state(state, root, *height)?,
+        };
+        if let Err(reject) = proof.check(&self.trusted, &*self.signatures) {
+            tracing::error!(%reject, "a proof does not hold: the history's nodes are made anew");
+            self.nodes.clear();
+            return Err(Failure::Unreadable);
+        }
+        Ok(proof.encode())
+    }
+
+    fn transaction(
+        &self,
+        id: &Digest,
+        height: Height,
+        bytes: Option<Vec<u8>>,
+    ) -> Result<Proof, Failure> {
+        let outcomes = self.archive.outcomes(height)?.ok_or(Failure::Unknown)?;
+        let place = outcomes.outcomes.iter().position(|(other, _)| other == id);
+        let place = place.ok_or(Failure::Unknown)?;
+        let (cut, finality) = self.newest(|cut| cut.executed >= height)?;
+        let history = self.nodes.prove(height, cut.executed.get());
+        let history = history.map_err(|_| Failure::Unreadable)?.ok_or(Failure::NotYet)?;
+        let bytes = match bytes {
+            Some(bytes) => Some(bytes),
+            None => self.archive.search(height, id)?,
+        };
+        let leaves: Vec<Digest> =
+            outcomes.outcomes.iter().map(|(id, outcome)| outcome_leaf(id, *outcome)).collect();
+        let claim = TransactionProof {
+            transaction: bytes.ok_or(Failure::Pruned)?,
+            outcome: outcomes.outcomes[place].1,
+            place: merkle::prove(&leaves, place).expect("it was found among them"),
+            cut: outcomes.cut,
+            history,
+        };
+        proof(&cut, finality, Claim::Transaction(claim))
+    }
+
+    fn state(&self, state: &StateProof, root: &Digest, height: Height) -> Result<Proof, Failure> {
+        // Blocks that are behind the checkpoint are not searched for its root.
+        self.newest(|cut| cut.executed >= height)?;
+        let (cut, finality) = self.newest(|cut| cut.state_root == *root)?;
+        proof(&cut, finality, Claim::State(state.clone()))
+    }
+
+    /// The newest block with a certificate of its own that `covers`, if one of the newest does.
+    fn newest(&self, covers: impl Fn(&Cut) -> bool) -> Result<(Cut, Finality), Failure> {
+        let newest = newest_height(&self.archive);
+        for height in (newest.saturating_sub(BLOCKS_MAX)..=newest).rev().map(Height) {
+            let Some(certificate) = self.archive.certificate(height)? else { continue };
+            let Some(cut) = self.archive.cut(height)? else { break };
+            if covers(&cut) {
+                return Ok((cut, certificate));
+            }
+            // Those before declare nothing newer, but they may declare the state of an older checkpoint.
+        }
+        Err(Failure::NotYet)
+    }
+}
+
+fn proof(cut: &Cut, finality: Finality, claim: Claim) -> Result<Proof, Failure> {
+    Proof::new(cut.header(), finality, claim).map_err(|reject| {
+        tracing::error!(height = cut.height.get(), %reject, "a stored certificate is not its block's");
+        Failure::Unreadable
+    })
+}
+
+/// The newest height whose outcomes are stored.
+fn newest_height(archive: &Archive) -> u64 {
+    archive.store.last_height(crate::record::OUTCOMES).unwrap_or(0)
+}
