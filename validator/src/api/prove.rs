@@ -79,7 +79,7 @@ pub(super) async fn absence(
     let key: PublicKey = parse("key", &key)?;
     let question = shared.ask(|reply| Query::State { key, reply }).await?;
     if is_account(&question) {
-        let detail = "The key has an account; /proof/account/{key} proves it.";
+        let detail = format!("The key has an account; /proof/account/{key} proves it.");
         return Err(Problem::not_found(detail));
     }
     shared.prove(&question, &format!("absence-{key}")).await
