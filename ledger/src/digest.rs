@@ -334,14 +334,16 @@ pub(crate) mod domain {
     pub(crate) static MERKLE_ROOT: Domain = Domain::new("althing 2026 merkle root v1");
     pub(crate) static HISTORY_NODE: Domain = Domain::new("althing 2026 history node v1");
     pub(crate) static HISTORY_ROOT: Domain = Domain::new("althing 2026 history root v1");
-    pub(crate) static STATE_PAGE: Domain = Domain::new("althing 2026 state page v2");
+    pub(crate) static STATE_PAGE: Domain = Domain::new("althing 2026 state page v1");
+    pub(crate) static STATE_LINKS: Domain = Domain::new("althing 2026 state links v1");
     pub(crate) static STATE_LANES: Domain = Domain::new("althing 2026 state lanes v1");
     pub(crate) static STATE: Domain = Domain::new("althing 2026 state v3");
     pub(crate) static GENESIS: Domain = Domain::new("althing 2026 genesis v1");
+    pub(crate) static EVIDENCE: Domain = Domain::new("althing 2026 evidence v1");
     pub(crate) static VALIDATOR_SET: Domain = Domain::new("althing 2026 validator set v1");
 
     #[cfg(test)]
-    pub(super) static ALL: [&Domain; 17] = [
+    pub(super) static ALL: [&Domain; 19] = [
         &TRANSACTION,
         &TRANSACTION_LEAF,
         &BATCH,
@@ -355,9 +357,11 @@ pub(crate) mod domain {
         &HISTORY_NODE,
         &HISTORY_ROOT,
         &STATE_PAGE,
+        &STATE_LINKS,
         &STATE_LANES,
         &STATE,
         &GENESIS,
+        &EVIDENCE,
         &VALIDATOR_SET,
     ];
 }

@@ -18,6 +18,9 @@
 //!   varint(epoch) | varint(view) | varint(parent view) | payload 32
 //! ```
 //!
+//! A *notarize* vote has the suffix `_NOTARIZE`; a *nullify* vote `_NULLIFY`, and of the second line epoch and view
+//! alone.
+//!
 //! Source: commonware 2026.10.0. The first line is `union_unique` of `commonware-utils` (`lib.rs`)
 //! over the namespace with the suffix of `simplex/scheme/mod.rs`, as `ed25519/scheme.rs` of
 //! `commonware-cryptography` signs it; the second is `Proposal` of `simplex/types.rs`, whose
@@ -33,6 +36,8 @@ use crate::signatures::{self, Signatures, SignedItem};
 
 const VERSION: u8 = 1;
 const NAMESPACE: &[u8] = b"althing/engine/v1/";
+const NOTARIZE: &[u8] = b"_NOTARIZE";
+const NULLIFY: &[u8] = b"_NULLIFY";
 const FINALIZE: &[u8] = b"_FINALIZE";
 
 /// Returns the namespace that the engine of this network is started with.
@@ -48,16 +53,50 @@ pub fn finalize_message(
     parent_view: View,
     payload: &Digest,
 ) -> Vec<u8> {
-    let namespace = NAMESPACE.len() + network.0.len() + FINALIZE.len();
-    let mut bytes = Vec::with_capacity(namespace + payload.0.len() + 4 * VARINT_BYTES_MAX);
+    proposal_message(network, FINALIZE, epoch, [view, parent_view], payload)
+}
+
+/// Returns the bytes that a notarize vote of the engine signs.
+pub fn notarize_message(
+    network: &Digest,
+    epoch: u64,
+    view: View,
+    parent_view: View,
+    payload: &Digest,
+) -> Vec<u8> {
+    proposal_message(network, NOTARIZE, epoch, [view, parent_view], payload)
+}
+
+/// Returns the bytes that a nullify vote of the engine signs.
+pub fn nullify_message(network: &Digest, epoch: u64, view: View) -> Vec<u8> {
+    let mut bytes = namespaced(network, NULLIFY);
+    write_varint(&mut bytes, epoch);
+    write_varint(&mut bytes, view.0);
+    bytes
+}
+
+fn proposal_message(
+    network: &Digest,
+    suffix: &[u8],
+    epoch: u64,
+    views: [View; 2],
+    payload: &Digest,
+) -> Vec<u8> {
+    let mut bytes = namespaced(network, suffix);
+    write_varint(&mut bytes, epoch);
+    views.iter().for_each(|view| write_varint(&mut bytes, view.0));
+    bytes.extend_from_slice(&payload.0);
+    bytes
+}
+
+/// Starts a message with the namespace of this network's engine.
+fn namespaced(network: &Digest, suffix: &[u8]) -> Vec<u8> {
+    let namespace = NAMESPACE.len() + network.0.len() + suffix.len();
+    let mut bytes = Vec::with_capacity(namespace + 32 + 4 * VARINT_BYTES_MAX);
     write_varint(&mut bytes, crate::codec::length_u64(namespace));
     bytes.extend_from_slice(NAMESPACE);
     bytes.extend_from_slice(&network.0);
-    bytes.extend_from_slice(FINALIZE);
-    write_varint(&mut bytes, epoch);
-    write_varint(&mut bytes, view.0);
-    write_varint(&mut bytes, parent_view.0);
-    bytes.extend_from_slice(&payload.0);
+    bytes.extend_from_slice(suffix);
     bytes
 }
 

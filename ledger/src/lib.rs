@@ -28,7 +28,7 @@
 //!
 //! Modules: [`limits`], [`digest`], [`reject`], [`signatures`], [`transaction`], [`batch`],
 //! [`set`], [`ack`], [`block`], [`finality`], [`merkle`], [`history`], [`genesis`], [`outcome`],
-//! [`state`], [`table`], [`execute`], [`checkpoint`], [`audit`], [`proof`].
+//! [`state`], [`table`], [`execute`], [`checkpoint`], [`audit`], [`proof`], [`evidence`].
 
 #![forbid(unsafe_code)]
 
@@ -42,6 +42,7 @@ pub mod batch;
 pub mod block;
 pub mod checkpoint;
 pub mod digest;
+pub mod evidence;
 pub mod execute;
 pub mod finality;
 pub mod genesis;
@@ -63,8 +64,11 @@ pub use batch::{Batch, BatchHeader, BatchPlace, Sealer, Unhashed, batch_signing_
 pub use block::{Cut, Header, Tip, Tips};
 pub use checkpoint::Checkpoint;
 pub use digest::{Digest, Height, Keyed, PublicKey, Signature, View};
+pub use evidence::{Evidence, Offence, SignedHeader, Vote};
 pub use execute::{Chain, Executed, ExecutedLane, Unsealed};
-pub use finality::{Finality, engine_namespace, finalize_message};
+pub use finality::{
+    Finality, engine_namespace, finalize_message, notarize_message, nullify_message,
+};
 pub use genesis::{Genesis, GenesisAccount, Parameters};
 pub use history::{History, HistoryProof, HistoryRecord};
 pub use outcome::{Outcome, OutcomeList};

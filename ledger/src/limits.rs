@@ -73,11 +73,8 @@ pub const OUTCOMES_MAX: usize = VALIDATORS_MAX * (LANE_QUOTA_BYTES_MAX / TRANSAC
 /// Bytes that a lane may have executed in one block, at most, whatever the genesis says.
 pub const LANE_QUOTA_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Bytes of an account in files: key, balance, sequence and head.
+/// Bytes of an account in the state root and in files: key, balance, sequence and head.
 pub const ACCOUNT_BYTES: usize = 80;
-
-/// Bytes of an account in a page of the state: itself and the number of who follows it in the ring of keys.
-pub const STATE_ENTRY_BYTES: usize = ACCOUNT_BYTES + 8;
 
 /// Bytes of a lane in the state root and in files: two tips and a quota.
 pub const LANE_BYTES: usize = 88;
@@ -95,6 +92,9 @@ pub const MERKLE_PATH_MAX: usize = 32;
 
 /// Bytes of a proof at most: the largest transaction, every signature and the longest paths take 77 KB.
 pub const PROOF_BYTES_MAX: usize = 128 * 1024;
+
+/// Bytes of evidence at most: that of a batch with the largest transaction takes 67 KB.
+pub const EVIDENCE_BYTES_MAX: usize = 72 * 1024;
 
 /// Accounts in a genesis file at most: they are held in memory by every validator.
 pub const GENESIS_ACCOUNTS_MAX: usize = 4 * 1024 * 1024;

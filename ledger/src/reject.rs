@@ -81,11 +81,13 @@ pub enum Reject {
     ProofKey,
     /// The kind of proof is not one that this version knows.
     ProofKind,
+    /// Evidence of what is no offence.
+    NoOffence,
 }
 
 impl Reject {
     /// All reasons, in the order of the declaration.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::Truncated,
         Self::TrailingBytes,
         Self::TooLong,
@@ -124,6 +126,7 @@ impl Reject {
         Self::ProofRoot,
         Self::ProofKey,
         Self::ProofKind,
+        Self::NoOffence,
     ];
 
     /// Returns the stable name.
@@ -167,6 +170,7 @@ impl Reject {
             Self::ProofRoot => "proof_root",
             Self::ProofKey => "proof_key",
             Self::ProofKind => "proof_kind",
+            Self::NoOffence => "no_offence",
         }
     }
 }
@@ -197,7 +201,7 @@ mod tests {
     #[test]
     fn the_list_is_in_order_and_complete() {
         assert!(Reject::ALL.windows(2).all(|pair| pair[0] < pair[1]));
-        assert_eq!(Reject::ALL.len(), Reject::ProofKind as usize + 1);
+        assert_eq!(Reject::ALL.len(), Reject::NoOffence as usize + 1);
         assert_eq!(Reject::ProofRoot.to_string(), "proof_root");
     }
 }

@@ -23,11 +23,12 @@ mod frozen;
 mod order;
 mod pages;
 mod prove;
+mod tree;
 
 use std::cmp::Ordering;
 
 use crate::block::{Tip, Tips};
-use crate::codec::{Reader, count_u32, length_u64};
+use crate::codec::{Reader, index, length_u64};
 use crate::digest::{Digest, Height, PublicKey, domain};
 use crate::genesis::{Genesis, Parameters};
 use crate::limits::{ACCOUNT_BYTES, BATCH_BODY_BYTES_MAX, LANE_BYTES, LANE_QUOTA_BYTES_MAX};
@@ -39,8 +40,9 @@ use crate::transaction::{Transaction, Transfer};
 
 use frozen::Frozen;
 use order::Order;
-use pages::{PAGE_ACCOUNTS, Pages};
+use pages::{PAGE_ACCOUNTS, hash_pages};
 pub use prove::StateProof;
+use tree::Tree;
 
 /// What an author has and where its chain stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -144,15 +146,17 @@ pub struct State {
     parameters: Parameters,
     accounts: Table<Account>,
     order: Order,
-    pages: Pages,
+    pages: Tree,
     frozen: Frozen,
     pub(crate) lanes: Vec<Lane>,
     burned: u64,
-    /// What the last root covers beside the accounts.
+    /// What the last root covers beside the accounts and their links.
     rooted: Rooted,
+    /// The root of the links.
+    links: Digest,
 }
 
-/// What the state root covers beside the pages.
+/// What the state root covers beside the accounts and their links.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rooted {
     /// How many accounts there are.
@@ -165,10 +169,11 @@ pub(crate) struct Rooted {
 
 impl Rooted {
     /// Computes the state root.
-    pub(crate) fn root(&self, pages: &Digest) -> Digest {
+    pub(crate) fn root(&self, pages: &Digest, links: &Digest) -> Digest {
         domain::STATE.digest(&[
             &self.accounts.to_le_bytes(),
             &pages.0,
+            &links.0,
             &self.lanes.0,
             &self.burned.to_le_bytes(),
         ])
@@ -190,12 +195,13 @@ impl State {
         Self {
             parameters: *genesis.parameters(),
             order: Order::default(),
-            pages: Pages::new(accounts.len()),
+            pages: Tree::new(accounts.len().div_ceil(PAGE_ACCOUNTS)),
             frozen: Frozen::default(),
             accounts,
             lanes: vec![lane; genesis.set().len()],
             burned: 0,
             rooted: Rooted::default(),
+            links: Digest::ZERO,
         }
     }
 
@@ -208,10 +214,11 @@ impl State {
         lanes: Vec<Lane>,
         burned: u64,
     ) -> Result<Self, Reject> {
-        let pages = Pages::new(accounts.len());
+        let pages = Tree::new(accounts.len().div_ceil(PAGE_ACCOUNTS));
         let accounts = Table::of_entries(accounts).ok_or(Reject::AccountRepeated)?;
-        let (order, frozen, rooted) = (Order::default(), Frozen::default(), Rooted::default());
-        Ok(Self { parameters, accounts, order, pages, frozen, lanes, burned, rooted })
+        let (order, frozen) = (Order::default(), Frozen::default());
+        let (rooted, links) = (Rooted::default(), Digest::ZERO);
+        Ok(Self { parameters, accounts, order, pages, frozen, lanes, burned, rooted, links })
     }
 
     /// Returns the account of this key.
@@ -275,7 +282,7 @@ impl State {
         let applied = (outcome == Outcome::Applied).then_some(receiver).flatten();
         let receiver = applied.map(|(known, Transfer { to, amount })| {
             let number = known.unwrap_or_else(|| self.accounts.push(*to, Account::default()));
-            self.pages.mark(number);
+            self.pages.mark(index(number) / PAGE_ACCOUNTS);
             let (_, account) = self.accounts.get_mut(number);
             self.frozen.keep(number, account);
             account.balance = account
@@ -309,7 +316,7 @@ impl State {
         if transaction.previous() != account.head {
             return Outcome::Forked;
         }
-        self.pages.mark(author);
+        self.pages.mark(index(author) / PAGE_ACCOUNTS);
         self.frozen.keep(author, account);
         account.sequence =
             account.sequence.checked_add(1).expect("no author makes 2^64 transactions");
@@ -337,41 +344,41 @@ impl State {
 
     /// Computes the digest over the accounts, the lanes and what was burned, from nothing.
     ///
-    /// Shape (domain `althing 2026 state v3`): accounts u64, root of the pages 32, digest of the lanes 32,
-    /// burned u64. The accounts stand by number, eight to a page, each as [`Account::encode`] and the number of
-    /// who has the next larger key, u64; of the largest key, of who has the smallest. In the last page
-    /// stands what is left of them. The root of the pages is that of the Merkle tree (see
-    /// [`merkle`]) over their digests in the domain `althing 2026 state page v2`. The digest of the lanes (domain
-    /// `althing 2026 state lanes v1`): for each, executed sequence u64 and digest 32, committed sequence u64 and
-    /// digest 32, quota u64.
+    /// Shape (domain `althing 2026 state v3`): accounts u64, root of the pages 32, root of the links 32, digest
+    /// of the lanes 32, burned u64. The roots are those of Merkle trees (see [`merkle`]). The accounts stand by
+    /// number, eight to a page, [`Account::encode`] each (leaves: domain `althing 2026 state page v1`). The
+    /// links stand by number, 64 to a leaf, each the number of who has the next larger key, u32; of the
+    /// largest key, of who has the smallest (`althing 2026 state links v1`). In the last page and leaf stands what
+    /// is left. The digest of the lanes (`althing 2026 state lanes v1`): for each, executed sequence u64
+    /// and digest 32, committed sequence u64 and digest 32, quota u64.
     pub fn root(&self) -> Digest {
-        let mut order = Order::default();
-        order.extend(self.accounts.entries(), |_| {});
         let mut leaves = Vec::new();
-        for (accounts, numbers) in self.accounts.entries().chunks(PAGE_ACCOUNTS).zip(0_u32..) {
-            let mut page = Vec::new();
-            for ((key, account), place) in accounts.iter().zip(0..) {
-                page.extend_from_slice(&account.encode(key));
-                let next = order.next(numbers * count_u32(PAGE_ACCOUNTS) + place);
-                page.extend_from_slice(&u64::from(next).to_le_bytes());
-            }
+        for accounts in self.accounts.entries().chunks(PAGE_ACCOUNTS) {
+            let page: Vec<u8> =
+                accounts.iter().flat_map(|(key, account)| account.encode(key)).collect();
             leaves.push(domain::STATE_PAGE.digest(&[&page]));
         }
-        self.beside_pages().root(&merkle::root(&leaves))
+        let links = Order::of(self.accounts.entries()).root();
+        self.beside_accounts().root(&merkle::root(&leaves), &links)
     }
 
     /// Returns what [`State::root`] does, and hashes only what changed since the last call. Proofs speak of
     /// this state from now on.
     pub(crate) fn update_root(&mut self) -> Digest {
         let Self { accounts, order, pages, .. } = self;
-        order.extend(accounts.entries(), |number| pages.mark(number));
-        let pages = pages.root(accounts.entries(), order);
+        let entries = accounts.entries();
+        let pages = pages.root(entries.len().div_ceil(PAGE_ACCOUNTS), |changed, leaves| {
+            hash_pages(entries, changed, leaves);
+        });
+        order.extend(entries);
+        let links = order.root();
         self.frozen.freeze(self.accounts.len());
-        self.rooted = self.beside_pages();
-        self.rooted.root(&pages)
+        self.rooted = self.beside_accounts();
+        self.links = links;
+        self.rooted.root(&pages, &links)
     }
 
-    fn beside_pages(&self) -> Rooted {
+    fn beside_accounts(&self) -> Rooted {
         let mut bytes = Vec::with_capacity(LANE_BYTES * self.lanes.len());
         for lane in &self.lanes {
             lane.encode_into(&mut bytes);

@@ -5,40 +5,44 @@
 //!  32  accounts  u64  how many there are
 //!  40  lanes     32   digest of the lanes
 //!  72  burned    u64
-//!  80  number    u32  of the account; of an absent key, of who is before it in the ring (see `order`)
-//!  84  page           of that number
-//!  ..  page           of an absent key, of who is after it, if that is another page
 //!
-//!  page: its accounts, key 32, balance u64, sequence u64, head 32, next u64 each; siblings 32 each
+//!  of an account:                          of an absent key:
+//!  80  links     32   root of the links     80  number  u32  of who is before it in the ring (see `order`)
+//! 112  number    u32                        84  leaf         of the links, of that number
+//! 116  page           of that number        ..  page         of that number
+//!                                           ..  page         of who is after it, if that is another
+//!
+//!  page: its accounts, key 32, balance u64, sequence u64, head 32 each; siblings 32 each
+//!  leaf: its links, u32 each; siblings 32 each
 //! ```
 //!
 //! What is there, and how many siblings, is known from the number and how many accounts there are. Without
 //! any account, what shows that a key has none ends after `burned`.
 
-use super::pages::{PAGE_ACCOUNTS, write_entry};
+use super::order::{LEAF_LINKS, hash_leaf};
+use super::pages::{PAGE_ACCOUNTS, PAGE_BYTES};
 use super::{Account, Rooted, State};
 use crate::codec::{Reader, count_u32, index};
 use crate::digest::{Digest, PublicKey, domain};
-use crate::limits::{ACCOUNT_BYTES, STATE_ENTRY_BYTES};
+use crate::limits::ACCOUNT_BYTES;
 use crate::merkle;
 use crate::reject::Reject;
 
-/// An account as it stands in a page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    /// Whose it is.
-    pub(crate) key: PublicKey,
-    /// What it has.
-    pub(crate) account: Account,
-    /// The number of who has the next larger key.
-    pub(crate) next: u64,
-}
+/// A key and its account.
+type Entry = (PublicKey, Account);
 
 /// A page of accounts and its way to the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Page {
-    pub(crate) entries: Vec<Entry>,
-    pub(crate) siblings: Vec<Digest>,
+    entries: Vec<Entry>,
+    siblings: Vec<Digest>,
+}
+
+/// A leaf of links and its way to the root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Leaf {
+    links: Vec<u32>,
+    siblings: Vec<Digest>,
 }
 
 /// What the state says of a key.
@@ -52,10 +56,10 @@ pub struct StateProof {
 /// Where it says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// The key has the account with this number.
-    Account { number: u32, page: Page },
+    /// The key has the account with this number; the root of the links stands beside.
+    Account { links: Digest, number: u32, page: Page },
     /// The key is between two neighbours of the ring; the second page is none where it is the first.
-    Between { number: u32, page: Page, other: Option<Page> },
+    Between { number: u32, leaf: Leaf, page: Page, other: Option<Page> },
     /// There are no accounts.
     Nobody,
 }
@@ -65,13 +69,14 @@ impl State {
     pub(crate) fn prove(&self, key: &PublicKey) -> StateProof {
         let there = |number: &u32| *number < self.frozen.count();
         let place = match self.accounts.find(key).filter(there) {
-            Some(number) => Place::Account { number, page: self.page(number) },
+            Some(number) => Place::Account { links: self.links, number, page: self.page(number) },
             None => match self.order.predecessor(self.accounts.entries(), key) {
                 None => Place::Nobody,
                 Some(number) => {
                     let next = self.order.next(number);
                     let other = (page_of(next) != page_of(number)).then(|| self.page(next));
-                    Place::Between { number, page: self.page(number), other }
+                    let leaf = self.leaf(number);
+                    Place::Between { number, leaf, page: self.page(number), other }
                 }
             },
         };
@@ -85,9 +90,15 @@ impl State {
         let entries = (first..end).map(|number| {
             let (key, account) = self.accounts.get(number);
             let account = *self.frozen.find(number).unwrap_or(account);
-            Entry { key: *key, account, next: u64::from(self.order.next(number)) }
+            (*key, account)
         });
         Page { entries: entries.collect(), siblings: self.pages.siblings(page_of(number)) }
+    }
+
+    /// The leaf of an account's link.
+    fn leaf(&self, number: u32) -> Leaf {
+        let leaf = leaf_of(number);
+        Leaf { links: self.order.leaf(leaf).to_vec(), siblings: self.order.siblings(leaf) }
     }
 }
 
@@ -95,13 +106,63 @@ fn page_of(number: u32) -> u32 {
     number / count_u32(PAGE_ACCOUNTS)
 }
 
+fn leaf_of(number: u32) -> u32 {
+    number / count_u32(LEAF_LINKS)
+}
+
+/// How many things stand in the group of a number, of `each` in every group but the last.
+fn in_group(number: u32, accounts: u32, each: usize) -> u32 {
+    let each = count_u32(each);
+    (accounts - number / each * each).min(each)
+}
+
+fn read_siblings(
+    reader: &mut Reader<'_>,
+    number: u32,
+    accounts: u32,
+    each: usize,
+) -> Result<Vec<Digest>, Reject> {
+    let each = count_u32(each);
+    let siblings = merkle::siblings(number / each, accounts.div_ceil(each));
+    (0..siblings).map(|_| reader.digest()).collect()
+}
+
+impl Leaf {
+    /// Computes the root of the links from this leaf, of `accounts` accounts in all.
+    ///
+    /// Errors: [`Reject::ProofShape`].
+    fn root(&self, number: u32, accounts: u32) -> Result<Digest, Reject> {
+        let (place, count) = (leaf_of(number), accounts.div_ceil(count_u32(LEAF_LINKS)));
+        let proof = merkle::Proof { index: place, count, siblings: self.siblings.clone() };
+        proof.root(&hash_leaf(&self.links))
+    }
+
+    /// Returns who follows a number that stands in this leaf.
+    ///
+    /// Errors: [`Reject::ProofShape`].
+    fn next(&self, number: u32) -> Result<u32, Reject> {
+        self.links.get(index(number) % LEAF_LINKS).copied().ok_or(Reject::ProofShape)
+    }
+
+    fn encode_into(&self, bytes: &mut Vec<u8>) {
+        self.links.iter().for_each(|link| bytes.extend_from_slice(&link.to_le_bytes()));
+        self.siblings.iter().for_each(|sibling| bytes.extend_from_slice(&sibling.0));
+    }
+
+    fn read(reader: &mut Reader<'_>, number: u32, accounts: u32) -> Result<Self, Reject> {
+        let links = (0..in_group(number, accounts, LEAF_LINKS)).map(|_| reader.u32());
+        let links = links.collect::<Result<_, _>>()?;
+        Ok(Self { links, siblings: read_siblings(reader, number, accounts, LEAF_LINKS)? })
+    }
+}
+
 impl Page {
     /// Computes the root of the pages from this one, of `accounts` accounts in all.
     ///
     /// Errors: [`Reject::ProofShape`].
     fn root(&self, number: u32, accounts: u32) -> Result<Digest, Reject> {
-        let mut bytes = Vec::with_capacity(PAGE_ACCOUNTS * STATE_ENTRY_BYTES);
-        self.entries.iter().for_each(|entry| entry.encode_into(&mut bytes));
+        let mut bytes = Vec::with_capacity(PAGE_BYTES);
+        self.entries.iter().for_each(|(key, account)| bytes.extend(account.encode(key)));
         let proof = merkle::Proof {
             index: page_of(number),
             count: accounts.div_ceil(count_u32(PAGE_ACCOUNTS)),
@@ -118,34 +179,15 @@ impl Page {
     }
 
     fn encode_into(&self, bytes: &mut Vec<u8>) {
-        self.entries.iter().for_each(|entry| entry.encode_into(bytes));
+        self.entries.iter().for_each(|(key, account)| bytes.extend(account.encode(key)));
         self.siblings.iter().for_each(|sibling| bytes.extend_from_slice(&sibling.0));
     }
 
     fn read(reader: &mut Reader<'_>, number: u32, accounts: u32) -> Result<Self, Reject> {
-        let (page, whole) = (page_of(number), count_u32(PAGE_ACCOUNTS));
-        let entries = (accounts - page * whole).min(whole);
-        let entries = (0..entries).map(|_| Entry::read(reader)).collect::<Result<_, _>>()?;
-        let siblings = merkle::siblings(page, accounts.div_ceil(whole));
-        let siblings = (0..siblings).map(|_| reader.digest()).collect::<Result<_, _>>()?;
-        Ok(Self { entries, siblings })
-    }
-}
-
-impl Entry {
-    fn encode_into(&self, bytes: &mut Vec<u8>) {
-        let mut entry = [0; STATE_ENTRY_BYTES];
-        let next = u32::try_from(self.next).expect("it was read from, or has, 32 bits");
-        write_entry(&self.key, &self.account, next, &mut entry);
-        bytes.extend_from_slice(&entry);
-    }
-
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Reject> {
-        let (key, account) = Account::decode(reader.array::<ACCOUNT_BYTES>()?);
-        let next = reader.u64()?;
-        // No number has more, and none is written with more.
-        u32::try_from(next).map_err(|_| Reject::ProofShape)?;
-        Ok(Self { key, account, next })
+        let entries = (0..in_group(number, accounts, PAGE_ACCOUNTS))
+            .map(|_| Ok(Account::decode(reader.array::<ACCOUNT_BYTES>()?)));
+        let entries = entries.collect::<Result<_, _>>()?;
+        Ok(Self { entries, siblings: read_siblings(reader, number, accounts, PAGE_ACCOUNTS)? })
     }
 }
 
@@ -158,7 +200,9 @@ impl StateProof {
     /// Returns the account of the key, or none where it shows that there is none.
     pub fn account(&self) -> Option<&Account> {
         match &self.place {
-            Place::Account { number, page } => page.entry(*number).ok().map(|entry| &entry.account),
+            Place::Account { number, page, .. } => {
+                page.entry(*number).ok().map(|(_, account)| account)
+            }
             Place::Between { .. } | Place::Nobody => None,
         }
     }
@@ -176,38 +220,40 @@ impl StateProof {
     /// Errors: [`Reject::ProofShape`], [`Reject::ProofRoot`], [`Reject::ProofKey`].
     pub(crate) fn root(&self) -> Result<Digest, Reject> {
         let accounts = u32::try_from(self.rooted.accounts).map_err(|_| Reject::ProofShape)?;
-        let pages = match &self.place {
-            Place::Account { number, page } => {
-                if page.entry(*number)?.key != self.key {
+        let (pages, links) = match &self.place {
+            Place::Account { links, number, page } => {
+                if page.entry(*number)?.0 != self.key {
                     return Err(Reject::ProofKey);
                 }
-                page.root(*number, accounts)?
+                (page.root(*number, accounts)?, *links)
             }
-            Place::Between { number, page, other } => {
-                self.check_between(*number, page, other.as_ref(), accounts)?
+            Place::Between { number, leaf, page, other } => {
+                let pages = self.check_between(*number, leaf, page, other.as_ref(), accounts)?;
+                (pages, leaf.root(*number, accounts)?)
             }
-            Place::Nobody if accounts == 0 => merkle::root(&[]),
+            Place::Nobody if accounts == 0 => (merkle::root(&[]), merkle::root(&[])),
             Place::Nobody => return Err(Reject::ProofShape),
         };
-        Ok(self.rooted.root(&pages))
+        Ok(self.rooted.root(&pages, &links))
     }
 
     /// Checks that the key is between an account and who follows it; returns the root of their pages.
     fn check_between(
         &self,
         number: u32,
+        leaf: &Leaf,
         page: &Page,
         other: Option<&Page>,
         accounts: u32,
     ) -> Result<Digest, Reject> {
-        let before = page.entry(number)?;
-        let next = u32::try_from(before.next).map_err(|_| Reject::ProofShape)?;
+        let (before, _) = page.entry(number)?;
+        let next = leaf.next(number)?;
         let root = page.root(number, accounts)?;
         let other = other.unwrap_or(page);
         if other.root(next, accounts)? != root {
             return Err(Reject::ProofRoot);
         }
-        let (before, key, after) = (&before.key, &self.key, &other.entry(next)?.key);
+        let (key, (after, _)) = (&self.key, other.entry(next)?);
         let is_between = match before < after {
             true => before < key && key < after,
             // The end of the ring; the largest and the smallest may be one.
@@ -222,15 +268,21 @@ impl StateProof {
         bytes.extend_from_slice(&accounts.to_le_bytes());
         bytes.extend_from_slice(&lanes.0);
         bytes.extend_from_slice(&burned.to_le_bytes());
-        let (number, page, other) = match &self.place {
-            Place::Account { number, page } => (number, page, None),
-            Place::Between { number, page, other } => (number, page, other.as_ref()),
-            Place::Nobody => return,
-        };
-        bytes.extend_from_slice(&number.to_le_bytes());
-        page.encode_into(bytes);
-        if let Some(other) = other {
-            other.encode_into(bytes);
+        match &self.place {
+            Place::Account { links, number, page } => {
+                bytes.extend_from_slice(&links.0);
+                bytes.extend_from_slice(&number.to_le_bytes());
+                page.encode_into(bytes);
+            }
+            Place::Between { number, leaf, page, other } => {
+                bytes.extend_from_slice(&number.to_le_bytes());
+                leaf.encode_into(bytes);
+                page.encode_into(bytes);
+                if let Some(other) = other {
+                    other.encode_into(bytes);
+                }
+            }
+            Place::Nobody => {}
         }
     }
 
@@ -245,21 +297,26 @@ impl StateProof {
         if accounts == 0 && is_absence {
             return Ok(Self { key, rooted, place: Place::Nobody });
         }
+        let links = (!is_absence).then(|| reader.digest()).transpose()?;
         let number = reader.u32()?;
         if number >= accounts {
             return Err(Reject::ProofShape);
         }
-        let page = Page::read(reader, number, accounts)?;
-        let place = if is_absence {
-            let next = u32::try_from(page.entry(number)?.next).map_err(|_| Reject::ProofShape)?;
-            if next >= accounts {
-                return Err(Reject::ProofShape);
+        let place = match links {
+            Some(links) => {
+                Place::Account { links, number, page: Page::read(reader, number, accounts)? }
             }
-            let other = page_of(next) != page_of(number);
-            let other = other.then(|| Page::read(reader, next, accounts)).transpose()?;
-            Place::Between { number, page, other }
-        } else {
-            Place::Account { number, page }
+            None => {
+                let leaf = Leaf::read(reader, number, accounts)?;
+                let next = leaf.next(number)?;
+                if next >= accounts {
+                    return Err(Reject::ProofShape);
+                }
+                let page = Page::read(reader, number, accounts)?;
+                let other = page_of(next) != page_of(number);
+                let other = other.then(|| Page::read(reader, next, accounts)).transpose()?;
+                Place::Between { number, leaf, page, other }
+            }
         };
         Ok(Self { key, rooted, place })
     }

@@ -174,36 +174,46 @@ fn the_root_covers_everything() {
     assert_eq!(state.clone().root(), root);
 }
 
-/// The bytes of the accounts with these numbers, each with the number of who has the next larger key.
+/// The bytes of the accounts with these numbers.
 fn page(state: &State, numbers: std::ops::Range<usize>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let keys: Vec<&PublicKey> = state.accounts().map(|(key, _)| key).collect();
-    let next = |key| keys.iter().filter(|other| **other > key).min().or(keys.iter().min());
     for (key, account) in state.accounts().skip(numbers.start).take(numbers.len()) {
         bytes.extend_from_slice(&key.0);
         bytes.extend_from_slice(&account.balance.to_le_bytes());
         bytes.extend_from_slice(&account.sequence.to_le_bytes());
         bytes.extend_from_slice(&account.head.0);
-        let next = keys.iter().position(|other| Some(other) == next(key)).unwrap();
-        bytes.extend_from_slice(&length_u64(next).to_le_bytes());
     }
     bytes
 }
 
+/// The root of the links, of fewer accounts than one leaf has.
+fn links(state: &State) -> [u8; 32] {
+    let keys: Vec<&PublicKey> = state.accounts().map(|(key, _)| key).collect();
+    let mut bytes = Vec::new();
+    for key in &keys {
+        let next = keys.iter().filter(|other| *other > key).min().or(keys.iter().min());
+        let next = keys.iter().position(|other| Some(&other) == next.as_ref()).unwrap();
+        bytes.extend_from_slice(&u32::try_from(next).unwrap().to_le_bytes());
+    }
+    let leaf = blake3::derive_key("althing 2026 state links v1", &bytes);
+    blake3::derive_key("althing 2026 merkle root v1", &[&[1, 0, 0, 0], &leaf[..]].concat())
+}
+
 fn leaf(page: &[u8]) -> [u8; 32] {
-    blake3::derive_key("althing 2026 state page v2", page)
+    blake3::derive_key("althing 2026 state page v1", page)
 }
 
 /// The state root over the top of the tree, with lanes that are still at their start.
-fn root_over(accounts: u64, pages: u32, top: [u8; 32], burned: u64) -> Digest {
+fn root_over(state: &State, pages: u32, top: [u8; 32], burned: u64) -> Digest {
     let pages = [&pages.to_le_bytes()[..], &top].concat();
     let mut lanes = Vec::new();
     for _ in 0..4 {
         lanes.extend_from_slice(&[0; 2 * (8 + 32)]);
         lanes.extend_from_slice(&(16_u64 << 20).to_le_bytes());
     }
-    let mut bytes = accounts.to_le_bytes().to_vec();
+    let mut bytes = length_u64(state.accounts().len()).to_le_bytes().to_vec();
     bytes.extend_from_slice(&blake3::derive_key("althing 2026 merkle root v1", &pages));
+    bytes.extend_from_slice(&links(state));
     bytes.extend_from_slice(&blake3::derive_key("althing 2026 state lanes v1", &lanes));
     bytes.extend_from_slice(&burned.to_le_bytes());
     Digest(blake3::derive_key("althing 2026 state v3", &bytes))
@@ -212,7 +222,7 @@ fn root_over(accounts: u64, pages: u32, top: [u8; 32], burned: u64) -> Digest {
 #[test]
 fn the_root_is_that_of_its_layout() {
     let (mut state, network) = setup();
-    let expected = root_over(5, 1, leaf(&page(&state, 0..5)), 0);
+    let expected = root_over(&state, 1, leaf(&page(&state, 0..5)), 0);
     assert_eq!((state.root(), state.update_root()), (expected, expected));
     let mut rich = author(0);
     for seed in 50..64 {
@@ -224,7 +234,7 @@ fn the_root_is_that_of_its_layout() {
         blake3::derive_key("althing 2026 merkle node v1", &[left, right].concat())
     };
     let top = node(node(leaves[0], leaves[1]), leaves[2]);
-    let expected = root_over(19, 3, top, state.burned());
+    let expected = root_over(&state, 3, top, state.burned());
     assert_eq!((state.root(), state.update_root()), (expected, expected));
     let proof = merkle::prove(&leaves.map(Digest), 2).unwrap();
     let root = merkle::root(&leaves.map(Digest));

@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
-use super::super::State;
+use super::super::{State, Tree};
 use super::*;
+use crate::codec::count_u32;
 use crate::digest::PublicKey;
 use crate::testing::{Network, Numbers};
 
@@ -18,7 +19,7 @@ fn entry(number: usize) -> Entry<Account> {
 fn state(accounts: usize) -> State {
     State {
         accounts: (0..accounts).map(entry).collect(),
-        pages: Pages::new(accounts),
+        pages: Tree::new(accounts.div_ceil(PAGE_ACCOUNTS)),
         ..State::genesis(&Network::new().genesis)
     }
 }
@@ -26,12 +27,12 @@ fn state(accounts: usize) -> State {
 fn create(state: &mut State) {
     let (key, account) = entry(state.accounts.len());
     let number = state.accounts.push(key, account);
-    state.pages.mark(number);
+    state.pages.mark(index(number) / PAGE_ACCOUNTS);
 }
 
 fn change(state: &mut State, number: u32) {
     state.accounts.get_mut(number).1.balance += 1;
-    state.pages.mark(number);
+    state.pages.mark(index(number) / PAGE_ACCOUNTS);
 }
 
 #[test]
@@ -114,10 +115,10 @@ fn what_was_not_marked_is_not_hashed_again() {
     state.accounts.get_mut(20).1.balance += 1;
     assert_eq!(state.update_root(), before);
     // The page is that of accounts 16 to 23.
-    state.pages.mark(15);
-    state.pages.mark(24);
+    state.pages.mark(1);
+    state.pages.mark(3);
     assert_eq!(state.update_root(), before);
-    state.pages.mark(23);
+    state.pages.mark(2);
     assert_eq!(state.update_root(), state.root());
     assert_ne!(state.root(), before);
 }
@@ -130,7 +131,7 @@ fn the_tree_takes_a_tenth_of_its_accounts() {
         create(&mut state);
     }
     state.update_root();
-    let nodes: usize = state.pages.levels.iter().map(Vec::capacity).sum();
+    let nodes = state.pages.capacity();
     assert!(32 * nodes < 90_000 * ACCOUNT_BYTES / 8, "{nodes} nodes");
 }
 
@@ -139,6 +140,7 @@ fn the_tree_takes_a_tenth_of_its_accounts() {
 fn measures_the_root_of_ten_million_accounts() {
     const ACCOUNTS: u32 = 10_000_000;
     const CHANGES: u32 = 240_000;
+    const CREATED: u32 = 400_000;
     let mut state = state(index(ACCOUNTS));
     let mut numbers = Numbers::new(1);
     let timed = |name: &str, work: &mut dyn FnMut() -> Digest| {
@@ -157,7 +159,13 @@ fn measures_the_root_of_ten_million_accounts() {
         println!("{CHANGES} changes: {:?}", start.elapsed());
         timed("the root after them", &mut || state.update_root());
     }
+    for _ in 0..3 {
+        let start = Instant::now();
+        (0..CREATED).for_each(|_| create(&mut state));
+        println!("{CREATED} new accounts: {:?}", start.elapsed());
+        timed("the root after them", &mut || state.update_root());
+    }
     assert_eq!(state.update_root(), state.root());
-    let nodes: usize = state.pages.levels.iter().map(Vec::capacity).sum();
+    let nodes = state.pages.capacity();
     println!("the tree: {} bytes", 32 * nodes);
 }

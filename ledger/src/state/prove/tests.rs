@@ -122,11 +122,11 @@ fn neighbours_that_do_not_enclose_a_key_show_nothing() {
         assert_eq!(moved.root().is_ok(), !(2..=60).contains(&byte), "{byte}");
     }
     // Both pages are there, but the second is not that of the next account.
-    let Place::Between { number, page, .. } = state.prove(&PublicKey([17; 32])).place else {
+    let Place::Between { number, leaf, page, .. } = state.prove(&PublicKey([17; 32])).place else {
         panic!("there is no such account");
     };
     let other = Some(state.page(29));
-    let place = Place::Between { number, page, other };
+    let place = Place::Between { number, leaf, page, other };
     let crossed = StateProof { place, ..state.prove(&PublicKey([17; 32])) };
     assert!(crossed.root().is_err());
 }
@@ -138,10 +138,10 @@ fn an_account_of_another_key_shows_nothing() {
     assert_eq!(proof.root(), Ok(root));
     let moved = StateProof { key: PublicKey([22; 32]), ..proof.clone() };
     assert_eq!(moved.root(), Err(Reject::ProofKey));
-    let Place::Account { number, page } = proof.place.clone() else {
+    let Place::Account { links, number, page } = proof.place.clone() else {
         panic!("there is an account");
     };
-    let place = Place::Account { number: number + 1, page };
+    let place = Place::Account { links, number: number + 1, page };
     let moved = StateProof { key: PublicKey([22; 32]), place, ..proof };
     assert_eq!(moved.root(), Ok(root), "it stands in the same page");
 }
