@@ -1,11 +1,15 @@
 //! Proofs of what a running network executed, held to two verifiers that share nothing but the format.
 
-use ledger::{Digest, Genesis, Proof, Proved, PublicKey, Trusted};
+use ledger::{
+    Digest, Genesis, Proof, Proved, PublicKey, Trusted,
+    history::{node_place, nodes_before},
+};
 use std::{
     collections::HashSet,
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
+    ops::Range,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
@@ -17,15 +21,27 @@ use tests::{
     load::{Load, Offer},
     process::{command, finish},
 };
-use validator::{client::author, votes::Judge};
+use validator::{
+    client::{Api, author},
+    votes::Judge,
+};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_althing-validator");
 const AUTHORS: u32 = 400;
 /// Time for all transactions, on a machine that does other things too.
 const TIME: Duration = Duration::from_secs(240);
-/// The header, and the absent key of a proof that says so, which stands behind header, certificate of three and kind.
-const HEADER: std::ops::Range<usize> = 8..248;
-const ABSENT_KEY: std::ops::Range<usize> = 280 + 3 * 64..280 + 3 * 64 + 32;
+/// The history root that the header of a proof declares, and the state root.
+const HISTORY_ROOT: Range<usize> = 8 + 112..8 + 144;
+const STATE_ROOT: Range<usize> = 8 + 144..8 + 176;
+/// Who signed its certificate.
+const SIGNERS: Range<usize> = 248..264;
+
+/// Where the claim of a proof begins: with the key, where it is one of a key.
+fn claim(proof: &[u8]) -> usize {
+    let signers =
+        proof.get(SIGNERS).map_or(0, |bits| bits.iter().map(|byte| byte.count_ones()).sum());
+    280 + 64 * signers as usize
+}
 
 /// `ALTHING_PROOFS=10000` makes as many, and ten times as many that are changed.
 fn count() -> usize {
@@ -104,6 +120,18 @@ fn others(genesis: &Path, proofs: &[Vec<u8>]) -> Option<Vec<String>> {
     Some(lines)
 }
 
+/// A proof, as soon as this validator knows what another has told.
+fn ask(api: &mut Api, path: &str) -> Vec<u8> {
+    let end = Instant::now() + COMMAND;
+    loop {
+        match api.proof(path) {
+            Ok(proof) => return proof,
+            Err(error) => assert!(Instant::now() < end, "{path}: {error}"),
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// A cluster under load, some proofs from it, and its genesis.
 struct Proved4 {
     cluster: Cluster,
@@ -130,7 +158,7 @@ fn prove_all(wanted: usize) -> Proved4 {
         // Some as one asks of whom nothing is remembered.
         let at = if numbers.below(2) == 0 { format!("?height={height}") } else { String::new() };
         let mut api = cluster.api(numbers.below(4));
-        proofs.push(api.proof(&format!("/proof/transaction/{id}{at}")).expect("a proof"));
+        proofs.push(ask(&mut api, &format!("/proof/transaction/{id}{at}")));
         expected.push(format!("ok transaction {id} height {height} outcome {outcome}"));
     }
     let took = start.elapsed();
@@ -147,7 +175,7 @@ fn prove_all(wanted: usize) -> Proved4 {
             }
             _ => (key, format!("/proof/account/{key}")),
         };
-        proofs.push(api.proof(&path).expect("a proof"));
+        proofs.push(ask(&mut api, &path));
         let kind = path.split('/').nth(2).expect("a kind");
         expected.push(format!("ok {kind} {key}"));
     }
@@ -177,8 +205,12 @@ fn change(proofs: &[Vec<u8>], numbers: &mut Numbers) -> Vec<u8> {
             let length = 32.min(other.len() - from).min(bytes.len() - at);
             bytes[at..at + length].copy_from_slice(&other[from..from + length]);
         }
-        // Of one block the ends of two proofs may change places: both are true.
-        _ if proof[HEADER] == other[HEADER] => bytes[at] ^= 0x80,
+        // Under one root the ends of two proofs may change places: both are true.
+        _ if proof[HISTORY_ROOT] == other[HISTORY_ROOT]
+            || proof[STATE_ROOT] == other[STATE_ROOT] =>
+        {
+            bytes[at] ^= 0x80;
+        }
         _ => {
             let at = at.min(other.len());
             bytes.truncate(at);
@@ -208,7 +240,8 @@ fn what_was_executed_is_proved_to_both_verifiers_and_nothing_else_is() {
     // Neighbours show of every key between them that it is absent: another key is another proof.
     let but_key = |bytes: &[u8]| match bytes.get(1) {
         Some(3) => {
-            let key = ABSENT_KEY.start.min(bytes.len())..ABSENT_KEY.end.min(bytes.len());
+            let first = claim(bytes).min(bytes.len());
+            let key = first..bytes.len().min(first + 32);
             [&bytes[..key.start], &bytes[key.end..]].concat()
         }
         _ => bytes.to_vec(),
@@ -270,39 +303,55 @@ fn a_proof_is_a_file_that_the_command_line_makes_and_checks() {
     assert!(!body.expect_code(0).stdout.is_empty());
 }
 
+/// Damages every node but those that a start looks at.
+fn damage_below_the_peaks(nodes: &mut [u8]) {
+    let (nodes, _) = nodes.as_chunks_mut::<32>();
+    let count = nodes.len() as u64;
+    let heights = (0..count).take_while(|heights| nodes_before(heights + 1) <= count).last();
+    let heights = heights.expect("there are some");
+    let mut start = 0;
+    let peaks: HashSet<u64> = (0..64)
+        .rev()
+        .filter(|level| heights >> level & 1 == 1)
+        .map(|level| {
+            start += 1 << level;
+            node_place(start, level)
+        })
+        .collect();
+    for (node, place) in nodes.iter_mut().zip(0..) {
+        if !peaks.contains(&place) {
+            *node = [7; 32];
+        }
+    }
+}
+
 /// The proofs of old heights survive a loss of what they are made from, which a start makes anew.
 #[test]
 fn nodes_that_are_damaged_or_gone_are_made_anew_from_the_ledger() {
     let _machine = alone();
-    let Proved4 { mut cluster, genesis, .. } = prove_all(400);
+    let Proved4 { mut cluster, genesis, proofs, .. } = prove_all(400);
     let ours = Ours::new(&genesis);
-    let (_, told) = {
-        let load = Load::start(&cluster, Offer { rate: 200, size: 200, drain: TIME });
-        load.wait_for(200, TIME);
-        load.stop()
-    };
+    // Of the first heights, which are damaged below, and of the last.
+    let ids = [&proofs[0], &proofs[200]].map(|proof| {
+        let said = ours.says(proof).expect("it holds");
+        let mut words = said.split(' ').skip(2);
+        (words.next().expect("an id").to_owned(), words.nth(1).expect("a height").to_owned())
+    });
     cluster.stop_all();
     let nodes = cluster.data(0).join("history");
     let mut bytes = fs::read(&nodes).expect("the nodes are kept");
     assert!(bytes.len() > 32 * 100, "two nodes for each height");
-    bytes[32 * 10..32 * 40].fill(7);
+    damage_below_the_peaks(&mut bytes);
     fs::write(&nodes, &bytes).expect("it is ours");
     fs::remove_file(cluster.data(1).join("history")).expect("it is ours");
     cluster.start_all();
     cluster.wait_ready();
     for index in [0, 1, 2] {
-        let end = Instant::now() + COMMAND;
-        for known in [&told[0], &told[told.len() / 2]] {
-            let path = format!("/proof/transaction/{}?height={}", known.id, known.height);
-            let proof = loop {
-                // The first proofs may find the damage, or come before everything is made.
-                match cluster.api(index).proof(&path) {
-                    Ok(proof) => break proof,
-                    Err(error) => assert!(Instant::now() < end, "validator {index}: {error}"),
-                }
-                thread::sleep(Duration::from_millis(100));
-            };
-            assert!(ours.says(&proof).expect("it holds").contains(&known.id.to_string()));
+        for (id, height) in &ids {
+            // The first proofs may find the damage, or come before everything is made.
+            let path = format!("/proof/transaction/{id}?height={height}");
+            let proof = ask(&mut cluster.api(index), &path);
+            assert!(ours.says(&proof).expect("it holds").contains(id));
         }
     }
 }

@@ -98,6 +98,11 @@ impl Archive {
         cut.map(|bytes| Cut::decode(&bytes).map_err(|_| Unreadable)).transpose()
     }
 
+    /// Whether a block has a certificate of its own.
+    pub fn is_certified(&self, height: Height) -> bool {
+        self.store.at_height(record::CERTIFICATE, height.get()).is_some()
+    }
+
     /// The certificate of a height, where the block has one of its own.
     ///
     /// Errors: [`Unreadable`].

@@ -15,8 +15,8 @@ pub use nodes::Nodes;
 
 use crate::{archive::Archive, handle::Unreadable};
 use ledger::{
-    Claim, Cut, Digest, Finality, Height, HistoryRecord, Proof, Signatures, StateProof,
-    TransactionProof, Trusted, merkle, outcome::outcome_leaf,
+    Claim, Cut, Digest, Finality, Height, HistoryProof, HistoryRecord, Outcome, OutcomeList, Proof,
+    Signatures, StateProof, TransactionProof, Trusted, merkle, outcome::outcome_leaf,
 };
 use std::{path::PathBuf, sync::Arc};
 
@@ -146,18 +146,32 @@ impl Core {
         Ok(proof.encode())
     }
 
+    /// The way of a height to the root of `count`; none where the nodes are not made yet.
+    fn prove(&mut self, height: Height, count: u64) -> Result<Option<HistoryProof>, Failure> {
+        self.nodes.prove(height, count).map_err(|error| {
+            tracing::warn!(%error, "the history's nodes cannot be read: they are made anew");
+            self.nodes.clear();
+            Failure::Unreadable
+        })
+    }
+
     fn transaction(
-        &self,
+        &mut self,
         id: &Digest,
         height: Height,
         bytes: Option<Vec<u8>>,
     ) -> Result<Proof, Failure> {
+        if height.get() > newest_height(&self.archive) {
+            return Err(Failure::NotYet);
+        }
         let outcomes = self.archive.outcomes(height)?.ok_or(Failure::Unknown)?;
-        let place = outcomes.outcomes.iter().position(|(other, _)| other == id);
-        let place = place.ok_or(Failure::Unknown)?;
-        let (cut, finality) = self.newest(|cut| cut.executed >= height)?;
-        let history = self.nodes.prove(height, cut.executed.get());
-        let history = history.map_err(|_| Failure::Unreadable)?.ok_or(Failure::NotYet)?;
+        let place = place_of(&outcomes, id).ok_or(Failure::Unknown)?;
+        // Those before the newest declare nothing newer.
+        let covers = |cut: &Cut| if cut.executed >= height { Look::Found } else { Look::Nowhere };
+        let (cut, finality) = self.newest(covers)?;
+        let Some(history) = self.prove(height, cut.executed.get())? else {
+            return Err(Failure::NotYet);
+        };
         let bytes = match bytes {
             Some(bytes) => Some(bytes),
             None => self.archive.search(height, id)?,
@@ -175,25 +189,53 @@ impl Core {
     }
 
     fn state(&self, state: &StateProof, root: &Digest, height: Height) -> Result<Proof, Failure> {
-        // Blocks that are behind the checkpoint are not searched for its root.
-        self.newest(|cut| cut.executed >= height)?;
-        let (cut, finality) = self.newest(|cut| cut.state_root == *root)?;
+        let (cut, finality) = self.newest(|cut| match cut.state_root == *root {
+            true => Look::Found,
+            // One behind the checkpoint has only such before it; one ahead of it declares a later state.
+            false if cut.executed < height => Look::Nowhere,
+            false => Look::Before,
+        })?;
         proof(&cut, finality, Claim::State(state.clone()))
     }
 
-    /// The newest block with a certificate of its own that `covers`, if one of the newest does.
-    fn newest(&self, covers: impl Fn(&Cut) -> bool) -> Result<(Cut, Finality), Failure> {
+    /// The newest block with a certificate of its own that is the one looked for.
+    fn newest(&self, look: impl Fn(&Cut) -> Look) -> Result<(Cut, Finality), Failure> {
         let newest = newest_height(&self.archive);
         for height in (newest.saturating_sub(BLOCKS_MAX)..=newest).rev().map(Height) {
-            let Some(certificate) = self.archive.certificate(height)? else { continue };
-            let Some(cut) = self.archive.cut(height)? else { break };
-            if covers(&cut) {
-                return Ok((cut, certificate));
+            if !self.archive.is_certified(height) {
+                continue;
             }
-            // Those before declare nothing newer, but they may declare the state of an older checkpoint.
+            let Some(cut) = self.archive.cut(height)? else { break };
+            match look(&cut) {
+                Look::Nowhere => break,
+                Look::Before => {}
+                // One that is damaged is as good as none, until it is repaired.
+                Look::Found => match self.archive.certificate(height) {
+                    Ok(Some(certificate)) => return Ok((cut, certificate)),
+                    Ok(None) | Err(Unreadable) => {}
+                },
+            }
         }
         Err(Failure::NotYet)
     }
+}
+
+/// Where to look for a block after seeing one.
+enum Look {
+    /// This is it.
+    Found,
+    /// It may be before this one.
+    Before,
+    /// There is none yet.
+    Nowhere,
+}
+
+/// The place of a transaction in its height. One that comes by two lanes may stand there twice: what consumed its
+/// turn counts, then what is final.
+fn place_of(outcomes: &OutcomeList, id: &Digest) -> Option<usize> {
+    let places = outcomes.outcomes.iter().enumerate().filter(|(_, (other, _))| other == id);
+    let weight = |outcome: &Outcome| (!outcome.pays(), !outcome.is_final());
+    places.min_by_key(|(place, (_, outcome))| (weight(outcome), *place)).map(|(place, _)| place)
 }
 
 fn proof(cut: &Cut, finality: Finality, claim: Claim) -> Result<Proof, Failure> {
@@ -206,4 +248,27 @@ fn proof(cut: &Cut, finality: Finality, claim: Claim) -> Result<Proof, Failure> 
 /// The newest height whose outcomes are stored.
 fn newest_height(archive: &Archive) -> u64 {
     archive.store.last_height(crate::record::OUTCOMES).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_transaction_that_stands_twice_what_took_effect_counts() {
+        let (id, other) = (Digest([1; 32]), Digest([2; 32]));
+        let list = |outcomes: &[(Digest, Outcome)]| OutcomeList {
+            height: Height(1),
+            cut: other,
+            history_root: other,
+            outcomes: outcomes.to_vec(),
+        };
+        let (ahead, stale) = ((id, Outcome::Ahead), (id, Outcome::Stale));
+        let (applied, foreign) = ((id, Outcome::Applied), (other, Outcome::Applied));
+        assert_eq!(place_of(&list(&[ahead, foreign, applied, stale]), &id), Some(2));
+        assert_eq!(place_of(&list(&[foreign, ahead, stale]), &id), Some(2));
+        assert_eq!(place_of(&list(&[stale, foreign, stale]), &id), Some(0));
+        assert_eq!(place_of(&list(&[ahead]), &id), Some(0));
+        assert_eq!(place_of(&list(&[foreign]), &id), None);
+    }
 }

@@ -49,7 +49,7 @@ pub const EXECUTE_CHECKPOINT: usize = 4 * 1_024;
 /// Leaves of durable heights on their way to the file of nodes; full: dropped, the store has them.
 pub const EXECUTE_PROVE: usize = 4 * 1_024;
 /// Questions for proofs; full: drop and count.
-pub const API_PROVE: usize = 256;
+pub const API_PROVE: usize = 64;
 /// Questions whether a transaction is final already: as many as clients can ask before they are read, such as
 /// all that one asks whose connection broke; full: drop, they ask again.
 pub const VERIFY_EXECUTE: usize = 64 * 1_024;

@@ -7,6 +7,7 @@ use super::{ANSWER_TIME_MAX, Answered, Problem, Shared, read::parse};
 use crate::{
     handle::{Query, Unreadable},
     prover::{Failure, Question},
+    refusal::Refusal,
     stage::prove::Asked,
 };
 use axum::{
@@ -18,10 +19,16 @@ use axum::{
 use ledger::{Digest, Height, PublicKey};
 use serde::Deserialize;
 use std::time::Duration;
-use tokio::{io::AsyncReadExt as _, sync::oneshot, time::Instant};
+use tokio::{
+    io::AsyncReadExt as _,
+    sync::{Semaphore, oneshot},
+    time::Instant,
+};
 
 /// Time between two looks for a block that covers what is to be proved: such blocks come by themselves.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Clients that get the genesis file at the same time, at most.
+const DOWNLOADS_MAX: usize = 8;
 /// Bytes of the genesis file that are read at a time.
 const PIECE_BYTES: usize = 64 * 1_024;
 
@@ -135,20 +142,27 @@ fn file(proof: Vec<u8>, name: &str) -> Response {
     (headers, proof).into_response()
 }
 
-/// The genesis file, piece by piece: it may be larger than all else that a node serves.
+/// The genesis file, piece by piece: it may be larger than all else that a node serves. So few get it at a time.
 pub(super) async fn genesis(State(shared): State<Shared>) -> Answered<Response> {
-    let file = tokio::fs::File::open(&shared.handle.genesis).await.map_err(|error| {
+    static DOWNLOADS: Semaphore = Semaphore::const_new(DOWNLOADS_MAX);
+    let permit = DOWNLOADS.try_acquire().map_err(|_| Problem::refused(Refusal::Busy))?;
+    let absent = |error: std::io::Error| {
         tracing::error!(path = %shared.handle.genesis.display(), %error, "the genesis file is not there");
         Problem::internal()
-    })?;
-    let pieces = futures::stream::try_unfold(file, async |mut file| {
+    };
+    let file = tokio::fs::File::open(&shared.handle.genesis).await.map_err(absent)?;
+    let length = file.metadata().await.map_err(absent)?.len();
+    let pieces = futures::stream::try_unfold((file, permit), async |(mut file, permit)| {
         let mut piece = vec![0; PIECE_BYTES];
         let count = file.read(&mut piece).await?;
         piece.truncate(count);
-        Ok::<_, std::io::Error>((count > 0).then_some((piece, file)))
+        Ok::<_, std::io::Error>((count > 0).then_some((piece, (file, permit))))
     });
-    let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    Ok((json, Body::from_stream(pieces)).into_response())
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (header::CONTENT_LENGTH, HeaderValue::from(length)),
+    ];
+    Ok((headers, Body::from_stream(pieces)).into_response())
 }
 
 pub(super) async fn page() -> Response {

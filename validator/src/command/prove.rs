@@ -1,13 +1,13 @@
 //! `prove`: fetches a proof from a validator and keeps it as a file that convinces anyone.
 
-use super::Exit;
 use super::network::Network;
 use super::terminal::{self, say, say_json};
 use super::verify_proof::Read;
+use super::{Code, Exit};
 use crate::client::{Api, Url, api};
 use crate::config::identity::load_genesis;
 use clap::Subcommand;
-use ledger::{Digest, PublicKey};
+use ledger::{Digest, Proved, PublicKey};
 use serde_json::json;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -73,7 +73,7 @@ struct Source {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Print JSON
-    #[arg(long, conflicts_with = "out")]
+    #[arg(long)]
     json: bool,
 }
 
@@ -107,10 +107,15 @@ pub fn run(arguments: &Arguments) -> Result<(), Exit> {
         (None, None) => unreachable!("the command line requires one of the two"),
     };
     let genesis = load_genesis(&genesis)?;
-    let bytes = fetch(&urls, &path)?;
-    // Nobody gets a file that convinces nobody.
-    let read = Read::check(&bytes, &genesis).map_err(|reject| {
-        Exit::check_failed(format!("the validator's proof is refused: {reject}"))
+    let (bytes, read) = fetch(&urls, &path, |bytes| {
+        // Nobody gets a file that convinces nobody, or that proves something else.
+        let read = Read::check(bytes, &genesis)
+            .map_err(|reject| format!("its proof is refused: {reject}"))?;
+        if arguments.what.is_shown_by(&read) {
+            Ok(read)
+        } else {
+            Err("its proof is one of something else".to_owned())
+        }
     })?;
     let file = from.out.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.proof")));
     if file == Path::new("-") {
@@ -135,19 +140,40 @@ pub fn run(arguments: &Arguments) -> Result<(), Exit> {
     Ok(())
 }
 
-/// Asks one validator after another.
-fn fetch(urls: &[Url], path: &str) -> Result<Vec<u8>, Exit> {
-    let mut last = None;
+impl What {
+    /// Whether a proof is the one that was asked for.
+    fn is_shown_by(&self, read: &Read) -> bool {
+        match (self, read.proved()) {
+            (
+                Self::Transaction { id, height, .. },
+                Ok(Proved::Transaction { id: found, height: at, .. }),
+            ) => *id == found && height.is_none_or(|height| height == at.get()),
+            (Self::Account { key, .. }, Ok(Proved::Account { key: found, .. }))
+            | (Self::Absence { key, .. }, Ok(Proved::Absence { key: found, .. })) => *key == found,
+            _ => false,
+        }
+    }
+}
+
+/// Asks one validator after another, until one has a proof that passes the check.
+fn fetch<T>(
+    urls: &[Url],
+    path: &str,
+    check: impl Fn(&[u8]) -> Result<T, String>,
+) -> Result<(Vec<u8>, T), Exit> {
+    let mut last: Option<Exit> = None;
     for url in urls {
-        match Api::new(url.clone(), ANSWER).proof(path) {
-            Ok(bytes) => return Ok(bytes),
-            Err(error @ api::Error::Problem { .. }) => {
-                last = Some(Exit::check_failed(error.to_string()))
-            }
-            Err(error) => {
-                // What a validator says weighs more than that another says nothing.
-                last.get_or_insert_with(|| Exit::network(error.to_string()));
-            }
+        let exit = match Api::new(url.clone(), ANSWER).proof(path) {
+            Ok(bytes) => match check(&bytes) {
+                Ok(checked) => return Ok((bytes, checked)),
+                Err(why) => Exit::check_failed(format!("{url}: {why}")),
+            },
+            Err(error @ api::Error::Problem { .. }) => Exit::check_failed(error.to_string()),
+            Err(error) => Exit::network(error.to_string()),
+        };
+        // What a validator says weighs more than that another says nothing.
+        if last.is_none() || exit.code() != Code::Network {
+            last = Some(exit);
         }
     }
     Err(last.unwrap_or_else(|| Exit::usage("no validator to ask")))
@@ -156,7 +182,11 @@ fn fetch(urls: &[Url], path: &str) -> Result<Vec<u8>, Exit> {
 fn write_new(file: &Path, bytes: &[u8]) -> Result<(), Exit> {
     let refuse = |error: std::io::Error| Exit::usage(format!("{}: {error}", file.display()));
     let mut created = std::fs::File::create_new(file).map_err(refuse)?;
-    created.write_all(bytes).map_err(refuse)
+    created.write_all(bytes).map_err(|error| {
+        // A part of a proof is none, and would be in the way of the next try.
+        let _ = std::fs::remove_file(file);
+        refuse(error)
+    })
 }
 
 #[cfg(test)]
@@ -176,7 +206,21 @@ mod tests {
     #[test]
     fn nobody_who_listens_is_a_matter_of_the_network() {
         let closed: Url = "http://127.0.0.1:1".parse().unwrap();
-        let exit = fetch(&[closed.clone(), closed], "/proof/account/x").unwrap_err();
-        assert_eq!(exit.code(), super::super::Code::Network);
+        let exit = fetch(&[closed.clone(), closed], "/proof/account/x", |_| Ok(())).unwrap_err();
+        assert_eq!(exit.code(), Code::Network);
+    }
+
+    #[test]
+    fn a_proof_of_something_else_is_not_what_was_asked_for() {
+        let key = PublicKey([1; 32]);
+        let source =
+            || Source { to: Vec::new(), data: None, genesis: None, out: None, json: false };
+        let (read, id, height) = Read::golden_transaction();
+        let what = |id, height| What::Transaction { id, height, from: source() };
+        assert!(what(id, None).is_shown_by(&read) && what(id, Some(height)).is_shown_by(&read));
+        assert!(!what(id, Some(height + 1)).is_shown_by(&read));
+        assert!(!what(Digest([1; 32]), None).is_shown_by(&read));
+        assert!(!What::Account { key, from: source() }.is_shown_by(&read));
+        assert!(!What::Absence { key, from: source() }.is_shown_by(&read));
     }
 }

@@ -87,7 +87,10 @@ impl Read {
         Ok(Self { proof, trusted })
     }
 
-    fn proved(&self) -> Result<Proved<'_>, Exit> {
+    /// What it proves.
+    ///
+    /// Errors: a check failed, which it has not before.
+    pub fn proved(&self) -> Result<Proved<'_>, Exit> {
         let proved = self.proof.check(&self.trusted, &judge());
         proved.map_err(|reject| Exit::check_failed(format!("refused: {reject}")))
     }
@@ -194,18 +197,33 @@ fn judge() -> Judge {
 }
 
 #[cfg(test)]
+impl Read {
+    /// A proof of a transaction, its id and its height.
+    pub(super) fn golden_transaction() -> (Self, ledger::Digest, u64) {
+        let read = Self::check(&tests::golden("proof_transaction"), &tests::genesis()).unwrap();
+        match read.proved().unwrap() {
+            Proved::Transaction { id, height, .. } => {
+                let (id, height) = (id, height.get());
+                (read, id, height)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     const GENESIS: &str = include_str!("../../../ledger/golden/proof_genesis.json");
 
-    fn golden(name: &str) -> Vec<u8> {
+    pub(super) fn golden(name: &str) -> Vec<u8> {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../ledger/golden");
         let text = std::fs::read_to_string(format!("{folder}/{name}.hex")).unwrap();
         hex::decode(text.replace('\n', "")).unwrap()
     }
 
-    fn genesis() -> Genesis {
+    pub(super) fn genesis() -> Genesis {
         Genesis::from_json(GENESIS, &sigverify::key_is_sound).unwrap()
     }
 

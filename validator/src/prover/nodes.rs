@@ -24,6 +24,8 @@ pub struct Nodes {
     path: PathBuf,
     file: Option<File>,
     heights: u64,
+    /// Whether the last try failed; it is said once.
+    is_failing: bool,
 }
 
 impl Nodes {
@@ -34,14 +36,10 @@ impl Nodes {
         newest: u64,
         mut root_of: impl FnMut(u64) -> Option<Digest>,
     ) -> Self {
-        let mut nodes = Self { path, file: None, heights: 0 };
-        let length = match nodes.file().and_then(File::metadata) {
-            Ok(metadata) => metadata.len() / NODE_BYTES,
-            Err(error) => {
-                nodes.fail(&error);
-                return nodes;
-            }
-        };
+        let mut nodes = Self { path, file: None, heights: 0, is_failing: false };
+        let metadata = nodes.file().and_then(File::metadata);
+        let Ok(metadata) = nodes.noted(metadata) else { return nodes };
+        let length = metadata.len() / NODE_BYTES;
         // As many as the file may have; those at the end may be wrong, and what is before them is not.
         let fits = |height: &u64| history::nodes_before(height + 1) <= length;
         let most = partition(0, newest, |height| fits(&height));
@@ -60,20 +58,25 @@ impl Nodes {
 
     /// Adds the leaf of the next height.
     ///
-    /// Errors: the system does not take it; it can be tried again.
+    /// Errors: the system does not take it, and it can be tried again; or it does not give what was written, and
+    /// everything is to be made anew.
     pub fn append(&mut self, leaf: &Digest) -> io::Result<()> {
         let height = self.heights + 1;
-        let nodes = history::new_nodes(height, leaf, |place| self.node(place))?;
+        let opened = self.file().map(drop);
+        self.noted(opened)?;
+        let nodes = history::new_nodes(height, leaf, |place| self.node(place));
+        let nodes = match nodes {
+            Ok(nodes) => nodes,
+            Err(error) => {
+                self.clear();
+                return self.noted(Err(error));
+            }
+        };
         let bytes: Vec<u8> = nodes.iter().flat_map(|node| *node.as_bytes()).collect();
         let at = history::nodes_before(height) * NODE_BYTES;
         let written = self.file().and_then(|file| file.write_all_at(&bytes, at));
-        match written {
-            Ok(()) => self.heights = height,
-            Err(error) => {
-                self.fail(&error);
-                return Err(error);
-            }
-        }
+        self.noted(written)?;
+        self.heights = height;
         Ok(())
     }
 
@@ -110,11 +113,16 @@ impl Nodes {
         Ok(self.file.as_ref().expect("it was just opened"))
     }
 
-    /// The next try begins with opening the file anew.
-    fn fail(&mut self, error: &io::Error) {
-        self.file = None;
-        let path = self.path.display();
-        tracing::warn!(%path, %error, "the history's nodes are not kept: there are no proofs of what is newer");
+    /// Says that something failed, once until something succeeds.
+    fn noted<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &result
+            && !self.is_failing
+        {
+            let path = self.path.display();
+            tracing::warn!(%path, %error, "the history's nodes are not kept: what is newer has no proofs");
+        }
+        self.is_failing = result.is_err();
+        result
     }
 }
 
@@ -222,5 +230,27 @@ mod tests {
         std::fs::create_dir(folder.path().join("absent")).unwrap();
         known.leaves.iter().for_each(|leaf| nodes.append(leaf).unwrap());
         known.check(&nodes);
+    }
+
+    #[test]
+    fn a_file_that_lost_its_end_while_it_was_used_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history");
+        let known = Known::new(9);
+        for there in 1..=8_usize {
+            let mut nodes = known.open(&path, 0);
+            known.leaves[..there].iter().for_each(|leaf| nodes.append(leaf).unwrap());
+            File::create(&path).unwrap();
+            // An even height needs what was there before; an odd one is noticed when it is proved.
+            if there % 2 == 1 {
+                assert!(nodes.append(&known.leaves[there]).is_err());
+                assert_eq!(nodes.heights(), 0);
+            } else {
+                assert!(nodes.prove(Height(1), there as u64).is_err());
+                nodes.clear();
+            }
+            known.leaves.iter().for_each(|leaf| nodes.append(leaf).unwrap());
+            known.check(&nodes);
+        }
     }
 }

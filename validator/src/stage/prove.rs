@@ -3,7 +3,11 @@
 use crate::prover::{Core, Failure, Question};
 use crossbeam::channel::{Receiver, never, select};
 use ledger::{Digest, Height};
+use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// How long it sleeps when there is nothing to do.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// A question and where its answer goes.
 #[derive(Debug)]
@@ -27,11 +31,10 @@ pub struct Stage {
 impl Stage {
     /// Runs until execution is gone.
     pub fn run(mut self) {
+        // Nothing to wait for where something is to be made.
+        let nothing = Duration::ZERO;
         loop {
-            if self.core.is_behind() && self.leaves.is_empty() && self.questions.is_empty() {
-                self.core.catch_up();
-                continue;
-            }
+            let is_behind = self.core.is_behind();
             select! {
                 recv(self.leaves) -> leaf => {
                     let Ok((height, leaf)) = leaf else { return };
@@ -43,6 +46,11 @@ impl Stage {
                     // The edge ends before this stage does.
                     Err(_) => self.questions = never(),
                 },
+                default(if is_behind { nothing } else { LOOK }) => {}
+            }
+            // Questions do not keep it from being made, nor that from being answered.
+            if is_behind {
+                self.core.catch_up();
             }
         }
     }

@@ -888,7 +888,8 @@ var hashMerkleRoot = derived("althing 2026 merkle root v1");
 var hashHistoryRecord = derived("althing 2026 history record v1");
 var hashHistoryNode = derived("althing 2026 history node v1");
 var hashHistoryRoot = derived("althing 2026 history root v1");
-var hashStatePage = derived("althing 2026 state page v2");
+var hashStatePage = derived("althing 2026 state page v1");
+var hashStateLinks = derived("althing 2026 state links v1");
 var hashState = derived("althing 2026 state v3");
 
 // src/json.ts
@@ -2956,45 +2957,53 @@ function historyRoot(leaf, count, place, path, otherPeaks) {
 
 // src/accounts.ts
 var PAGE_ENTRIES = 8;
-var ENTRY_BYTES = 88;
+var ENTRY_BYTES = 80;
+var LEAF_LINKS = 64;
+var LINK_BYTES = 4;
 var ACCOUNTS_LIMIT = 1n << 32n;
 function readAccountClaim(reader) {
   const state = readState(reader);
   const accounts = Number(state.accounts);
+  const links = { root: reader.take(32) };
   const number = reader.u32();
   must(number < accounts, "account number");
   const page = readPage(reader, number, accounts);
   const entry = entryOf(page, number);
   must(equal(entry.key, state.key), "other account");
-  return { ...state, pages: [page], entry, number };
+  return { ...state, links, pages: [page], entry, number };
 }
 function readAbsenceClaim(reader) {
   const state = readState(reader);
-  if (state.accounts === 0n) return { ...state, pages: [], entry: void 0 };
+  if (state.accounts === 0n) {
+    return { ...state, links: { root: emptyMerkleRoot() }, pages: [], neighbours: void 0 };
+  }
   const accounts = Number(state.accounts);
-  const number = reader.u32();
-  must(number < accounts, "account number");
-  const page = readPage(reader, number, accounts);
-  const before = entryOf(page, number);
-  must(before.next < state.accounts, "next account");
-  const next = Number(before.next);
+  const before = reader.u32();
+  must(before < accounts, "account number");
+  const links = readLinks(reader, before, accounts);
+  const page = readPage(reader, before, accounts);
+  const after = linkOf(links, before);
+  must(after < accounts, "next account");
   const pages = [page];
-  if (pageOf(next) !== page.index) pages.push(readPage(reader, next, accounts));
-  const after = entryOf(pages[pages.length - 1], next);
-  must(isBetween(before.key, state.key, after.key), "key not between its neighbours");
-  return { ...state, pages, entry: before };
+  if (Math.floor(after / PAGE_ENTRIES) !== page.index) pages.push(readPage(reader, after, accounts));
+  const below = entryOf(page, before);
+  const above = entryOf(pages[pages.length - 1], after);
+  must(isBetween(below.key, state.key, above.key), "key not between its neighbours");
+  return { ...state, links, pages, neighbours: { before, after } };
 }
 function checkStateClaim(header, claim) {
-  const roots = claim.pages.map((page) => {
-    const count = Math.ceil(Number(claim.accounts) / PAGE_ENTRIES);
-    return merkleRoot(hashStatePage(page.bytes), page.index, count, page.path);
-  });
+  const links = "root" in claim.links ? claim.links.root : rootOf(hashStateLinks, claim.links);
+  const roots = claim.pages.map((page) => rootOf(hashStatePage, page));
   if (claim.accounts === 0n) roots.push(emptyMerkleRoot());
   must(roots.length > 0, "state root");
-  for (const root of roots) {
-    const state = hashState(u64Bytes(claim.accounts), root, claim.lanes, u64Bytes(claim.burned));
+  const accounts = u64Bytes(claim.accounts);
+  for (const pages of roots) {
+    const state = hashState(accounts, pages, links, claim.lanes, u64Bytes(claim.burned));
     must(equal(state, header.stateRoot), "state root");
   }
+}
+function rootOf(hash, leaf) {
+  return merkleRoot(hash(leaf.bytes), leaf.index, leaf.count, leaf.path);
 }
 function isBetween(before, key, after) {
   const above = compare(before, key) < 0;
@@ -3007,15 +3016,21 @@ function readState(reader) {
   must(accounts < ACCOUNTS_LIMIT, "too many accounts");
   return { key, accounts, lanes: reader.take(32), burned: reader.u64() };
 }
-function pageOf(number) {
-  return Math.floor(number / PAGE_ENTRIES);
-}
 function readPage(reader, number, accounts) {
-  const index = pageOf(number);
-  const entries = Math.min(PAGE_ENTRIES, accounts - PAGE_ENTRIES * index);
-  const bytes = reader.take(ENTRY_BYTES * entries);
-  const pages = Math.ceil(accounts / PAGE_ENTRIES);
-  return { index, bytes, path: reader.digests(merklePathLength(index, pages)) };
+  return readLeaf(reader, number, accounts, PAGE_ENTRIES, ENTRY_BYTES);
+}
+function readLinks(reader, number, accounts) {
+  return readLeaf(reader, number, accounts, LEAF_LINKS, LINK_BYTES);
+}
+function readLeaf(reader, number, accounts, wide, each) {
+  const index = Math.floor(number / wide);
+  const count = Math.ceil(accounts / wide);
+  const bytes = reader.take(each * Math.min(wide, accounts - wide * index));
+  return { index, count, bytes, path: reader.digests(merklePathLength(index, count)) };
+}
+function linkOf(links, number) {
+  const start = LINK_BYTES * (number % LEAF_LINKS);
+  return new Reader(links.bytes.subarray(start, start + LINK_BYTES)).u32();
 }
 function entryOf(page, number) {
   const start = ENTRY_BYTES * (number % PAGE_ENTRIES);
@@ -3024,8 +3039,7 @@ function entryOf(page, number) {
     key: reader.take(32),
     balance: reader.u64(),
     sequence: reader.u64(),
-    head: reader.take(32),
-    next: reader.u64()
+    head: reader.take(32)
   };
 }
 

@@ -86,7 +86,8 @@ function accountReport(verified: Verified & { kind: 'account' }): Report {
     ],
     steps: [
       `The account is entry ${claim.number % 8} of page ${claim.pages[0]?.index ?? 0}.`,
-      `The page is in the tree over the ${claim.accounts} accounts.`,
+      `The page is in the tree over the pages of ${claim.accounts} accounts.`,
+      'That tree’s root is in the state root.',
       ...stateSteps(verified),
     ],
   };
@@ -94,6 +95,7 @@ function accountReport(verified: Verified & { kind: 'account' }): Report {
 
 function absenceReport(verified: Verified & { kind: 'absence' }): Report {
   const { claim, checkpoint } = verified;
+  const { neighbours } = claim;
   return {
     sentence: `No account had this key, ${asOf(checkpoint)}.`,
     limits: `One may have been made since: the proof says nothing of what was executed after height ${checkpoint}.`,
@@ -104,12 +106,18 @@ function absenceReport(verified: Verified & { kind: 'absence' }): Report {
       ...finalityFacts(verified),
     ],
     steps: [
-      claim.entry === undefined
-        ? 'The state has no account at all.'
-        : 'The key lies between two accounts that are neighbours by key.',
-      claim.entry === undefined
-        ? 'The tree over the accounts is the empty one.'
-        : `The neighbours’ pages are in the tree over the ${claim.accounts} accounts.`,
+      ...(neighbours === undefined
+        ? [
+            'The state has no account at all.',
+            'The tree over the links and the tree over the pages are empty.',
+          ]
+        : [
+            `By its link, account ${neighbours.before} is followed by account ${neighbours.after} in the order of keys.`,
+            `The link is in the tree over the links of ${claim.accounts} accounts.`,
+            'The key lies between the keys of these two accounts.',
+            `The accounts’ pages are in the tree over the pages of ${claim.accounts} accounts.`,
+          ]),
+      'The roots of both trees are in the state root.',
       ...stateSteps(verified),
     ],
   };
@@ -121,7 +129,6 @@ function asOf(checkpoint: bigint): string {
 
 function stateSteps(verified: Verified): string[] {
   return [
-    'The tree’s root is in the state root.',
     'The state root is in the header of the final block.',
     ...lastSteps(verified),
   ];

@@ -24,5 +24,6 @@ export const hashMerkleRoot = derived('althing 2026 merkle root v1');
 export const hashHistoryRecord = derived('althing 2026 history record v1');
 export const hashHistoryNode = derived('althing 2026 history node v1');
 export const hashHistoryRoot = derived('althing 2026 history root v1');
-export const hashStatePage = derived('althing 2026 state page v2');
+export const hashStatePage = derived('althing 2026 state page v1');
+export const hashStateLinks = derived('althing 2026 state links v1');
 export const hashState = derived('althing 2026 state v3');

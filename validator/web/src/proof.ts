@@ -1,11 +1,11 @@
 // Verifies a proof: reads it, follows its digests to the header, and checks the signatures last.
 
 import {
+  type AbsenceClaim,
   type AccountClaim,
   checkStateClaim,
   readAbsenceClaim,
   readAccountClaim,
-  type StateClaim,
 } from './accounts.js';
 import { Reader } from './bytes.js';
 import { checkSigners, checkVotes, type Finality, quorum, readFinality } from './finality.js';
@@ -36,7 +36,7 @@ export type Verified = Common &
   (
     | { kind: 'transaction'; id: Uint8Array; claim: TransactionClaim }
     | { kind: 'account'; claim: AccountClaim }
-    | { kind: 'absence'; claim: StateClaim }
+    | { kind: 'absence'; claim: AbsenceClaim }
   );
 
 /** Verifies a proof by the genesis of its network. Throws Refused if it does not hold. */

@@ -336,8 +336,12 @@ export class State {
   readonly rows: AccountRow[];
   readonly root: Uint8Array;
   readonly ring: number[];
+  /** The root of the links. */
+  readonly links: Uint8Array;
   private readonly entries: Uint8Array[];
   private readonly tree: Tree;
+  private readonly numbers: Uint8Array[];
+  private readonly linksTree: Tree;
   private readonly lanes = filler('lanes of the state');
   private readonly burned = 1234n;
 
@@ -350,19 +354,23 @@ export class State {
     this.ring = this.rows.map((_, index) => index);
     this.ring.sort((left, right) => Buffer.compare(this.rows[left]!.key, this.rows[right]!.key));
     this.entries = this.rows.map(({ key, balance, sequence }, index) => {
-      const place = this.ring.indexOf(index);
-      const next = this.ring[(place + 1) % count]!;
       const head = filler(`head ${index}`);
-      return bytes(key, little(balance, 8), little(sequence, 8), head, little(next, 8));
+      return bytes(key, little(balance, 8), little(sequence, 8), head);
     });
     const pages = Math.ceil(count / 8);
     this.tree = merkle(
-      Array.from({ length: pages }, (_, page) => hash('state page v2', ...this.page(page))),
+      Array.from({ length: pages }, (_, page) => hash('state page v1', ...this.page(page))),
     );
-    this.root = hash('state v3', little(count, 8), this.tree.root, this.lanes, little(1234n, 8));
+    this.numbers = this.rows.map((_, index) => little(this.next(index), 4));
+    const leaves = Math.ceil(count / 64);
+    this.linksTree = merkle(
+      Array.from({ length: leaves }, (_, leaf) => hash('state links v1', ...this.leaf(leaf))),
+    );
+    this.links = this.linksTree.root;
+    this.root = stateRoot(count, this.tree.root, this.links, this.lanes, this.burned);
   }
 
-  /** The claim up to its pages. */
+  /** The claim's start, which all claims about states have. */
   start(key: Uint8Array): Uint8Array {
     return bytes(key, little(this.rows.length, 8), this.lanes, little(this.burned, 8));
   }
@@ -372,15 +380,21 @@ export class State {
     return bytes(...this.page(page), ...this.tree.path(page));
   }
 
+  linksBytes(number: number): Uint8Array {
+    const leaf = number >> 6;
+    return bytes(...this.leaf(leaf), ...this.linksTree.path(leaf));
+  }
+
   account(number: number, key = this.rows[number]!.key): Uint8Array {
-    return bytes(this.start(key), little(number, 4), this.pageBytes(number));
+    return bytes(this.start(key), this.links, little(number, 4), this.pageBytes(number));
   }
 
   /** The claim that a key is absent, by the predecessor of this number. */
   absence(key: Uint8Array, before: number): Uint8Array {
     const next = this.next(before);
     const second = next >> 3 === before >> 3 ? new Uint8Array(0) : this.pageBytes(next);
-    return bytes(this.start(key), little(before, 4), this.pageBytes(before), second);
+    const links = this.linksBytes(before);
+    return bytes(this.start(key), little(before, 4), links, this.pageBytes(before), second);
   }
 
   /** The number of the account before the place of this key in the ring. */
@@ -396,6 +410,20 @@ export class State {
   private page(index: number): Uint8Array[] {
     return this.entries.slice(8 * index, 8 * index + 8);
   }
+
+  private leaf(index: number): Uint8Array[] {
+    return this.numbers.slice(64 * index, 64 * index + 64);
+  }
+}
+
+export function stateRoot(
+  accounts: number,
+  pages: Uint8Array,
+  links: Uint8Array,
+  lanes: Uint8Array,
+  burned: bigint,
+): Uint8Array {
+  return hash('state v3', little(accounts, 8), pages, links, lanes, little(burned, 8));
 }
 
 /** The part before a claim about a state. */

@@ -126,6 +126,35 @@ test('every account, and absence at every place, of states of 0 to 30 accounts',
   }
 });
 
+test('accounts and absence around the borders of the links’ leaves', () => {
+  for (const count of [63, 64, 65, 127, 128, 129, 193, 321]) {
+    const state = new State(count);
+    const accountFront = stateFront(ONE, state, 2);
+    const absenceFront = stateFront(ONE, state, 3);
+    const borders = [0, 1, 62, 63, 64, 65, 127, 128, 191, 192, 255, 256, 319, count - 1];
+    const largest = state.ring[count - 1]!;
+    for (const number of new Set([...borders.filter((border) => border < count), largest])) {
+      assert.equal(verify(ONE.genesis, bytes(accountFront, state.account(number))).kind, 'account');
+      const claim = state.absence(beside(state.rows[number]!.key, 1n), number);
+      const verified = verifiedAs(verify(ONE.genesis, bytes(absenceFront, claim)), 'absence');
+      assert.deepEqual(verified.claim.neighbours, { before: number, after: state.next(number) });
+    }
+  }
+});
+
+test('the steps of an absence', () => {
+  const state = new State(70);
+  const proof = bytes(stateFront(ONE, state, 3), state.absence(beside(state.rows[66]!.key, 1n), 66));
+  const { steps } = report(verify(ONE.genesis, proof));
+  assert.match(steps[0]!, new RegExp(`account 66 is followed by account ${state.next(66)} `));
+  assert.match(steps[1]!, /links of 70 accounts/);
+  assert.match(steps[3]!, /pages of 70 accounts/);
+  assert.match(steps[4]!, /both trees are in the state root/);
+  const none = new State(0);
+  const empty = bytes(stateFront(ONE, none, 3), none.start(filler('x')));
+  assert.match(report(verify(ONE.genesis, empty)).steps[1]!, /are empty/);
+});
+
 for (const validators of [4, 7]) {
   test(`account and absence, ${validators} validators`, () => {
     const net = network(validators);

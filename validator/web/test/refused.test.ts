@@ -15,10 +15,12 @@ import {
   header,
   hex,
   little,
+  merkle,
   network,
   signer,
   State,
   stateFront,
+  stateRoot,
   transaction,
   transactionProof,
 } from './builder.js';
@@ -39,12 +41,13 @@ function refused(genesis: Genesis, proof: Uint8Array, reason?: string): void {
 }
 
 const state = new State(19);
+const large = new State(130);
 const crossing = state.ring.find((number) => number >> 3 !== state.next(number) >> 3)!;
 const inside = state.ring.find(
   (number) =>
     number >> 3 === state.next(number) >> 3 && number !== state.ring[state.ring.length - 1],
 )!;
-const above = (number: number): Uint8Array => beside(state.rows[number]!.key, 1n);
+const above = (number: number, of = state): Uint8Array => beside(of.rows[number]!.key, 1n);
 
 const SMALL: [string, typeof ONE, Uint8Array][] = [
   ['transaction, 1 validator', ONE, transactionProof(ONE, { index: 1, count: 3, height: 3, executed: 5 })],
@@ -52,6 +55,7 @@ const SMALL: [string, typeof ONE, Uint8Array][] = [
   ['account', ONE, bytes(stateFront(ONE, state, 2), state.account(18))],
   ['absence in one page', ONE, bytes(stateFront(ONE, state, 3), state.absence(above(inside), inside))],
   ['absence over two pages', ONE, bytes(stateFront(ONE, state, 3), state.absence(above(crossing), crossing))],
+  ['absence among several leaves of links', ONE, bytes(stateFront(ONE, large, 3), large.absence(above(66, large), 66))],
   ['absence in an empty state', ONE, bytes(stateFront(ONE, new State(0), 3), new State(0).start(filler('x')))],
 ];
 
@@ -86,7 +90,7 @@ function stillAbsent(genesis: Genesis, proof: Uint8Array): boolean {
   } catch {
     return false;
   }
-  return state.rows.every((row) => hex(row.key) !== hex(key));
+  return [...state.rows, ...large.rows].every((row) => hex(row.key) !== hex(key));
 }
 
 test('longer than any proof', () => {
@@ -286,10 +290,10 @@ test('an account proof with another key', () => {
 test('an account number at or above the count', () => {
   const front = stateFront(ONE, state, 2);
   const claim = state.account(18);
-  claim.set(little(19, 4), 80);
+  claim.set(little(19, 4), 112);
   refused(ONE.genesis, bytes(front, claim), 'account number');
   const none = new State(0);
-  const empty = bytes(stateFront(ONE, none, 2), none.start(filler('x')), little(0, 4));
+  const empty = bytes(stateFront(ONE, none, 2), none.start(filler('x')), none.links, little(0, 4));
   refused(ONE.genesis, empty, 'account number');
 });
 
@@ -329,15 +333,86 @@ test('absence in a state that is said to be empty', () => {
 });
 
 test('a next account beyond the count', () => {
-  // The root is over this page, so only the check of the number can refuse it.
-  const key = filler('alone');
-  const entry = bytes(key, little(1n, 8), little(0n, 8), filler('head'), little(1n, 8));
-  const pages = hash('merkle root v1', little(1, 4), hash('state page v2', entry));
+  // The root is over this link, so only the check of the number can refuse it.
+  const entry = bytes(filler('alone'), little(1n, 8), little(0n, 8), filler('head'));
+  const pages = merkle([hash('state page v1', entry)]).root;
   const lanes = filler('lanes');
-  const stateRoot = hash('state v3', little(1n, 8), pages, lanes, little(0n, 8));
-  const front = finality(ONE, header(ONE, { executed: 20n, stateRoot }), { kind: 3 });
-  const proof = bytes(front, filler('nobody'), little(1n, 8), lanes, little(0n, 8), little(0, 4), entry);
-  refused(ONE.genesis, proof, 'next account');
+  const start = bytes(filler('nobody'), little(1n, 8), lanes, little(0n, 8), little(0, 4));
+  const proof = (next: number): Uint8Array => {
+    const links = merkle([hash('state links v1', little(next, 4))]).root;
+    const root = stateRoot(1, pages, links, lanes, 0n);
+    const front = finality(ONE, header(ONE, { executed: 20n, stateRoot: root }), { kind: 3 });
+    return bytes(front, start, little(next, 4), entry);
+  };
+  verify(ONE.genesis, proof(0));
+  for (const next of [1, 8, 2 ** 31, 2 ** 32 - 1]) refused(ONE.genesis, proof(next), 'next account');
+});
+
+test('a link that skips the account with the key', () => {
+  const front = stateFront(ONE, large, 3);
+  for (let before = 0; before < 130; before += 1) {
+    const skipped = large.next(before);
+    const after = large.next(skipped);
+    const claim = large.absence(large.rows[skipped]!.key, before);
+    const links = large.linksBytes(before);
+    links.set(little(after, 4), 4 * (before % 64));
+    const second = after >> 3 === before >> 3 ? new Uint8Array(0) : large.pageBytes(after);
+    const forged = bytes(claim.subarray(0, 84), links, large.pageBytes(before), second);
+    refused(ONE.genesis, bytes(front, forged), 'state root');
+  }
+});
+
+test('links of another leaf', () => {
+  const front = stateFront(ONE, large, 3);
+  // Leaves 0 and 1 have as many links and siblings, so that all lengths fit.
+  const before = large.ring.find((number) => number < 64)!;
+  const honest = large.absence(above(before, large), before);
+  verify(ONE.genesis, bytes(front, honest));
+  const length = large.linksBytes(before).length;
+  const wrong = large.linksBytes(64 + before);
+  assert.equal(wrong.length, length);
+  // With the right link in the wrong leaf, only the root can refuse it.
+  wrong.set(little(large.next(before), 4), 4 * before);
+  const forged = bytes(honest.subarray(0, 84), wrong, honest.subarray(84 + length));
+  refused(ONE.genesis, bytes(front, forged), 'state root');
+});
+
+test('the links of another state beside an account', () => {
+  const front = stateFront(ONE, large, 2);
+  const claim = large.account(5);
+  verify(ONE.genesis, bytes(front, claim));
+  claim.set(new State(131).links, 80);
+  refused(ONE.genesis, bytes(front, claim), 'state root');
+});
+
+test('the roots of pages and links in each other’s places', () => {
+  const key = filler('alone');
+  const entry = bytes(key, little(1n, 8), little(0n, 8), filler('head'));
+  const pages = merkle([hash('state page v1', entry)]).root;
+  const links = merkle([hash('state links v1', little(0, 4))]).root;
+  const lanes = filler('lanes');
+  const front = (first: Uint8Array, second: Uint8Array, kind: number): Uint8Array => {
+    const root = stateRoot(1, first, second, lanes, 0n);
+    return finality(ONE, header(ONE, { executed: 20n, stateRoot: root }), { kind });
+  };
+  const start = (of: Uint8Array): Uint8Array => bytes(of, little(1n, 8), lanes, little(0n, 8));
+  const account = bytes(start(key), links, little(0, 4), entry);
+  const absence = bytes(start(filler('nobody')), little(0, 4), little(0, 4), entry);
+  verify(ONE.genesis, bytes(front(pages, links, 2), account));
+  verify(ONE.genesis, bytes(front(pages, links, 3), absence));
+  refused(ONE.genesis, bytes(front(links, pages, 2), account), 'state root');
+  refused(ONE.genesis, bytes(front(links, pages, 3), absence), 'state root');
+});
+
+test('the links of a state with accounts for one without', () => {
+  const none = merkle([]).root;
+  for (const [pages, links] of [[none, state.links], [state.links, none]] as const) {
+    const lanes = filler('lanes');
+    const root = stateRoot(0, pages, links, lanes, 0n);
+    const front = finality(ONE, header(ONE, { executed: 20n, stateRoot: root }), { kind: 3 });
+    const claim = bytes(filler('nobody'), little(0n, 8), lanes, little(0n, 8));
+    refused(ONE.genesis, bytes(front, claim), 'state root');
+  }
 });
 
 test('the page of another state in the second place', () => {
@@ -348,6 +423,7 @@ test('the page of another state in the second place', () => {
     front,
     state.start(above(crossing)),
     little(crossing, 4),
+    state.linksBytes(crossing),
     state.pageBytes(crossing),
     next >> 3 === 2 ? state.pageBytes(0) : other.pageBytes(next).map((byte, at) => (at === 40 ? byte ^ 1 : byte)),
   );
