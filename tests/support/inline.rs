@@ -254,7 +254,7 @@ impl Stages {
             lane::Action::Execute(ready) => {
                 self.execute.ready(*ready).expect("honest validators finalize what follows");
             }
-            lane::Action::Blame(..) => {}
+            lane::Action::Blame(..) | lane::Action::Accuse(_) => {}
         }
     }
 

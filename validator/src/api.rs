@@ -14,6 +14,7 @@
 //! | `GET /proof/transaction/{id}[?height=N]` | a [`ledger::Proof`] of what became of it |
 //! | `GET /proof/account/{key}`, `/proof/absence/{key}` | the same of a key, at the last checkpoint |
 //! | `GET /verify` | a page that checks proofs where they are dropped |
+//! | `GET /evidence`, `/evidence/{digest}` | what validators are proved to have done, each as a file |
 //! | `GET /genesis` | the genesis file |
 //! | `GET /admission` | [`crate::admission::Admission`], towards which UDP sessions are opened |
 //! | `GET /status` | [`crate::handle::Status`] |
@@ -24,6 +25,7 @@
 
 mod connection;
 pub mod document;
+mod evidence;
 mod probe;
 mod problem;
 mod prove;
@@ -139,6 +141,8 @@ fn router(shared: Shared) -> Router {
         .route("/proof/transaction/{id}", get(prove::transaction))
         .route("/proof/account/{key}", get(prove::account))
         .route("/proof/absence/{key}", get(prove::absence))
+        .route("/evidence", get(evidence::list))
+        .route("/evidence/{digest}", get(evidence::one))
         .route("/genesis", get(prove::genesis))
         .route("/verify", get(prove::page))
         .route("/admission", get(probe::admission))

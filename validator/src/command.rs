@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod described;
+pub mod evidence;
 pub mod exit;
 pub mod init;
 pub mod ledger;
@@ -52,6 +53,8 @@ enum Command {
     Prove(prove::Arguments),
     /// Check a proof, offline, with nothing but the genesis file
     VerifyProof(verify_proof::Arguments),
+    /// List what validators are proved to have done, or check a file of it
+    Evidence(evidence::Arguments),
     /// Show what validators say about themselves
     Status(status::Arguments),
     /// Look at the filter of packets
@@ -81,6 +84,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Submit(arguments) => submit::run(arguments),
         Command::Prove(arguments) => prove::run(arguments),
         Command::VerifyProof(arguments) => verify_proof::run(arguments),
+        Command::Evidence(arguments) => evidence::run(arguments),
         Command::Status(arguments) => status::run(arguments),
         Command::Xdp(arguments) => xdp::run(arguments),
         Command::Config(arguments) => config::run(arguments),

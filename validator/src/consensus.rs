@@ -10,6 +10,7 @@ pub mod block;
 pub mod engine;
 pub mod finals;
 mod known;
+mod offence;
 mod paced;
 pub mod patient;
 pub(crate) mod vault;

@@ -25,7 +25,7 @@ pub use status::{
 };
 
 use crate::{
-    admission::AdmissionBoard, metrics::Metrics, prover::Question, refusal::Refusal,
+    admission::AdmissionBoard, evidence, metrics::Metrics, prover::Question, refusal::Refusal,
     stage::prove::Asked,
 };
 use crossbeam::channel::{Sender, TrySendError};
@@ -251,6 +251,8 @@ pub struct NodeHandle {
     pub queries: Sender<Query>,
     /// The queue `api_prove`; full: refused as `busy` and counted.
     pub proofs: Sender<Asked>,
+    /// Evidence against validators.
+    pub evidence: Arc<evidence::Board>,
     /// What the node publishes about itself.
     pub status: Arc<StatusBoard>,
     /// The document towards whose key sessions are opened.

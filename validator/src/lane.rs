@@ -24,10 +24,11 @@ use crate::{
     held::{Held, SharedBytes},
     message::{Control, Request},
     record,
+    stage::evidence::Witness,
 };
 use ledger::{
-    Ack, AvailabilityCertificate, Cut, Digest, Finality, PublicKey, Signature, Signatures, Tip,
-    Tips, ValidatorSet,
+    Ack, AvailabilityCertificate, BatchHeader, Cut, Digest, Evidence, Finality, Offence, PublicKey,
+    Signature, Signatures, SignedHeader, Tip, Tips, ValidatorSet,
 };
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -114,6 +115,8 @@ pub enum Action {
     Execute(Box<Ready>),
     /// Count a fault of a validator.
     Blame(u32, Fault),
+    /// A validator may be proved to misbehave: who keeps evidence checks that.
+    Accuse(Witness),
 }
 
 /// A batch on its way through the verify stage.
@@ -303,6 +306,7 @@ impl Core {
             Ok(Control::Ack(ack)) => self.own_ack(from, &ack),
             Ok(Control::Certificate(certificate)) => self.certificate(now, from, certificate),
             Ok(Control::Request(request)) => self.serve(from, request),
+            Ok(Control::Evidence(bytes)) => self.actions.push(Action::Accuse(Witness::Told(bytes))),
             Err(_) => self.blame(from, Fault::Malformed),
         }
     }
@@ -391,9 +395,35 @@ impl Core {
         if sequence <= lane.committed.sequence || self.pool.contains_key(&digest) {
             return;
         }
-        lane.places.entry(sequence).or_default().push(digest);
+        let places = lane.places.entry(sequence).or_default();
+        let other = places.first().copied();
+        places.push(digest);
         lane.bytes += held.size();
+        if let Some(other) = other {
+            self.accuse_fork(&other, *held.header(), held.batch().signature());
+        }
         self.pool.insert(digest, held);
+    }
+
+    /// A batch stands where a held one does.
+    fn accuse_fork(&mut self, held: &Digest, header: BatchHeader, signature: Signature) {
+        let Some(held) = self.pool.get(held) else { return };
+        let one = SignedHeader { header: *held.header(), signature: held.batch().signature() };
+        let batches = Box::new([one, SignedHeader { header, signature }]);
+        self.accuse(header.lane, Offence::Fork(batches));
+    }
+
+    /// A validator acknowledged what it must not, beside what it has acknowledged.
+    fn accuse_ack(&mut self, one: &Ack, other: &Ack) {
+        let Ack { lane, sequence, validator, .. } = *one;
+        let acks = [one, other].map(|ack| (ack.digest, ack.signature));
+        self.accuse(validator, Offence::Ack { lane, sequence, acks });
+    }
+
+    fn accuse(&mut self, validator: u32, offence: Offence) {
+        let Config { network, epoch, .. } = self.config;
+        let evidence = Evidence::new(network, epoch, validator, offence);
+        self.actions.push(Action::Accuse(Witness::Found(Box::new(evidence))));
     }
 
     /// Forgets the batches of a lane up to its committed tip; the store has them.

@@ -20,6 +20,7 @@ pub mod command;
 pub mod config;
 pub mod consensus;
 pub mod cost;
+pub mod evidence;
 pub mod execute;
 pub mod handle;
 pub mod held;

@@ -1,6 +1,6 @@
 //! What validators tell each other about lanes, and its bytes on the wire.
 
-use ledger::{Ack, AvailabilityCertificate, Digest, Reject};
+use ledger::{Ack, AvailabilityCertificate, Digest, Reject, limits::EVIDENCE_BYTES_MAX};
 
 /// Batches asked for by one request, at most: 16 of 512 KiB fill 8 MiB, a few round trips' worth.
 pub const REQUEST_BATCHES_MAX: u16 = 16;
@@ -14,6 +14,8 @@ pub enum Control {
     Certificate(AvailabilityCertificate),
     /// Please send this batch and its predecessors.
     Request(Request),
+    /// The encoding of a `ledger::Evidence`, to be checked by who keeps it.
+    Evidence(Vec<u8>),
 }
 
 /// Asks for the batch `digest` of `lane` and its predecessors down to, not including, `floor`.
@@ -32,6 +34,7 @@ pub struct Request {
 const TAG_ACK: u8 = 1;
 const TAG_CERTIFICATE: u8 = 2;
 const TAG_REQUEST: u8 = 3;
+const TAG_EVIDENCE: u8 = 4;
 const REQUEST_BYTES: usize = 4 + 32 + 8 + 2;
 
 impl Control {
@@ -54,6 +57,10 @@ impl Control {
                 bytes.extend_from_slice(&request.floor.to_le_bytes());
                 bytes.extend_from_slice(&request.count.to_le_bytes());
             }
+            Self::Evidence(evidence) => {
+                bytes.push(TAG_EVIDENCE);
+                bytes.extend_from_slice(evidence);
+            }
         }
         bytes
     }
@@ -74,6 +81,8 @@ impl Control {
                 }
             }
             TAG_REQUEST => Ok(Self::Request(Request::decode(rest)?)),
+            TAG_EVIDENCE if rest.len() > EVIDENCE_BYTES_MAX => Err(Reject::TooLong),
+            TAG_EVIDENCE => Ok(Self::Evidence(rest.to_vec())),
             _ => Err(Reject::UnknownKind),
         }
     }

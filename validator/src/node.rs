@@ -28,6 +28,7 @@ use crate::{
     config::{Config, identity::GENESIS_COPY},
     consensus::{Application, Block, Board, application::Pace, engine},
     cost::Meter,
+    evidence,
     handle::{Admission, Budget, NodeHandle, StatusBoard, Stop},
     ingest, lane,
     metrics::Metrics,
@@ -200,6 +201,7 @@ impl Node<'_> {
         let (execute_checkpoint, changes) = bounded(stage::EXECUTE_CHECKPOINT);
         let (execute_prove, leaves) = bounded(stage::EXECUTE_PROVE);
         let (api_prove, questions) = bounded(stage::API_PROVE);
+        let (witnesses, witnessed) = bounded(stage::WITNESSES);
         let (lane_peers, outgoing) = ::tokio::sync::mpsc::channel(stage::LANE_PEERS);
         let (peers_repair, records) = bounded(stage::PEERS_REPAIR);
         let (repair_peers, records_out) = ::tokio::sync::mpsc::channel(stage::REPAIR_PEERS);
@@ -228,6 +230,7 @@ impl Node<'_> {
             updates,
             lane: verify_lane,
             lookups: verify_execute,
+            witnesses: witnesses.clone(),
             metrics: metrics.clone(),
         };
         let lane_core = self.lane_core(execute.chain().tips(), lanes, waiting_bytes.clone());
@@ -242,9 +245,10 @@ impl Node<'_> {
             durable: bounded(stage::STORAGE_STAGE),
             verify: lane_verify,
             execute: lane_execute,
-            outgoing: lane_peers,
+            outgoing: lane_peers.clone(),
             board: board.clone(),
             store: self.store.clone(),
+            witnesses: witnesses.clone(),
             metrics: metrics.clone(),
             report: lane_report.clone(),
         };
@@ -300,8 +304,23 @@ impl Node<'_> {
             metrics: metrics.clone(),
         };
 
+        let proved = Arc::new(evidence::Board::default());
+        let evidence = stage::evidence::Stage {
+            core: evidence::Core::open(
+                self.config.data.join("evidence"),
+                network,
+                self.identity.genesis.set().clone(),
+                self.identity.index,
+                self.signatures.clone(),
+                proved.clone(),
+            ),
+            witnesses: witnessed,
+            outgoing: lane_peers,
+            metrics: metrics.clone(),
+        };
+
         let room = Arc::new(room::Disk::new(self.config.data.clone()));
-        let observer = engine::Observer::default();
+        let observer = engine::Observer::telling(witnesses, network);
         let mut reporter = status::Reporter {
             name: self.identity.genesis.name().to_owned(),
             network,
@@ -333,6 +352,7 @@ impl Node<'_> {
             waiting_bytes: waiting_bytes.clone(),
             queries: api_execute,
             proofs: api_prove,
+            evidence: proved,
             genesis: Arc::from(self.config.data.join(GENESIS_COPY)),
             status: status.clone(),
             metrics: metrics.clone(),
@@ -358,6 +378,7 @@ impl Node<'_> {
         threads.start("execute", cores::on(&groups.stages, move || execute.run()));
         threads.start_bulk("checkpoint", cores::on(&groups.stages, move || checkpoint.run()));
         threads.start_bulk("prove", cores::on(&groups.stages, move || prove.run()));
+        threads.start_bulk("evidence", cores::on(&groups.stages, move || evidence.run()));
         let repair_stop = stop.clone();
         let repair = move || repair.run(&repair_stop);
         threads.start_bulk("repair", cores::on(&groups.stages, repair));

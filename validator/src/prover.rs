@@ -210,10 +210,11 @@ impl Core {
                 Look::Nowhere => break,
                 Look::Before => {}
                 // One that is damaged is as good as none, until it is repaired.
-                Look::Found => match self.archive.certificate(height) {
-                    Ok(Some(certificate)) => return Ok((cut, certificate)),
-                    Ok(None) | Err(Unreadable) => {}
-                },
+                Look::Found => {
+                    if let Ok(Some(certificate)) = self.archive.certificate(height) {
+                        return Ok((cut, certificate));
+                    }
+                }
             }
         }
         Err(Failure::NotYet)

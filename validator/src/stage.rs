@@ -8,6 +8,7 @@
 //!                                  storage_lane, storage_execute ◀── storage ◀───┘
 //!                            execute ──execute_checkpoint──▶ checkpoint    (to files of its own)
 //!                            execute ──execute_prove──▶ prove ◀──api_prove── http      (from the store)
+//!                            engine, lane, verify ──witnesses──▶ evidence ──lane_peers──▶ peers
 //! peers ──peers_repair──▶ repair ──repair_peers──▶ peers        (beside them, on the store alone)
 //! ```
 //!
@@ -16,6 +17,7 @@
 //! for everything that may be under way.
 
 pub mod checkpoint;
+pub mod evidence;
 pub mod execute;
 pub mod lane;
 pub mod poll;
@@ -48,6 +50,8 @@ pub const EXECUTE_VERIFY: usize = 1_024;
 pub const EXECUTE_CHECKPOINT: usize = 4 * 1_024;
 /// Leaves of durable heights on their way to the file of nodes; full: dropped, the store has them.
 pub const EXECUTE_PROVE: usize = 4 * 1_024;
+/// Evidence on its way to who checks and keeps it; full: dropped, it is told again.
+pub const WITNESSES: usize = 256;
 /// Questions for proofs; full: drop and count.
 pub const API_PROVE: usize = 64;
 /// Questions whether a transaction is final already: as many as clients can ask before they are read, such as

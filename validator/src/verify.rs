@@ -13,7 +13,7 @@ use crate::{
     lane::Unverified,
     votes::Judge,
 };
-use ledger::Digest;
+use ledger::{Digest, Evidence, Offence, SignedHeader, batch::transaction_leaf, merkle};
 use sources::{Judged, Share};
 use std::{ops::Range, sync::Arc};
 
@@ -31,6 +31,8 @@ pub struct Verified {
     pub admitted: Vec<Admitted>,
     /// Each batch's digest, and the batch if all of it holds.
     pub batches: Vec<(Digest, Option<Arc<Held>>)>,
+    /// Against owners of batches that hold what no author signed.
+    pub evidence: Vec<Evidence>,
     /// How many signatures there were.
     pub signatures: Counts,
 }
@@ -61,11 +63,39 @@ pub fn round(
     meter.charge(Cost::Verify);
     let admitted = core.settle(now, candidates, &verdicts[..clients]);
     meter.charge(Cost::Admit);
+    let mut evidence = Vec::new();
     let judge = |batch: Decoded| {
-        let whole = |(_, range): &(Held, Range<usize>)| verdicts[range.clone()].iter().all(|v| *v);
-        (batch.digest, batch.held.filter(whole).map(|(held, _)| Arc::new(held)))
+        let held = batch.held.and_then(|(held, range)| {
+            let verdicts = &verdicts[range];
+            if verdicts.iter().all(|verdict| *verdict) {
+                return Some(Arc::new(held));
+            }
+            evidence.extend(accuse(&held, verdicts));
+            None
+        });
+        (batch.digest, held)
     };
-    Verified { admitted, batches: decoded.into_iter().map(judge).collect(), signatures }
+    let batches = decoded.into_iter().map(judge).collect();
+    Verified { admitted, batches, evidence, signatures }
+}
+
+/// The first transaction of a batch that its author did not sign, where the owner signed the batch.
+fn accuse(held: &Held, verdicts: &[bool]) -> Option<Evidence> {
+    let (owner, transactions) = verdicts.split_first()?;
+    let at = transactions.iter().position(|verdict| !verdict).filter(|_| *owner)?;
+    let batch = held.batch();
+    let leaves: Vec<Digest> = batch
+        .transactions()
+        .zip(batch.ids())
+        .map(|(transaction, id)| transaction_leaf(id, transaction.signature_bytes()))
+        .collect();
+    let header = *batch.header();
+    let offence = Offence::Batch {
+        batch: Box::new(SignedHeader { header, signature: batch.signature() }),
+        transaction: batch.transactions().nth(at)?.bytes().to_vec(),
+        place: merkle::prove(&leaves, at)?,
+    };
+    Some(Evidence::new(header.network, header.epoch, header.lane, offence))
 }
 
 struct Decoded {

@@ -190,3 +190,38 @@ pub struct Readiness {
     /// Why not.
     pub reasons: Vec<String>,
 }
+
+/// Evidence against a validator, as `GET /evidence` lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Its name; `GET /evidence/{digest}` is the file.
+    #[serde(with = "text")]
+    pub digest: Digest,
+    /// The place of the validator in the set of the epoch.
+    pub validator: u32,
+    /// The epoch.
+    pub epoch: u64,
+    /// What the validator did: a name of `ledger::Evidence::kind`.
+    pub kind: String,
+    /// The view of the engine in which it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub view: Option<u64>,
+    /// The lane in which it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lane: Option<u32>,
+    /// The place in that lane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
+}
+
+impl Evidence {
+    /// Describes evidence.
+    pub fn new(digest: Digest, evidence: &ledger::Evidence) -> Self {
+        let (view, lane, sequence) = match evidence.place() {
+            ledger::evidence::Place::View(view) => (Some(view.get()), None, None),
+            ledger::evidence::Place::Lane(lane, sequence) => (None, Some(lane), Some(sequence)),
+        };
+        let (validator, epoch) = (evidence.validator(), evidence.epoch());
+        Self { digest, validator, epoch, kind: evidence.kind().to_owned(), view, lane, sequence }
+    }
+}

@@ -108,7 +108,7 @@ impl Shared {
             let asked = Asked { question: question.clone(), reply };
             self.handle.prove(asked).map_err(Problem::refused)?;
             let failure = match tokio::time::timeout_at(until, answer).await {
-                Ok(Ok(Ok(proof))) => return Ok(file(proof, name)),
+                Ok(Ok(Ok(proof))) => return Ok(file(proof, &format!("{name}.proof"))),
                 Ok(Ok(Err(failure))) => failure,
                 Ok(Err(_)) => return Err(Problem::unanswered()),
                 Err(_) => return Err(Problem::timeout()),
@@ -130,8 +130,8 @@ impl Shared {
 }
 
 /// A proof as a file to be kept; a later one would have another header.
-fn file(proof: Vec<u8>, name: &str) -> Response {
-    let disposition = format!("attachment; filename=\"{name}.proof\"");
+pub(super) fn file(proof: Vec<u8>, name: &str) -> Response {
+    let disposition = format!("attachment; filename=\"{name}\"");
     let disposition = HeaderValue::try_from(disposition).expect("a name is letters and digits");
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),

@@ -3,7 +3,7 @@
 use super::http::{self, Http, Response, Url};
 use crate::admission::Admission;
 use crate::api::Problem;
-use crate::api::document::{Account, FINAL, Readiness, Submitted, Transaction};
+use crate::api::document::{self, Account, FINAL, Readiness, Submitted, Transaction};
 use crate::handle::Status;
 use crate::refusal::Refusal;
 use ledger::{Digest, PublicKey};
@@ -130,6 +130,14 @@ impl Api {
         }
         let found: Transaction = self.document(&response, &[200])?;
         Ok(Some(found).filter(|found| found.status == FINAL))
+    }
+
+    /// Asks what validators are proved to have done.
+    ///
+    /// Errors: every [`Error`].
+    pub fn evidence(&mut self) -> Result<Vec<document::Evidence>, Error> {
+        let response = self.http.get("/evidence")?;
+        self.document(&response, &[200])
     }
 
     /// Asks for the bytes of a proof; the caller checks them.

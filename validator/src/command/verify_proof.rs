@@ -189,7 +189,7 @@ impl Read {
 }
 
 /// One thread checks a proof's few signatures sooner than many begin to.
-fn judge() -> Judge {
+pub(super) fn judge() -> Judge {
     let options = sigverify::Options { backend: None, threads: 1 };
     let verifier =
         sigverify::Verifier::new(&options).expect("the portable backend runs everywhere");

@@ -4,9 +4,11 @@ use super::{
     Application, Block,
     block::Digest,
     finals::{FinalBlocks, FinalCertificates, Ledger},
+    offence,
     paced::Paced,
     patient::{Patient, Room},
 };
+use crate::stage::evidence::Witness;
 use commonware_broadcast::buffered;
 use commonware_consensus::{
     Reporter, Reporters,
@@ -124,6 +126,8 @@ pub trait Deliver: Send + 'static {
 #[derive(Clone, Default)]
 pub struct Observer {
     state: Arc<Mutex<Observed>>,
+    /// Who keeps evidence, and the network that it is for.
+    witnesses: Option<(crossbeam::channel::Sender<Witness>, ledger::Digest)>,
 }
 
 /// What an observer has seen.
@@ -140,6 +144,14 @@ pub struct Observed {
 }
 
 impl Observer {
+    /// One that hands on what proves a validator's misbehaviour; dropped when the queue is full.
+    pub fn telling(
+        witnesses: crossbeam::channel::Sender<Witness>,
+        network: ledger::Digest,
+    ) -> Self {
+        Self { state: Arc::default(), witnesses: Some((witnesses, network)) }
+    }
+
     /// What was seen so far.
     pub fn observed(&self) -> Observed {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -167,6 +179,12 @@ impl Reporter for Observer {
 
     fn report(&mut self, activity: Self::Activity) -> commonware_actor::Feedback {
         use commonware_consensus::Viewable as _;
+        if let Some((witnesses, network)) = &self.witnesses
+            && let Some(evidence) = offence::evidence(network, &activity)
+        {
+            // There is more where it came from: whoever signs twice is counted all the same.
+            drop(witnesses.try_send(Witness::Found(Box::new(evidence))));
+        }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &activity {
             Activity::Notarization(_) | Activity::Certification(_) | Activity::Finalization(_) => {

@@ -25,7 +25,7 @@ fn kind(name: &str, is_main: bool) -> Option<Kind> {
         "verify" | "lane" | "execute" | "api" => Kind::Own,
         "udp" => Kind::All(Cost::Receive),
         "udp_answers" => Kind::All(Cost::Client),
-        "status" | "repair" | "checkpoint" | "prove" => Kind::All(Cost::Upkeep),
+        "status" | "repair" | "checkpoint" | "prove" | "evidence" => Kind::All(Cost::Upkeep),
         "tokio-rt-worker" => Kind::Engine,
         _ if name.starts_with("storage") || name.starts_with("iou-") => Kind::All(Cost::Persist),
         _ if name.starts_with("sigverify") => Kind::All(Cost::Verify),

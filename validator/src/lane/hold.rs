@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{held::Held, message::Control};
 use ledger::{
-    Ack, AvailabilityCertificate, BatchHeader, Digest, Tip, batch::HEADER_BYTES,
+    Ack, AvailabilityCertificate, BatchHeader, Digest, Signature, Tip, batch::HEADER_BYTES,
     limits::BATCH_BYTES_MAX,
 };
 use std::sync::Arc;
@@ -72,7 +72,12 @@ impl Core {
             if header.sequence > executed + WINDOW_BATCHES || lane.bytes > WINDOW_BYTES {
                 return;
             }
-            if lane.places.contains_key(&header.sequence) {
+            if let Some(other) = lane.places.get(&header.sequence).and_then(|held| held.first()) {
+                let other = *other;
+                // What remains of a header's bytes begins with its signature.
+                if let Some(signature) = bytes[HEADER_BYTES..].first_chunk() {
+                    self.accuse_fork(&other, header, Signature(*signature));
+                }
                 return self.blame(from, Fault::Fork);
             }
         }

@@ -213,6 +213,10 @@ impl Core {
         // Acks of what was committed meanwhile are late, not wrong.
         let Some(flight) = self.own.flight.iter_mut().find(same) else { return };
         if flight.held.digest() != ack.digest {
+            let known = flight.acks.get(&from).or_else(|| flight.unchecked.get(&from)).copied();
+            if let Some(known) = known {
+                self.accuse_ack(&known, ack);
+            }
             return self.blame(from, Fault::BadAck);
         }
         // One more than a quorum has nothing to add.

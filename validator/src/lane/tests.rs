@@ -1,5 +1,7 @@
 //! The lane core against what peers may send: order, loss, forks, forgeries, restarts.
 
+mod evidence;
+
 use super::*;
 use crate::{admit::Admitted, votes::Judge};
 use ed25519_dalek::{Signer as _, SigningKey};

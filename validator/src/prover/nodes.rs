@@ -16,6 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+const NODE: usize = 32;
 const NODE_BYTES: u64 = 32;
 
 /// The file and how many heights it has.
@@ -100,7 +101,7 @@ impl Nodes {
     }
 
     fn node(&self, place: u64) -> io::Result<Digest> {
-        let mut bytes = [0; NODE_BYTES as usize];
+        let mut bytes = [0; NODE];
         let file = self.file.as_ref().ok_or(io::ErrorKind::NotFound)?;
         file.read_exact_at(&mut bytes, place * NODE_BYTES)?;
         Ok(Digest(bytes))
@@ -149,6 +150,10 @@ mod tests {
     use super::*;
     use ledger::History;
 
+    fn index(count: u64) -> usize {
+        usize::try_from(count).unwrap()
+    }
+
     struct Known {
         leaves: Vec<Digest>,
         roots: Vec<Digest>,
@@ -167,15 +172,15 @@ mod tests {
         }
 
         fn open(&self, path: &Path, newest: u64) -> Nodes {
-            Nodes::open(path.into(), newest, |height| self.roots.get(height as usize).copied())
+            Nodes::open(path.into(), newest, |height| self.roots.get(index(height)).copied())
         }
 
         fn check(&self, nodes: &Nodes) {
             for count in 0..=nodes.heights() {
                 for height in 1..=count {
                     let proof = nodes.prove(Height(height), count).unwrap().unwrap();
-                    let leaf = &self.leaves[height as usize - 1];
-                    assert_eq!(proof.check(leaf, &self.roots[count as usize]), Ok(()));
+                    let leaf = &self.leaves[index(height - 1)];
+                    assert_eq!(proof.check(leaf, &self.roots[index(count)]), Ok(()));
                 }
             }
             assert_eq!(nodes.prove(Height(1), nodes.heights() + 1).unwrap(), None);
@@ -190,7 +195,7 @@ mod tests {
         for from in [0, 1, 7, 8, 31] {
             let mut nodes = known.open(&path, from);
             assert_eq!(nodes.heights(), from);
-            for leaf in &known.leaves[from as usize..] {
+            for leaf in &known.leaves[index(from)..] {
                 nodes.append(leaf).unwrap();
             }
             known.check(&nodes);
@@ -207,7 +212,7 @@ mod tests {
         known.leaves.iter().for_each(|leaf| nodes.append(leaf).unwrap());
         let whole = std::fs::read(&path).unwrap();
         for kept in 0..=60_u64 {
-            let end = (history::nodes_before(kept + 1) * NODE_BYTES) as usize;
+            let end = index(history::nodes_before(kept + 1) * NODE_BYTES);
             let mut torn = whole.clone();
             torn[end..].fill(0);
             std::fs::write(&path, &torn).unwrap();
@@ -215,7 +220,7 @@ mod tests {
             assert_eq!(nodes.heights(), kept);
             std::fs::write(&path, &torn[..(end + 13).min(torn.len())]).unwrap();
             assert_eq!(known.open(&path, 60).heights(), kept);
-            known.leaves[kept as usize..].iter().for_each(|leaf| nodes.append(leaf).unwrap());
+            known.leaves[index(kept)..].iter().for_each(|leaf| nodes.append(leaf).unwrap());
             known.check(&known.open(&path, 60));
         }
     }
@@ -246,7 +251,7 @@ mod tests {
                 assert!(nodes.append(&known.leaves[there]).is_err());
                 assert_eq!(nodes.heights(), 0);
             } else {
-                assert!(nodes.prove(Height(1), there as u64).is_err());
+                assert!(nodes.prove(Height(1), nodes.heights()).is_err());
                 nodes.clear();
             }
             known.leaves.iter().for_each(|leaf| nodes.append(leaf).unwrap());

@@ -1,6 +1,6 @@
 //! The thread around the lane core: its queues, the disk, the network, the engine.
 
-use super::{Clock, FromPeer, poll::Poll, verify::seconds};
+use super::{Clock, FromPeer, evidence::Witness, poll::Poll, verify::seconds};
 use crate::{
     admit::Admitted,
     consensus::Board,
@@ -57,6 +57,8 @@ pub struct Stage {
     pub board: Board,
     /// The block store.
     pub store: storage::Store,
+    /// `witnesses`: dropped when full.
+    pub witnesses: Sender<Witness>,
     /// Counters of the process.
     pub metrics: Arc<Metrics>,
     /// Lane positions and held bytes, for the status page.
@@ -188,6 +190,12 @@ impl Stage {
                 Action::Execute(ready) => self.execute.send(ready).is_ok(),
                 Action::Blame(_, fault) => {
                     self.metrics.count_dropped("lane", fault.as_str());
+                    true
+                }
+                Action::Accuse(witness) => {
+                    if self.witnesses.try_send(witness).is_err() {
+                        self.metrics.count_dropped("evidence", "busy");
+                    }
                     true
                 }
             };

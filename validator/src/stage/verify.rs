@@ -8,7 +8,7 @@ use crate::{
     handle::{AccountView, Answer, Reply, Request},
     lane::Unverified,
     metrics::{Metrics, ResultLabel, StageMetrics},
-    stage::lane::FromVerify,
+    stage::{evidence::Witness, lane::FromVerify},
     verify::{Counts, ROUND_BATCH_BYTES_MAX, ROUND_REQUESTS_MAX, Sources, round},
     votes::Judge,
 };
@@ -74,6 +74,8 @@ pub struct Stage {
     pub lane: Sender<FromVerify>,
     /// `verify_execute`: dropped when full, the client asks again.
     pub lookups: Sender<Lookup>,
+    /// `witnesses`: dropped when full.
+    pub witnesses: Sender<Witness>,
     /// Counters of the process.
     pub metrics: Arc<Metrics>,
 }
@@ -166,6 +168,11 @@ impl Stage {
         for (refusal, count) in self.core.take_refused() {
             let label = crate::metrics::DropLabel { stage: "verify", reason: refusal.as_str() };
             self.metrics.tx_dropped.get_or_create(&label).inc_by(count);
+        }
+        for evidence in verified.evidence {
+            if self.witnesses.try_send(Witness::Found(Box::new(evidence))).is_err() {
+                self.metrics.count_dropped("evidence", "busy");
+            }
         }
         let end = self.clock.now();
         counters.busy.inc_by(seconds(end - start));

@@ -216,3 +216,29 @@ fn what_does_not_decode_is_answered_too() {
     assert_eq!(batches(&mut sources, vec![broken, sent(1, false)]), [false, true]);
     assert_eq!(batches(&mut sources, Vec::new()), [false; 0]);
 }
+
+#[test]
+fn who_signs_a_batch_with_a_forgery_is_proved_to() {
+    let found = |sent: Vec<Unverified>| {
+        let (mut core, mut sources) = (core(&key(1)), Sources::default());
+        round(&mut core, &NETWORK, &judge(), &mut sources, 0, Vec::new(), sent).evidence
+    };
+    assert_eq!(found(vec![sent(0, false), sent(1, false)]), []);
+    let evidence = found(vec![sent(0, false), sent(1, true), sent(2, false)]);
+    assert_eq!(evidence.len(), 1);
+    assert_eq!((evidence[0].validator(), evidence[0].kind()), (1, "batch"));
+    let ledger::Offence::Batch { batch, transaction, place } = evidence[0].offence() else {
+        panic!("another kind");
+    };
+    assert_eq!((place.index, place.count), (17, 30));
+    assert!(Transaction::decode(transaction).is_ok());
+    let owner = public(&key(201));
+    let message = ledger::batch_signing_message(&batch.header.digest());
+    let item = ledger::SignedItem::new(&owner, &message, &batch.signature);
+    assert_eq!(ledger::Signatures::verify(&judge(), &[item]), [true]);
+
+    // Whose batch it is not, nobody can say when its owner did not sign it.
+    let mut forged = sent(1, true);
+    forged.bytes[HEADER_BYTES] ^= 1;
+    assert_eq!(found(vec![forged]), []);
+}

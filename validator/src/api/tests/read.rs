@@ -114,3 +114,19 @@ fn a_block_that_is_not_there_or_not_asked_for_rightly_is_a_problem() {
     let problem = server.ask("POST", "/transaction?wait=soon", b"").problem(400, "bad_request");
     assert!(problem.detail.contains("soon"), "{problem:?}");
 }
+
+#[test]
+fn evidence_is_listed_and_each_is_a_file() {
+    let node = FakeNode::start();
+    let server = Server::start(&node.handle);
+    let none: Vec<document::Evidence> = server.get("/evidence").json(200);
+    assert_eq!(none, []);
+    server.get(&format!("/evidence/{}", "ee".repeat(32))).problem(404, "not_found");
+    server.get("/evidence/12").problem(400, "bad_request");
+    let fork = crate::evidence::fork_for_tests(&node.handle.evidence);
+    let listed: Vec<document::Evidence> = server.get("/evidence").json(200);
+    assert_eq!(listed, [document::Evidence::new(fork.digest(), &fork)]);
+    assert_eq!((listed[0].kind.as_str(), listed[0].sequence), ("fork", Some(7)));
+    let reply = server.get(&format!("/evidence/{}", fork.digest()));
+    assert_eq!((reply.status, reply.body), (200, fork.encode()));
+}

@@ -91,6 +91,11 @@ mod tests {
         heights.map(view).into()
     }
 
+    /// Heights that come to be until then, at 50 a second.
+    fn heights(until: Duration) -> u64 {
+        u64::try_from(until.as_millis()).unwrap() / 20
+    }
+
     /// Looks of all validators every 200 ms, the killed one's `phase` earlier; the others at 50 heights a second.
     fn run(phase: Duration, own: impl Fn(Duration) -> u64) -> Kill {
         let start = Instant::now();
@@ -100,7 +105,7 @@ mod tests {
             let now = Duration::from_millis(50) * tick;
             let looked = Duration::from_millis(200) * (tick / 4);
             let of_own = looked.saturating_sub(phase);
-            let there = 1_000 + looked.as_millis() as u64 / 20;
+            let there = 1_000 + heights(looked);
             let mut seen = views(start + looked, [there, own(of_own), there - 1, there]);
             seen[1].asked = Some(start + of_own);
             kill.look(&seen, start + now);
@@ -111,7 +116,7 @@ mod tests {
     #[test]
     fn one_that_is_looked_at_earlier_than_the_others_is_not_behind() {
         for phase in [0, 50, 120, 199] {
-            let there = |at: Duration| 1_000 + at.as_millis() as u64 / 20;
+            let there = |at: Duration| 1_000 + heights(at);
             let kill = run(Duration::from_millis(phase), there);
             let late = Duration::from_millis(600);
             assert!(kill.caught_up.is_some_and(|time| time <= late), "{phase}: {kill:?}");
@@ -120,16 +125,14 @@ mod tests {
 
     #[test]
     fn one_that_follows_far_behind_has_not_caught_up() {
-        let behind = |at: Duration| 970 + at.as_millis() as u64 / 20;
+        let behind = |at: Duration| 970 + heights(at);
         assert_eq!(run(Duration::ZERO, behind).caught_up, None);
     }
 
     #[test]
     fn time_counts_until_the_others_are_reached() {
         // From 500 on at three times their pace: 5 s.
-        let faster = |at: Duration| {
-            (500 + at.as_millis() as u64 * 3 / 20).min(1_000 + at.as_millis() as u64 / 20)
-        };
+        let faster = |at: Duration| (500 + 3 * heights(at)).min(1_000 + heights(at));
         let caught_up = run(Duration::ZERO, faster).caught_up.expect("it reached them");
         let allowed = Duration::from_millis(4_800)..=Duration::from_millis(5_600);
         assert!(allowed.contains(&caught_up), "{caught_up:?}");

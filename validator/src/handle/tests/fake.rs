@@ -70,6 +70,7 @@ pub(crate) fn handle(
         waiting_bytes: Arc::default(),
         queries,
         proofs: channel::bounded(4).0,
+        evidence: Arc::default(),
         genesis: Arc::from(Path::new("/nowhere/genesis.json")),
         status: Arc::new(StatusBoard::new(status())),
         admission: Arc::default(),

@@ -1,0 +1,117 @@
+//! Evidence in a running network: what one validator has reaches all, is kept, and convinces anyone.
+
+use ed25519_dalek::{Signer as _, SigningKey};
+use ledger::{
+    BatchHeader, Digest, Evidence, Offence, Signature, SignedHeader, View, Vote,
+    batch_signing_message, notarize_message,
+};
+use std::{fs, time::Duration};
+use tests::cluster::{Cluster, alone};
+use validator::{command::network::Network, key::Secret};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_althing-validator");
+/// What is kept is told again every ten seconds; the rest is for a machine that does other things too.
+const TIME: Duration = Duration::from_secs(90);
+const GUILTY: usize = 3;
+
+fn key(network: &Network, validator: usize) -> SigningKey {
+    let file = network.config(validator).with_file_name("validator.key");
+    let secret = Secret::load(&file).expect("the key of a test network");
+    SigningKey::from_bytes(&secret.seed())
+}
+
+fn fork(network: &Network) -> Evidence {
+    let lane = u32::try_from(GUILTY).expect("a small number");
+    let key = key(network, GUILTY);
+    let batch = |root| {
+        let header = BatchHeader {
+            network: network.network,
+            epoch: 0,
+            lane,
+            sequence: 7,
+            previous: Digest([9; 32]),
+            root: Digest([root; 32]),
+            count: 1,
+            bytes: 200,
+        };
+        let signature = key.sign(&batch_signing_message(&header.digest())).to_bytes();
+        SignedHeader { header, signature: Signature(signature) }
+    };
+    let batches = Box::new([batch(1), batch(2)]);
+    Evidence::new(network.network, 0, lane, Offence::Fork(batches))
+}
+
+fn double_vote(network: &Network) -> Evidence {
+    let key = key(network, GUILTY);
+    let vote = |block| {
+        let (parent_view, payload) = (View(4), Digest([block; 32]));
+        let message = notarize_message(&network.network, 0, View(5), parent_view, &payload);
+        Vote { parent_view, payload, signature: Signature(key.sign(&message).to_bytes()) }
+    };
+    let validator = u32::try_from(GUILTY).expect("a small number");
+    let offence = Offence::Notarize(View(5), [vote(1), vote(2)]);
+    Evidence::new(network.network, 0, validator, offence)
+}
+
+#[test]
+fn what_one_validator_can_prove_all_keep() {
+    let _machine = alone();
+    let mut cluster = Cluster::create(PROGRAM, 10);
+    let proved = [fork(cluster.network()), double_vote(cluster.network())];
+    // As one finds it that was the only one to see it.
+    let folder = cluster.data(0).join("evidence");
+    fs::create_dir_all(&folder).expect("the folder is ours");
+    for evidence in &proved {
+        let file = folder.join(format!("{}.evidence", evidence.digest()));
+        fs::write(file, evidence.encode()).expect("the folder is ours");
+    }
+    // And one that says of an honest validator what it never did.
+    let mut lie = fork(cluster.network()).encode();
+    lie[4] = 1;
+    fs::write(folder.join("lie.evidence"), lie).expect("the folder is ours");
+    cluster.start_all();
+    cluster.wait_ready();
+    let end = std::time::Instant::now() + TIME;
+    let mut expected: Vec<Digest> = proved.iter().map(Evidence::digest).collect();
+    expected.sort();
+    for validator in 0..cluster.size() {
+        loop {
+            let kept = cluster.api(validator).evidence().expect("it answers");
+            let mut digests: Vec<Digest> = kept.iter().map(|one| one.digest).collect();
+            digests.sort();
+            if digests == expected {
+                break;
+            }
+            assert!(std::time::Instant::now() < end, "validator {validator} keeps {kept:?}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    let told = cluster.run(&["evidence", "list", "--to", &cluster.url(2).to_string()]);
+    let text = told.expect_code(0).text();
+    assert!(text.contains("fork") && text.contains("lane 3 batch 7"), "{text}");
+    assert!(text.contains("notarize") && text.contains("view 5"), "{text}");
+    cluster.stop_all();
+
+    // It is on their disks, and needs nobody to be believed.
+    let genesis = cluster.network().genesis().display().to_string();
+    for validator in 0..cluster.size() {
+        let data = cluster.data(validator);
+        for evidence in &proved {
+            let file = data.join("evidence").join(format!("{}.evidence", evidence.digest()));
+            let file = file.display().to_string();
+            let checked = cluster.run(&["evidence", "verify", &file, "--genesis", &genesis]);
+            let text = checked.expect_code(0).text();
+            assert!(text.starts_with("verified: validator 3 has "), "{text}");
+        }
+        if validator > 0 {
+            let data = data.display().to_string();
+            let listed = cluster.run(&["evidence", "list", &data, "--json"]).expect_code(0);
+            let listed: serde_json::Value =
+                serde_json::from_str(&listed.text()).expect("one JSON document");
+            assert_eq!(listed.as_array().map(Vec::len), Some(2), "{listed}");
+        }
+    }
+    let lie = folder.join("lie.evidence").display().to_string();
+    let refused = cluster.run(&["evidence", "verify", &lie, "--genesis", &genesis]);
+    refused.expect_refusal(1, &["lie.evidence: refused: no_offence"]);
+}
