@@ -330,6 +330,7 @@ fn nodes_that_are_damaged_or_gone_are_made_anew_from_the_ledger() {
     let _machine = alone();
     let Proved4 { mut cluster, genesis, proofs, .. } = prove_all(400);
     let ours = Ours::new(&genesis);
+    cluster.wait_height(40, TIME);
     // Of the first heights, which are damaged below, and of the last.
     let ids = [&proofs[0], &proofs[200]].map(|proof| {
         let said = ours.says(proof).expect("it holds");
