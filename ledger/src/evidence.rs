@@ -27,6 +27,7 @@
 
 use crate::ack::ack_signing_message;
 use crate::batch::{self, BatchHeader, batch_signing_message, transaction_leaf};
+use crate::block::Cut;
 use crate::codec::{Reader, count_u32, index};
 use crate::digest::{Digest, PublicKey, Signature, View, domain};
 use crate::finality::{finalize_message, notarize_message, nullify_message};
@@ -159,9 +160,9 @@ impl Evidence {
 
     /// Checks that the validator is guilty.
     ///
-    /// Errors: [`Reject::WrongNetwork`], [`Reject::UnknownValidator`], [`Reject::NoOffence`],
-    /// [`Reject::BadSignature`], [`Reject::ProofShape`], [`Reject::ProofRoot`], and those of
-    /// [`Transaction::decode`].
+    /// Errors: [`Reject::WrongNetwork`], [`Reject::WrongEpoch`], [`Reject::UnknownValidator`],
+    /// [`Reject::NoOffence`], [`Reject::BadSignature`], [`Reject::ProofShape`], [`Reject::ProofRoot`], and those
+    /// of [`Transaction::decode`].
     pub fn check(
         &self,
         network: &Digest,
@@ -170,6 +171,10 @@ impl Evidence {
     ) -> Result<(), Reject> {
         if self.network != *network {
             return Err(Reject::WrongNetwork);
+        }
+        // The set is that of the only epoch there is.
+        if self.epoch != Cut::GENESIS_EPOCH {
+            return Err(Reject::WrongEpoch);
         }
         let key = set.key(self.validator).ok_or(Reject::UnknownValidator)?;
         match &self.offence {

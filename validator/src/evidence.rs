@@ -10,11 +10,14 @@
 //! A plain state machine, but for the files. Of each validator so much is kept and no more: one offence is as good
 //! as a hundred, and who commits one can make any number of them.
 
-use ledger::{Digest, Evidence, Reject, Signatures, ValidatorSet};
+use ledger::{
+    Digest, Evidence, Offence, Reject, Signatures, Transaction, ValidatorSet,
+    limits::EVIDENCE_BYTES_MAX, signing_message,
+};
 use std::{
     collections::HashSet,
     fs::{self, File},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
 };
@@ -23,6 +26,8 @@ use std::{
 pub const SUFFIX: &str = "evidence";
 /// Evidence of one kind against one validator that is kept, at most.
 pub const KEPT_MAX: usize = 8;
+/// The same of the kind that has a transaction in it, and takes up to 72 KiB.
+pub const KEPT_LARGE_MAX: usize = 2;
 
 /// Evidence that holds.
 #[derive(Debug)]
@@ -76,7 +81,7 @@ impl Core {
         let known = HashSet::new();
         let mut core = Self { folder, network, set, me, signatures, known, board, next: 0 };
         for file in files(&core.folder) {
-            let read = fs::read(&file).map_err(|error| error.to_string());
+            let read = read(&file).map_err(|error| error.to_string());
             let taken = read.and_then(|bytes| {
                 let evidence = Evidence::decode(&bytes).map_err(|reject| reject.to_string())?;
                 core.take(evidence, bytes, false).map_err(|reject| reject.to_string())
@@ -123,12 +128,16 @@ impl Core {
                 && kept.evidence.kind() == evidence.kind()
         };
         // Both are cheaper than its signatures.
-        if self.known.contains(&digest)
-            || self.board.all().iter().filter(is_alike).count() >= KEPT_MAX
+        let most = match evidence.offence() {
+            Offence::Batch { .. } => KEPT_LARGE_MAX,
+            _ => KEPT_MAX,
+        };
+        if self.known.contains(&digest) || self.board.all().iter().filter(is_alike).count() >= most
         {
             return Ok(None);
         }
         evidence.check(&self.network, &self.set, &*self.signatures)?;
+        confirm(&evidence, &self.network);
         let (validator, kind) = (evidence.validator(), evidence.kind());
         if validator == self.me {
             tracing::error!(
@@ -150,6 +159,16 @@ impl Core {
     }
 }
 
+/// A signature that does not hold convicts who signed the batch: the oracle itself says so, too.
+fn confirm(evidence: &Evidence, network: &Digest) {
+    let Offence::Batch { transaction, .. } = evidence.offence() else { return };
+    let transaction = Transaction::decode(transaction).expect("the check has decoded it");
+    let message = signing_message(&transaction.id(network));
+    let item = transaction.signed_item(&message);
+    let item = sigverify::Item { key: item.key, message: item.message, signature: item.signature };
+    assert!(!sigverify::verify_one(&item).is_valid(), "a backend contradicts the oracle");
+}
+
 /// The files of a folder, by name; none when there is none.
 pub fn files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
@@ -160,9 +179,23 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// Reads a file, one byte further than it may be long, so that more is noticed.
+///
+/// Errors: those of the system.
+pub fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let limit = u64::try_from(EVIDENCE_BYTES_MAX).unwrap_or(u64::MAX) + 1;
+    let mut bytes = Vec::new();
+    File::open(file)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Writes a file that is whole or not there.
 fn write(folder: &Path, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
+    if !folder.is_dir() {
+        fs::create_dir_all(folder)?;
+        let parent = folder.parent().unwrap_or(Path::new("."));
+        File::open(parent)?.sync_all()?;
+    }
     let file = folder.join(format!("{digest}.{SUFFIX}"));
     let unfinished = file.with_extension("new");
     let mut part = File::create(&unfinished)?;
@@ -175,4 +208,4 @@ fn write(folder: &Path, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-pub(crate) use tests::fork_for_tests;
+pub(crate) use tests::{core_for_tests, fork_for_tests, forks_for_tests};

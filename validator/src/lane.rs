@@ -60,6 +60,10 @@ const SILENT_NS: u64 = 10_000_000_000;
 /// How long nothing is taken from a validator that sent what no honest one sends.
 const MUTE_NS: u64 = 10_000_000_000;
 
+/// Time for which a validator may tell one piece of evidence, and how many it may tell at once.
+const EVIDENCE_NS: u64 = 250_000_000;
+const EVIDENCE_BURST: u64 = 64;
+
 /// Who is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To {
@@ -193,6 +197,8 @@ struct Lane {
     bytes: usize,
     /// Newest certificate known.
     certificate: Option<Arc<AvailabilityCertificate>>,
+    /// Newest place of which a fork was seen.
+    forked: u64,
 }
 
 /// A batch in the verify stage.
@@ -220,6 +226,8 @@ pub struct Core {
     silent: Vec<u64>,
     /// Until when nothing is taken from a validator that sent what no honest one sends.
     muted: Vec<u64>,
+    /// Until when each validator has used up what it may tell of others.
+    told: Vec<u64>,
     /// The newest time that was told.
     now: u64,
     actions: Vec<Action>,
@@ -236,6 +244,7 @@ impl Core {
             places: BTreeMap::new(),
             bytes: 0,
             certificate: None,
+            forked: 0,
         };
         let lanes: Vec<Lane> = committed.0.iter().map(lane).collect();
         assert_eq!(lanes.len(), config.set.len(), "one lane for every validator");
@@ -244,6 +253,7 @@ impl Core {
             executed: committed.0.iter().map(|tip| tip.sequence).collect(),
             silent: vec![0; lanes.len()],
             muted: vec![0; lanes.len()],
+            told: vec![0; lanes.len()],
             now: 0,
             own: own::Own::new(),
             lanes,
@@ -306,7 +316,7 @@ impl Core {
             Ok(Control::Ack(ack)) => self.own_ack(from, &ack),
             Ok(Control::Certificate(certificate)) => self.certificate(now, from, certificate),
             Ok(Control::Request(request)) => self.serve(from, request),
-            Ok(Control::Evidence(bytes)) => self.actions.push(Action::Accuse(Witness::Told(bytes))),
+            Ok(Control::Evidence(bytes)) => self.evidence(now, from, bytes),
             Err(_) => self.blame(from, Fault::Malformed),
         }
     }
@@ -405,9 +415,24 @@ impl Core {
         self.pool.insert(digest, held);
     }
 
-    /// A batch stands where a held one does.
+    /// A validator tells evidence: an honest one does so some times at once, and then once in a while.
+    fn evidence(&mut self, now: u64, from: u32, bytes: Vec<u8>) {
+        let told = &mut self.told[from as usize];
+        if *told > now + EVIDENCE_BURST * EVIDENCE_NS {
+            return self.blame(from, Fault::Unasked);
+        }
+        *told = now.max(*told) + EVIDENCE_NS;
+        self.actions.push(Action::Accuse(Witness::Told(bytes)));
+    }
+
+    /// A batch stands where a held one does. Of one place once: whoever forks may do so without end.
     fn accuse_fork(&mut self, held: &Digest, header: BatchHeader, signature: Signature) {
+        let forked = &mut self.lanes[header.lane as usize].forked;
+        if *forked >= header.sequence {
+            return;
+        }
         let Some(held) = self.pool.get(held) else { return };
+        *forked = header.sequence;
         let one = SignedHeader { header: *held.header(), signature: held.batch().signature() };
         let batches = Box::new([one, SignedHeader { header, signature }]);
         self.accuse(header.lane, Offence::Fork(batches));

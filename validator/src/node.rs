@@ -201,7 +201,7 @@ impl Node<'_> {
         let (execute_checkpoint, changes) = bounded(stage::EXECUTE_CHECKPOINT);
         let (execute_prove, leaves) = bounded(stage::EXECUTE_PROVE);
         let (api_prove, questions) = bounded(stage::API_PROVE);
-        let (witnesses, witnessed) = bounded(stage::WITNESSES);
+        let (witnesses, witnessed) = stage::evidence::witnesses();
         let (lane_peers, outgoing) = ::tokio::sync::mpsc::channel(stage::LANE_PEERS);
         let (peers_repair, records) = bounded(stage::PEERS_REPAIR);
         let (repair_peers, records_out) = ::tokio::sync::mpsc::channel(stage::REPAIR_PEERS);
@@ -311,11 +311,13 @@ impl Node<'_> {
                 network,
                 self.identity.genesis.set().clone(),
                 self.identity.index,
-                self.signatures.clone(),
+                // Its own, so that hostile signatures push nothing out of what others know.
+                Arc::new(Judge::new(self.signatures.verifier())),
                 proved.clone(),
             ),
-            witnesses: witnessed,
+            witnessed,
             outgoing: lane_peers,
+            repeat: stage::evidence::REPEAT,
             metrics: metrics.clone(),
         };
 
@@ -337,6 +339,8 @@ impl Node<'_> {
             lanes: lane_report,
             execute: execute_report,
             observer: observer.clone(),
+            data: self.config.data.clone(),
+            has_begun: false,
             delivered: delivered.clone(),
             store: self.store.clone(),
             room: room.clone(),

@@ -139,8 +139,10 @@ impl Core {
             Question::State { state, root, height } => self.state(state, root, *height)?,
         };
         if let Err(reject) = proof.check(&self.trusted, &*self.signatures) {
-            tracing::error!(%reject, "a proof does not hold: the history's nodes are made anew");
-            self.nodes.clear();
+            tracing::error!(%reject, "a proof does not hold, and is made anew when it is asked for again");
+            if matches!(question, Question::Transaction { .. }) {
+                self.nodes.clear();
+            }
             return Err(Failure::Unreadable);
         }
         Ok(proof.encode())

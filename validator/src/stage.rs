@@ -50,8 +50,10 @@ pub const EXECUTE_VERIFY: usize = 1_024;
 pub const EXECUTE_CHECKPOINT: usize = 4 * 1_024;
 /// Leaves of durable heights on their way to the file of nodes; full: dropped, the store has them.
 pub const EXECUTE_PROVE: usize = 4 * 1_024;
-/// Evidence on its way to who checks and keeps it; full: dropped, it is told again.
-pub const WITNESSES: usize = 256;
+/// Evidence that was found here, on its way to who checks and keeps it; full: dropped and counted.
+pub const WITNESSES_FOUND: usize = 256;
+/// Evidence that others tell, of 72 KiB at most each; full: dropped, it is told again.
+pub const WITNESSES_TOLD: usize = 64;
 /// Questions for proofs; full: drop and count.
 pub const API_PROVE: usize = 64;
 /// Questions whether a transaction is final already: as many as clients can ask before they are read, such as

@@ -60,6 +60,11 @@ impl Judge {
         Self { verifier, meter, known: Mutex::default() }
     }
 
+    /// The verifier, for a judge that knows other signatures.
+    pub fn verifier(&self) -> Arc<Verifier> {
+        self.verifier.clone()
+    }
+
     /// What counts the costs of whoever has its signatures judged here.
     pub const fn meter(&self) -> Meter {
         self.meter

@@ -6,12 +6,10 @@ use super::verify_proof::judge;
 use crate::api::document;
 use crate::client::{Api, Url, api};
 use crate::config::identity::load_genesis;
-use crate::evidence::files;
+use crate::evidence::{self, files};
 use clap::Subcommand;
-use ledger::limits::EVIDENCE_BYTES_MAX;
 use ledger::{Evidence, Genesis};
 use serde_json::json;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -58,13 +56,15 @@ enum Command {
 pub fn run(arguments: &Arguments) -> Result<(), Exit> {
     match &arguments.command {
         Command::List { folder, to, json } => {
-            let kept = match (folder, to) {
+            let (kept, refused) = match (folder, to) {
                 (Some(folder), _) => kept_in(folder)?,
-                (None, Some(url)) => Api::new(url.clone(), ANSWER).evidence().map_err(exit_of)?,
+                (None, Some(url)) => {
+                    (Api::new(url.clone(), ANSWER).evidence().map_err(exit_of)?, None)
+                }
                 (None, None) => unreachable!("the command line requires one of the two"),
             };
             list(&kept, *json);
-            Ok(())
+            refused.map_or(Ok(()), Err)
         }
         Command::Verify { file, genesis, json } => verify(file, genesis, *json),
     }
@@ -77,8 +77,11 @@ fn exit_of(error: api::Error) -> Exit {
     }
 }
 
+/// What a data folder has, and the first file that does not hold.
+type KeptIn = (Vec<document::Evidence>, Option<Exit>);
+
 /// Reads and checks every file of a data folder.
-fn kept_in(folder: &Path) -> Result<Vec<document::Evidence>, Exit> {
+fn kept_in(folder: &Path) -> Result<KeptIn, Exit> {
     let data = [folder.to_path_buf(), folder.join("data")];
     let data = data.iter().find(|data| data.join("genesis.json").is_file()).ok_or_else(|| {
         Exit::config(format!(
@@ -87,21 +90,22 @@ fn kept_in(folder: &Path) -> Result<Vec<document::Evidence>, Exit> {
         ))
     })?;
     let genesis = load_genesis(&data.join("genesis.json"))?;
-    let read = |file: &PathBuf| {
-        let evidence = read(file, &genesis)?;
-        Ok(document::Evidence::new(evidence.digest(), &evidence))
-    };
-    files(&data.join("evidence")).iter().map(read).collect()
+    let (mut kept, mut refused) = (Vec::new(), None);
+    for file in files(&data.join("evidence")) {
+        match read(&file, &genesis) {
+            Ok(evidence) => kept.push(document::Evidence::new(evidence.digest(), &evidence)),
+            Err(exit) => {
+                refused.get_or_insert(exit);
+            }
+        }
+    }
+    Ok((kept, refused))
 }
 
 /// Reads a file and checks that it holds.
 fn read(file: &Path, genesis: &Genesis) -> Result<Evidence, Exit> {
     let path = file.display();
-    let limit = u64::try_from(EVIDENCE_BYTES_MAX).unwrap_or(u64::MAX) + 1;
-    let mut bytes = Vec::new();
-    std::fs::File::open(file)
-        .and_then(|opened| opened.take(limit).read_to_end(&mut bytes))
-        .map_err(|error| Exit::usage(format!("{path}: {error}")))?;
+    let bytes = evidence::read(file).map_err(|error| Exit::usage(format!("{path}: {error}")))?;
     let refused = |reject| Exit::check_failed(format!("{path}: refused: {reject}"));
     let evidence = Evidence::decode(&bytes).map_err(refused)?;
     evidence.check(&genesis.digest(), genesis.set(), &judge()).map_err(refused)?;
@@ -194,7 +198,8 @@ mod tests {
             verify(&file, Path::new(genesis), false).unwrap();
             assert_ne!(what(kind), what("another"));
         }
-        let found = kept_in(folder.path()).unwrap();
+        let (found, refused) = kept_in(folder.path()).unwrap();
+        assert_eq!(refused, None);
         let mut found: Vec<&str> = found.iter().map(|one| one.kind.as_str()).collect();
         found.sort_unstable();
         let mut expected = kinds;
@@ -204,7 +209,9 @@ mod tests {
         let mut bytes = std::fs::read(&file).unwrap();
         bytes[60] ^= 1;
         std::fs::write(&file, bytes).unwrap();
-        let exit = kept_in(folder.path()).unwrap_err();
+        let (kept, refused) = kept_in(folder.path()).unwrap();
+        assert_eq!(kept.len(), kinds.len() - 1, "the others are listed");
+        let exit = refused.unwrap();
         assert_eq!(exit.code(), super::super::Code::CheckFailed);
         assert!(exit.message().contains("fork.evidence: refused"), "{exit}");
         let empty = tempfile::tempdir().unwrap();

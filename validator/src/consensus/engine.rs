@@ -8,7 +8,7 @@ use super::{
     paced::Paced,
     patient::{Patient, Room},
 };
-use crate::stage::evidence::Witness;
+use crate::stage::evidence::{Witness, Witnesses};
 use commonware_broadcast::buffered;
 use commonware_consensus::{
     Reporter, Reporters,
@@ -127,7 +127,7 @@ pub trait Deliver: Send + 'static {
 pub struct Observer {
     state: Arc<Mutex<Observed>>,
     /// Who keeps evidence, and the network that it is for.
-    witnesses: Option<(crossbeam::channel::Sender<Witness>, ledger::Digest)>,
+    witnesses: Option<(Witnesses, ledger::Digest)>,
 }
 
 /// What an observer has seen.
@@ -145,10 +145,7 @@ pub struct Observed {
 
 impl Observer {
     /// One that hands on what proves a validator's misbehaviour; dropped when the queue is full.
-    pub fn telling(
-        witnesses: crossbeam::channel::Sender<Witness>,
-        network: ledger::Digest,
-    ) -> Self {
+    pub fn telling(witnesses: Witnesses, network: ledger::Digest) -> Self {
         Self { state: Arc::default(), witnesses: Some((witnesses, network)) }
     }
 
@@ -182,8 +179,9 @@ impl Reporter for Observer {
         if let Some((witnesses, network)) = &self.witnesses
             && let Some(evidence) = offence::evidence(network, &activity)
         {
-            // There is more where it came from: whoever signs twice is counted all the same.
-            drop(witnesses.try_send(Witness::Found(Box::new(evidence))));
+            if !witnesses.send(Witness::Found(Box::new(evidence))) {
+                tracing::warn!("evidence is lost: more of it comes in than is checked");
+            }
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &activity {

@@ -80,9 +80,11 @@ fn signature(lazy: &Lazy<ed25519::Signature>) -> Signature {
 
 #[cfg(test)]
 mod tests {
-    use super::super::block::engine_digest;
+    use super::super::{block::engine_digest, engine::Observer};
     use super::*;
+    use crate::stage::evidence::{REPEAT, Stage, witnesses};
     use crate::votes::Judge;
+    use commonware_consensus::Reporter as _;
     use commonware_consensus::{
         simplex::types::{ConflictingFinalize, ConflictingNotarize, NullifyFinalize},
         types::{Epoch, Round, View as EngineView},
@@ -110,6 +112,33 @@ mod tests {
     fn proposal(view: u64, parent: u64, byte: u8) -> Proposal<EngineDigest> {
         let round = Round::new(Epoch::zero(), EngineView::new(view));
         Proposal::new(round, EngineView::new(parent), engine_digest(Digest([byte; 32])))
+    }
+
+    /// The engine reports it, and it arrives.
+    fn assert_is_told(conflict: &Activity<Scheme, EngineDigest>, kind: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let board = Arc::new(crate::evidence::Board::default());
+        let (witnesses, witnessed) = witnesses();
+        let mut observer = Observer::telling(witnesses, NETWORK);
+        observer.report(conflict.clone());
+        assert_eq!(observer.observed().equivocations.len(), 1);
+        drop(observer);
+        let (_, _, set) = setup();
+        let options = sigverify::Options { backend: None, threads: 1 };
+        let judge = Arc::new(Judge::new(Arc::new(sigverify::Verifier::new(&options).unwrap())));
+        let core = crate::evidence::Core::open(
+            folder.path().join("evidence"),
+            NETWORK,
+            set,
+            9,
+            judge,
+            board.clone(),
+        );
+        let (outgoing, _sent) = tokio::sync::mpsc::channel(4);
+        let (repeat, metrics) = (REPEAT, Arc::new(crate::metrics::Metrics::new()));
+        // It ends, since nobody is left who could find anything.
+        Stage { core, witnessed, outgoing, repeat, metrics }.run();
+        assert_eq!(board.all().iter().map(|kept| kept.evidence.kind()).collect::<Vec<_>>(), [kind]);
     }
 
     #[test]
@@ -140,6 +169,7 @@ mod tests {
                 ];
                 let kinds = ["notarize", "finalize", "nullify_finalize"];
                 for (conflict, kind) in conflicts.iter().zip(kinds) {
+                    assert_is_told(conflict, kind);
                     let found = evidence(&NETWORK, conflict).unwrap();
                     assert_eq!((found.kind(), found.validator()), (kind, signer));
                     assert_eq!(found.check(&NETWORK, &set, &judge), Ok(()), "{kind} in {view}");

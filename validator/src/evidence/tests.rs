@@ -26,10 +26,13 @@ impl Setup {
     }
 
     fn open(&self) -> Core {
+        self.open_in(&self.folder.path().join("evidence"), Arc::default())
+    }
+
+    fn open_in(&self, folder: &Path, board: Arc<Board>) -> Core {
         let options = sigverify::Options { backend: None, threads: 1 };
         let judge = Judge::new(Arc::new(sigverify::Verifier::new(&options).unwrap()));
-        let folder = self.folder.path().join("evidence");
-        Core::open(folder, NETWORK, self.set.clone(), ME, Arc::new(judge), Arc::default())
+        Core::open(folder.into(), NETWORK, self.set.clone(), ME, Arc::new(judge), board)
     }
 
     fn header(&self, lane: u32, sequence: u64, root: u8) -> SignedHeader {
@@ -52,6 +55,16 @@ impl Setup {
         let batches = [self.header(lane, sequence, 1), self.header(lane, sequence, 2)];
         Evidence::new(NETWORK, 0, lane, Offence::Fork(Box::new(batches)))
     }
+}
+
+/// A state machine whose validators made [`forks_for_tests`].
+pub(crate) fn core_for_tests(folder: &Path, board: &Arc<Board>) -> Core {
+    Setup::new().open_in(folder, board.clone())
+}
+
+/// Two forks, of two validators.
+pub(crate) fn forks_for_tests() -> [Evidence; 2] {
+    [Setup::new().fork(1, 4), Setup::new().fork(2, 7)]
 }
 
 /// Puts a fork onto a board.

@@ -68,7 +68,9 @@ pub fn start<E, S, R>(
             match message {
                 Outgoing::Control(to, control) => {
                     let Some(to) = recipients(to) else { continue };
-                    let _ = control_sender.send(to, Bytes::from(control.encode()), true);
+                    // Nothing waits for evidence, and it is long.
+                    let is_urgent = !matches!(control, Control::Evidence(_));
+                    let _ = control_sender.send(to, Bytes::from(control.encode()), is_urgent);
                 }
                 Outgoing::Stored(to, bytes) => {
                     let Some(to) = recipients(To::One(to)) else { continue };

@@ -3,13 +3,15 @@
 //! ```text
 //! <data>/identity      64 hexadecimal digits, drawn when the folder is first used
 //! <key>.guard          the same digits, beside the key, outside the data folder
+//! <data>/began         there once the ledger has had records
 //! ```
 //!
 //! | guard | identity | journal | means |
 //! |---|---|---|---|
 //! | none | none | none | first start: both are written |
 //! | none | there | none | a first start was cut short: both are written again |
-//! | equal | equal | there | go on: the journal remembers every vote |
+//! | equal | equal | there | go on: the journal remembers every vote, the ledger every batch and ack |
+//! | equal | equal | any | the ledger began and is empty: it was lost: refused |
 //! | equal | equal | none | go on if the ledger is empty too, otherwise the journal was lost: refused |
 //! | there | another or none | any | this key signed elsewhere: refused |
 //! | none | there | there | the guard was lost, or the folder is a copy: refused |
@@ -17,7 +19,7 @@
 use crate::command::Exit;
 use std::{
     fs::{File, OpenOptions},
-    io::{Read as _, Write as _},
+    io::{self, Read as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
@@ -35,6 +37,15 @@ pub(super) fn bind(key: &Path, data: &Path, has_records: bool) -> Result<(), Exi
     let has_journal = journal.read_dir().is_ok_and(|mut entries| entries.next().is_some());
     let (guard, identity) = (read(&guard_file)?, read(&identity_file)?);
     match (guard, identity) {
+        (Some(guard), Some(identity))
+            if guard == identity && !has_records && began(data).exists() =>
+        {
+            Err(Exit::unsafe_to_sign(format!(
+                "the ledger in {} is gone: without it this key can sign another batch or ack for a \
+                 place that it has signed for; give it back, or use a new key",
+                data.display()
+            )))
+        }
         (Some(guard), Some(identity)) if guard == identity && (has_journal || !has_records) => {
             Ok(())
         }
@@ -64,6 +75,22 @@ pub(super) fn bind(key: &Path, data: &Path, has_records: bool) -> Result<(), Exi
             write(&guard_file, &digits)
         }
     }
+}
+
+/// Notes that the ledger has records, so that a later start misses them.
+///
+/// Errors: the file cannot be written; it can be tried again.
+pub(super) fn begin(data: &Path) -> io::Result<()> {
+    let file = began(data);
+    if !file.exists() {
+        File::create(&file)?.sync_all()?;
+        File::open(data)?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn began(data: &Path) -> PathBuf {
+    data.join("began")
 }
 
 fn guard_path(key: &Path) -> PathBuf {
@@ -163,6 +190,23 @@ mod tests {
         assert!(refused(bind(key, data, true)));
         journal(data);
         bind(key, data, true).unwrap();
+    }
+
+    #[test]
+    fn a_lost_ledger_is_refused_once_it_had_records() {
+        let Place { key, data, .. } = &place();
+        bind(key, data, false).unwrap();
+        journal(data);
+        // A first start that was cut short before anything was durable.
+        bind(key, data, false).unwrap();
+        begin(data).unwrap();
+        begin(data).unwrap();
+        bind(key, data, true).unwrap();
+        assert!(refused(bind(key, data, false)));
+        // As when everything but the guard is lost.
+        std::fs::remove_file(began(data)).unwrap();
+        std::fs::remove_dir_all(data.join("consensus")).unwrap();
+        assert!(refused(bind(key, data, true)));
     }
 
     #[test]

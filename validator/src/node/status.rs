@@ -1,6 +1,6 @@
 //! What the node publishes about itself, a few times a second.
 
-use super::{Delivered, room::Disk};
+use super::{Delivered, guard, room::Disk};
 use crate::{
     admit,
     consensus::engine::Observer,
@@ -13,7 +13,7 @@ use crate::{
     lane::{OWN_BYTES_MAX, WAITING_BYTES_MAX, WINDOW_BYTES},
     metrics::{EquivocationLabel, Metrics},
     saved,
-    stage::{Clock, execute, lane},
+    stage::{self, Clock, execute, lane},
     verify,
 };
 use ledger::{Digest, PublicKey};
@@ -21,6 +21,7 @@ use net_ebpf::filter;
 use prometheus_client::metrics::counter::Counter;
 use sigverify::Verifier;
 use std::{
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -93,6 +94,10 @@ pub(super) struct Reporter {
     pub(super) execute: Arc<Mutex<execute::Report>>,
     /// What the engine was seen doing.
     pub(super) observer: Observer,
+    /// The data folder.
+    pub(super) data: PathBuf,
+    /// Whether it is noted that the ledger has records.
+    pub(super) has_begun: bool,
     /// Blocks between engine and stages.
     pub(super) delivered: Delivered,
     /// The block store.
@@ -120,11 +125,19 @@ impl Reporter {
             self.metrics.observe(&status);
             board.publish(status);
             self.count(&stored);
+            self.begin();
             periods = (periods + 1) % LOOK_PERIODS;
             if periods == 0 {
                 crate::cost::look();
             }
             std::thread::sleep(PERIOD);
+        }
+    }
+
+    /// Notes once that the ledger has records; on a full disk it is tried again.
+    fn begin(&mut self) {
+        if !self.has_begun && self.store.durable() > 0 {
+            self.has_begun = guard::begin(&self.data).is_ok();
         }
     }
 
@@ -169,6 +182,7 @@ impl Reporter {
             ("client_answers", ingest::tcp::OUTBOXES_BYTES_MAX),
             ("client_waits", admit::WAITS_BYTES_MAX),
             ("engine_log", crate::consensus::vault::KEPT_BYTES_MAX),
+            ("evidence", stage::WITNESSES_TOLD * ledger::limits::EVIDENCE_BYTES_MAX),
             ("executed_places", execute_core::INDEX_BYTES_MAX),
             ("saved_changes", saved::CHANGES_BYTES_MAX),
             ("store_groups", self.store_bytes),

@@ -1,6 +1,6 @@
 //! The thread around the lane core: its queues, the disk, the network, the engine.
 
-use super::{Clock, FromPeer, evidence::Witness, poll::Poll, verify::seconds};
+use super::{Clock, FromPeer, evidence::Witnesses, poll::Poll, verify::seconds};
 use crate::{
     admit::Admitted,
     consensus::Board,
@@ -58,7 +58,7 @@ pub struct Stage {
     /// The block store.
     pub store: storage::Store,
     /// `witnesses`: dropped when full.
-    pub witnesses: Sender<Witness>,
+    pub witnesses: Witnesses,
     /// Counters of the process.
     pub metrics: Arc<Metrics>,
     /// Lane positions and held bytes, for the status page.
@@ -193,7 +193,7 @@ impl Stage {
                     true
                 }
                 Action::Accuse(witness) => {
-                    if self.witnesses.try_send(witness).is_err() {
+                    if !self.witnesses.send(witness) {
                         self.metrics.count_dropped("evidence", "busy");
                     }
                     true

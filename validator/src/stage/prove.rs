@@ -49,7 +49,7 @@ impl Stage {
                 default(if is_behind { nothing } else { LOOK }) => {}
             }
             // Questions do not keep it from being made, nor that from being answered.
-            if is_behind {
+            if is_behind && self.core.is_behind() {
                 self.core.catch_up();
             }
         }

@@ -8,7 +8,10 @@ use crate::{
     handle::{AccountView, Answer, Reply, Request},
     lane::Unverified,
     metrics::{Metrics, ResultLabel, StageMetrics},
-    stage::{evidence::Witness, lane::FromVerify},
+    stage::{
+        evidence::{Witness, Witnesses},
+        lane::FromVerify,
+    },
     verify::{Counts, ROUND_BATCH_BYTES_MAX, ROUND_REQUESTS_MAX, Sources, round},
     votes::Judge,
 };
@@ -75,7 +78,7 @@ pub struct Stage {
     /// `verify_execute`: dropped when full, the client asks again.
     pub lookups: Sender<Lookup>,
     /// `witnesses`: dropped when full.
-    pub witnesses: Sender<Witness>,
+    pub witnesses: Witnesses,
     /// Counters of the process.
     pub metrics: Arc<Metrics>,
 }
@@ -170,7 +173,7 @@ impl Stage {
             self.metrics.tx_dropped.get_or_create(&label).inc_by(count);
         }
         for evidence in verified.evidence {
-            if self.witnesses.try_send(Witness::Found(Box::new(evidence))).is_err() {
+            if !self.witnesses.send(Witness::Found(Box::new(evidence))) {
                 self.metrics.count_dropped("evidence", "busy");
             }
         }

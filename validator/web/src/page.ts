@@ -32,6 +32,8 @@ let genesis: Genesis | undefined;
 let proof: Uint8Array | undefined;
 /** Why there is no proof though one was asked for. */
 let proofError: string | undefined;
+/** The id or key that the address of the page asks for. */
+let wanted: Uint8Array | undefined;
 /** What was chosen last wins, whichever is read first. */
 let genesisTurn = 0;
 let proofTurn = 0;
@@ -84,6 +86,10 @@ function renderResult(found: Match): void {
     if (error instanceof Refused) return show('refused', `Refused: ${error.reason}`);
     // A fault of the verifier must not leave an older result on the page.
     return show('error', 'Error: the verifier failed');
+  }
+  // It may be true, and yet not what the link speaks of.
+  if (wanted !== undefined && !equal(wanted, subjectOf(verified))) {
+    return show('refused', 'Refused: the server sent the proof of something else');
   }
   const { sentence, limits, facts, steps } = report(verified);
   const unpinned =
@@ -140,7 +146,11 @@ async function takeGenesis(source: string, bytes: Promise<Uint8Array>): Promise<
 }
 
 /** Takes a proof from a promise of its bytes, unless another was chosen meanwhile. */
-async function takeProof(source: string, bytes: Promise<Uint8Array>): Promise<void> {
+async function takeProof(
+  source: string,
+  bytes: Promise<Uint8Array>,
+  subject?: Uint8Array,
+): Promise<void> {
   proofTurn += 1;
   const turn = proofTurn;
   let taken: Uint8Array | undefined;
@@ -154,7 +164,13 @@ async function takeProof(source: string, bytes: Promise<Uint8Array>): Promise<vo
   proofNote.textContent = `The proof below: ${source}`;
   proof = taken;
   proofError = problem;
+  wanted = subject;
   render();
+}
+
+/** What a proof speaks of: a transaction's id, or a key. */
+function subjectOf(verified: Verified): Uint8Array {
+  return verified.kind === 'transaction' ? verified.id : verified.claim.key;
 }
 
 function messageOf(error: unknown): string {
@@ -199,14 +215,17 @@ async function get(path: string, bytesMax: number): Promise<Uint8Array> {
 }
 
 /** The path that the address names as its proof: of this server and below /proof/ only. */
-async function getProof(path: string): Promise<Uint8Array> {
-  const url = new URL(path, location.origin);
-  const allowed =
-    path.startsWith('/proof/') &&
-    url.origin === location.origin &&
-    url.pathname.startsWith('/proof/');
-  if (!allowed) throw new PageError('the address names a proof outside /proof/');
-  return get(url.pathname + url.search, PROOF_BYTES_MAX);
+function takeAsked(path: string): Promise<void> {
+  const isPath = path.startsWith('/proof/');
+  const url = new URL(isPath ? path : '/', location.origin);
+  if (url.origin !== location.origin || !url.pathname.startsWith('/proof/')) {
+    const error = new PageError('the address names a proof outside /proof/');
+    return takeProof('none', Promise.reject(error));
+  }
+  // As the server is asked, not as a link may spell it.
+  const asked = url.pathname + url.search;
+  const subject = fromHex(url.pathname.split('/').pop() ?? '', 32);
+  return takeProof(asked, get(asked, PROOF_BYTES_MAX), subject);
 }
 
 /** A dropped file may be of either kind: a genesis is JSON, and a proof begins with byte 1. */
@@ -247,7 +266,7 @@ document.addEventListener('drop', (event) => {
 if (location.protocol === 'http:' || location.protocol === 'https:') {
   void takeGenesis('this server', get('/genesis', GENESIS_BYTES_MAX));
   const asked = new URLSearchParams(location.search).get('proof');
-  if (asked !== null) void takeProof(asked, getProof(asked));
+  if (asked !== null) void takeAsked(asked);
 } else {
   genesisNote.textContent = 'This page was opened from a file: choose a genesis file.';
 }

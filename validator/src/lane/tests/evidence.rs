@@ -85,3 +85,32 @@ fn what_another_tells_goes_to_who_keeps_it() {
     core.control(0, 3, &Control::Evidence(long).encode());
     assert_eq!(blamed(&core.take_actions()), [(3, Fault::Malformed)]);
 }
+
+#[test]
+fn who_tells_more_than_an_honest_validator_is_not_heard() {
+    let mut core = fresh(0);
+    let mut tell = |now| {
+        core.control(now, 3, &Control::Evidence(vec![1]).encode());
+        let actions = core.take_actions();
+        matches!(&actions[..], [Action::Accuse(_)])
+    };
+    let at_once = (0..200).filter(|_| tell(SECOND)).count();
+    assert_eq!(at_once, 65);
+    let later = (1..=400).filter(|turn| tell(SECOND + turn * SECOND / 10)).count();
+    assert_eq!(later, 160, "four a second from then on");
+    core.control(SECOND, 2, &Control::Evidence(vec![1]).encode());
+    assert_eq!(core.take_actions().len(), 1, "another is heard");
+}
+
+#[test]
+fn of_one_place_a_fork_is_told_once() {
+    let mut core = fresh(0);
+    let (first, _) = batch(1, 1, Digest::ZERO, 1);
+    core.batch(0, 1, first);
+    settle(&mut core, 0);
+    let told = (2..9).map(|number| {
+        core.batch(0, 1, batch(1, 1, Digest::ZERO, number).0);
+        accused(&settle(&mut core, 0)).len()
+    });
+    assert_eq!(told.collect::<Vec<_>>(), [1, 0, 0, 0, 0, 0, 0]);
+}
