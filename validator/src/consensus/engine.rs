@@ -178,10 +178,9 @@ impl Reporter for Observer {
         use commonware_consensus::Viewable as _;
         if let Some((witnesses, network)) = &self.witnesses
             && let Some(evidence) = offence::evidence(network, &activity)
+            && !witnesses.send(Witness::Found(Box::new(evidence)))
         {
-            if !witnesses.send(Witness::Found(Box::new(evidence))) {
-                tracing::warn!("evidence is lost: more of it comes in than is checked");
-            }
+            tracing::warn!("evidence is lost: more of it comes in than is checked");
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &activity {
