@@ -6,7 +6,10 @@ use ledger::{
     batch_signing_message, notarize_message,
 };
 use std::{fs, time::Duration};
-use tests::cluster::{Cluster, alone};
+use tests::{
+    cluster::{Cluster, alone},
+    load::{Load, Offer},
+};
 use validator::{command::network::Network, key::Secret};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_althing-validator");
@@ -114,4 +117,61 @@ fn what_one_validator_can_prove_all_keep() {
     let lie = folder.join("lie.evidence").display().to_string();
     let refused = cluster.run(&["evidence", "verify", &lie, "--genesis", &genesis]);
     refused.expect_refusal(1, &["lie.evidence: refused: no_offence"]);
+}
+
+/// Everything of a validator but its key is gone, its guard too, and it starts anew: its lane goes on where batches
+/// of before still wait for their certificate. As a copy of the key does that another process uses.
+#[test]
+fn a_key_that_signs_without_its_memory_is_convicted_by_all_and_nothing_forks() {
+    let _machine = alone();
+    let mut cluster = Cluster::create(PROGRAM, 800);
+    cluster.start_all();
+    cluster.wait_ready();
+    let load =
+        Load::start(&cluster, Offer { rate: 400, size: 300, drain: Duration::from_secs(20) });
+    load.wait_for(200, TIME);
+    // Two that stand still acknowledge nothing, and find what was sent to them when they go on.
+    (0..2).for_each(|index| cluster.pause(index, true));
+    std::thread::sleep(Duration::from_millis(400));
+    cluster.kill(GUILTY);
+    (0..2).for_each(|index| cluster.pause(index, false));
+    fs::remove_dir_all(cluster.data(GUILTY)).expect("the folder is ours");
+    let guard = cluster.network().config(GUILTY).with_file_name("validator.key.guard");
+    fs::remove_file(guard).expect("it was written at the first start");
+    cluster.start(GUILTY);
+    let end = std::time::Instant::now() + TIME;
+    let honest = [0, 1, 2];
+    let forks = |cluster: &Cluster, index: usize| -> Vec<Digest> {
+        let kept = cluster.api(index).evidence().expect("it answers");
+        assert!(kept.iter().all(|one| one.validator == 3), "validator {index} keeps {kept:?}");
+        kept.iter().filter(|one| one.kind == "fork").map(|one| one.digest).collect()
+    };
+    loop {
+        let known = honest.map(|index| forks(&cluster, index));
+        if known[0].iter().any(|fork| known.iter().all(|known| known.contains(fork))) {
+            break;
+        }
+        assert!(std::time::Instant::now() < end, "no fork that all know: {known:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // The others go on, and whoever was told that something is final was told the truth.
+    load.wait_for(400, TIME);
+    let (_, told) = load.stop();
+    let heights = cluster.views().into_iter().flatten().map(|view| view.height);
+    let newest = heights.max().expect("they answer");
+    cluster.wait("the honest have executed it", TIME, |views| {
+        honest.iter().all(|index| tests::cluster::reached(&views[*index], newest))
+    });
+    cluster.stop_all();
+    let network = cluster.network().network;
+    let mut ledgers = honest.map(|index| tests::load::Read::open(&cluster.data(index), &network));
+    let common = ledgers.iter().map(tests::load::Read::height).min().expect("three of them");
+    let roots = ledgers.each_ref().map(|ledger| ledger.history_root(common));
+    assert!(roots.iter().all(|root| *root == roots[0]), "{roots:?}");
+    for known in &told {
+        assert!(ledgers[0].holds(known), "{known:?}");
+    }
+    for index in honest {
+        cluster.verify(index).expect_code(0);
+    }
 }

@@ -132,6 +132,18 @@ impl Cluster {
         }
     }
 
+    /// Has a validator stand still, or go on.
+    pub fn pause(&self, index: usize, is_paused: bool) {
+        let member = self.members[index].as_ref().expect("it runs");
+        if is_paused { member.pause() } else { member.resume() }
+    }
+
+    /// Kills a validator.
+    pub fn kill(&mut self, index: usize) {
+        // Dropped, it is killed and waited for.
+        self.members[index] = None;
+    }
+
     /// Kills all validators at one moment, as a power cut would.
     pub fn kill_all(&mut self) {
         for member in self.members.iter_mut().flatten() {

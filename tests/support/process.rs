@@ -58,6 +58,16 @@ impl Process {
         kill_process(Pid::from_child(&self.child), Signal::TERM).expect("the process is ours");
     }
 
+    /// Stands still until [`Self::resume`], as one whose machine does.
+    pub fn pause(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).expect("the process is ours");
+    }
+
+    /// Goes on.
+    pub fn resume(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).expect("the process is ours");
+    }
+
     /// Waits until it has ended.
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         let end = Instant::now() + limit;
