@@ -189,6 +189,39 @@ fn nobody_is_accused_of_what_another_did() {
 }
 
 #[test]
+fn who_has_one_key_in_two_networks_or_lanes_forks_nothing() {
+    let network = Network::new();
+    let own = batch(&network, &[author(0).record(&network.digest(), b"one")]);
+    let key = &network.validators[index(GUILTY)];
+    let resigned = |change: &dyn Fn(&mut BatchHeader)| {
+        let mut header = own.header;
+        header.root = digest(7);
+        change(&mut header);
+        let signature = sign(key, &batch_signing_message(&header.digest()));
+        let offence = Offence::Fork(Box::new([own, SignedHeader { header, signature }]));
+        check(&network, &evidence(&network, offence))
+    };
+    assert_eq!(resigned(&|_| {}), Ok(()), "of one place it is a fork");
+    assert_eq!(resigned(&|header| header.network = digest(8)), Err(Reject::NoOffence));
+    assert_eq!(resigned(&|header| header.epoch = 1), Err(Reject::NoOffence));
+    assert_eq!(resigned(&|header| header.lane = 1), Err(Reject::NoOffence));
+}
+
+#[test]
+fn an_epoch_whose_set_is_not_known_convicts_nobody() {
+    let network = Network::new();
+    let vote = |byte| {
+        let message = |network: &Digest, parent, payload: &Digest| {
+            notarize_message(network, 1, View(9), parent, payload)
+        };
+        vote(&network, message, byte)
+    };
+    let offence = Offence::Notarize(View(9), [vote(1), vote(2)]);
+    let later = Evidence::new(network.digest(), 1, GUILTY, offence);
+    assert_eq!(check(&network, &later), Err(Reject::WrongEpoch));
+}
+
+#[test]
 fn a_transaction_of_another_batch_shows_nothing() {
     let network = Network::new();
     let Offence::Batch { batch, transaction, place } = bad_batch(&network) else { unreachable!() };
