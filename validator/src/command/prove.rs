@@ -119,11 +119,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Exit> {
     })?;
     let file = from.out.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.proof")));
     if file == Path::new("-") {
-        let mut stdout = std::io::stdout().lock();
-        return stdout
-            .write_all(&bytes)
-            .and_then(|()| stdout.flush())
-            .map_err(|error| Exit::host_unfit(format!("standard output: {error}")));
+        return terminal::write_bytes(&bytes);
     }
     write_new(&file, &bytes)?;
     if from.json {

@@ -2,7 +2,7 @@
 
 use super::Exit;
 use super::network::{CLIENT_KEY, Network};
-use super::terminal::{say, say_json, thousands};
+use super::terminal::{read_bytes, say, say_json, thousands};
 use crate::api::document::{FINAL, Submitted};
 use crate::client::author::Link;
 use crate::client::{Api, Url, api};
@@ -11,7 +11,6 @@ use crate::key::Secret;
 use crate::refusal::Refusal;
 use ledger::{Digest, Draft, Height, Kind, Outcome, PublicKey, Transfer};
 use serde_json::json;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -158,18 +157,10 @@ fn body(arguments: &Arguments) -> Result<Vec<u8>, Exit> {
     read_record(file)
 }
 
-/// Reads a record, one byte further than it may be long, so that more is noticed.
+/// Reads a record.
 fn read_record(file: &Path) -> Result<Vec<u8>, Exit> {
-    let refuse = |error: std::io::Error| Exit::usage(format!("{}: {error}", file.display()));
     let bytes_max = ledger::limits::TRANSACTION_BODY_BYTES_MAX;
-    let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX) + 1;
-    let mut bytes = Vec::new();
-    if file == Path::new("-") {
-        std::io::stdin().lock().take(limit).read_to_end(&mut bytes).map_err(refuse)?;
-    } else {
-        let opened = std::fs::File::open(file).map_err(refuse)?;
-        opened.take(limit).read_to_end(&mut bytes).map_err(refuse)?;
-    }
+    let bytes = read_bytes(file, bytes_max)?;
     if bytes.len() > bytes_max {
         return Err(Exit::usage(format!(
             "{} has more than {} bytes, the most that one record holds: split it",

@@ -1,6 +1,9 @@
 //! What the commands print: aligned tables, readable numbers, colour only where it is wanted.
 
-use std::io::{IsTerminal, Write};
+use super::Exit;
+use std::fs::File;
+use std::io::{IsTerminal, Read, Write};
+use std::path::Path;
 use std::time::Duration;
 
 /// Prints text; a reader who has gone away is no error.
@@ -11,6 +14,32 @@ pub fn say(text: &str) {
     }
     let mut stdout = std::io::stdout().lock();
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// Writes bytes to standard output, and nothing else.
+///
+/// Errors: host unfit, when nobody takes them: what was asked for is not there then.
+pub fn write_bytes(bytes: &[u8]) -> Result<(), Exit> {
+    let mut stdout = std::io::stdout().lock();
+    stdout
+        .write_all(bytes)
+        .and_then(|()| stdout.flush())
+        .map_err(|error| Exit::host_unfit(format!("standard output: {error}")))
+}
+
+/// Reads a file, `-` for standard input, one byte further than it may be long, so that more is noticed.
+///
+/// Errors: usage, when it cannot be read.
+pub fn read_bytes(file: &Path, bytes_max: usize) -> Result<Vec<u8>, Exit> {
+    let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    let read = if file == Path::new("-") {
+        std::io::stdin().lock().take(limit).read_to_end(&mut bytes)
+    } else {
+        File::open(file).and_then(|file| file.take(limit).read_to_end(&mut bytes))
+    };
+    read.map_err(|error| Exit::usage(format!("{}: {error}", file.display())))?;
+    Ok(bytes)
 }
 
 /// Prints a line on standard error.

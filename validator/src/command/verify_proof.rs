@@ -2,14 +2,13 @@
 
 use super::Exit;
 use super::described::{describe, describe_json};
-use super::terminal::{Paint, Side, Table, say, say_json, thousands};
+use super::terminal::{Paint, Side, Table, read_bytes, say, say_json, thousands, write_bytes};
 use crate::config::identity::load_genesis;
 use crate::votes::Judge;
 use ledger::limits::PROOF_BYTES_MAX;
 use ledger::{Genesis, Height, Proof, Proved, Reject, Trusted};
 use serde_json::{Value, json};
-use std::io::{Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The arguments of `verify-proof`.
@@ -33,7 +32,7 @@ pub struct Arguments {
 /// Errors: usage and config, when a file cannot be read; a check failed, when the proof does not hold.
 pub fn run(arguments: &Arguments) -> Result<(), Exit> {
     let genesis = load_genesis(&arguments.genesis)?;
-    let bytes = read(&arguments.file)?;
+    let bytes = read_bytes(&arguments.file, PROOF_BYTES_MAX)?;
     let read = match Read::check(&bytes, &genesis) {
         Ok(read) => read,
         Err(reject) => {
@@ -53,21 +52,6 @@ pub fn run(arguments: &Arguments) -> Result<(), Exit> {
         say(&read.render(&genesis, Paint::stdout())?);
     }
     Ok(())
-}
-
-/// Reads a file, one byte further than it may be long, so that more is noticed.
-fn read(file: &Path) -> Result<Vec<u8>, Exit> {
-    let refuse = |error: std::io::Error| Exit::usage(format!("{}: {error}", file.display()));
-    let limit = u64::try_from(PROOF_BYTES_MAX).unwrap_or(u64::MAX) + 1;
-    let mut bytes = Vec::new();
-    if file == Path::new("-") {
-        std::io::stdin().lock().take(limit).read_to_end(&mut bytes).map_err(refuse)?;
-    } else {
-        std::fs::File::open(file)
-            .and_then(|file| file.take(limit).read_to_end(&mut bytes))
-            .map_err(refuse)?;
-    }
-    Ok(bytes)
 }
 
 /// A proof that holds.
@@ -180,11 +164,7 @@ impl Read {
         let Proved::Transaction { transaction, .. } = self.proved()? else {
             return Err(Exit::usage("--body needs the proof of a transaction"));
         };
-        let mut stdout = std::io::stdout().lock();
-        stdout
-            .write_all(transaction.body())
-            .and_then(|()| stdout.flush())
-            .map_err(|error| Exit::host_unfit(format!("standard output: {error}")))
+        write_bytes(transaction.body())
     }
 }
 

@@ -3,12 +3,11 @@
 use super::store::{Ledger, Location};
 use crate::command::Exit;
 use crate::command::described::{describe, describe_json};
-use crate::command::terminal::{Side, Table, say, say_json, thousands};
+use crate::command::terminal::{Side, Table, say, say_json, thousands, write_bytes};
 use crate::record;
 use ledger::{Batch, Digest, Outcome, Tip, Transaction};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -182,11 +181,7 @@ fn write_body(found: &Found, id: &Digest) -> Result<(), Exit> {
     let Some(transaction) = transaction else {
         return Err(Exit::check_failed(format!("the bytes of {id} are not kept here any more")));
     };
-    let mut stdout = std::io::stdout().lock();
-    stdout
-        .write_all(transaction.body())
-        .and_then(|()| stdout.flush())
-        .map_err(|error| Exit::host_unfit(format!("standard output: {error}")))
+    write_bytes(transaction.body())
 }
 
 /// Looks for a transaction in the outcomes, newest first, and for its bytes in the batches.

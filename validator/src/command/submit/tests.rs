@@ -3,7 +3,7 @@
 use super::*;
 use crate::api::document::Account;
 use crate::command::Code;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
