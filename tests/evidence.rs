@@ -10,7 +10,11 @@ use tests::{
     cluster::{Cluster, alone},
     load::{Load, Offer},
 };
-use validator::{command::network::Network, key::Secret};
+use validator::{
+    command::network::Network,
+    key::Secret,
+    signer::guard::{Guard, State},
+};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_althing-validator");
 /// What is kept is told again every ten seconds; the rest is for a machine that does other things too.
@@ -119,7 +123,7 @@ fn what_one_validator_can_prove_all_keep() {
     refused.expect_refusal(1, &["lie.evidence: refused: no_offence"]);
 }
 
-/// Everything of a validator but its key is gone, its guard too, and it starts anew: its lane goes on where batches
+/// Everything of a validator but its key is gone, its guard is forged, and it starts anew: its lane goes on where batches
 /// of before still wait for their certificate. As a copy of the key does that another process uses.
 #[test]
 fn a_key_that_signs_without_its_memory_is_convicted_by_all_and_nothing_forks() {
@@ -136,8 +140,10 @@ fn a_key_that_signs_without_its_memory_is_convicted_by_all_and_nothing_forks() {
     cluster.kill(GUILTY);
     (0..2).for_each(|index| cluster.pause(index, false));
     fs::remove_dir_all(cluster.data(GUILTY)).expect("the folder is ours");
-    let guard = cluster.network().config(GUILTY).with_file_name("validator.key.guard");
-    fs::remove_file(guard).expect("it was written at the first start");
+    // With a guard that says that nothing was signed: no honest one would.
+    let key = cluster.network().config(GUILTY).with_file_name("validator.key");
+    fs::remove_file(Guard::path(&key)).expect("it was written with the key");
+    Guard::create(&key, &State::default()).expect("our folder");
     cluster.start(GUILTY);
     let end = std::time::Instant::now() + TIME;
     let honest = [0, 1, 2];

@@ -11,7 +11,10 @@ use tests::{
     cluster::{Cluster, alone},
     process::{Finished, command, finish},
 };
-use validator::handle::{BackendStatus, Status};
+use validator::{
+    handle::{BackendStatus, Status},
+    signer::Guard,
+};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_althing-validator");
 const WITHOUT: &str = env!("CARGO_BIN_EXE_without");
@@ -226,17 +229,21 @@ fn what_is_denied_falls_back_says_so_and_the_network_works() {
         cluster.verify(index).expect_code(0);
     }
 
-    a_key_with_another_data_folder_is_6(&cluster);
+    a_damaged_guard_is_6(&cluster);
     damaged_data_is_5(&cluster);
 }
 
-fn a_key_with_another_data_folder_is_6(cluster: &Cluster) {
-    let (data, away) = (cluster.data(0), cluster.network().folder().join("away"));
-    fs::rename(&data, &away).expect("our folder");
-    let parts = ["this key signed with another data folder", "validator.key.guard"];
+fn a_damaged_guard_is_6(cluster: &Cluster) {
+    let guard = Guard::path(&cluster.network().config(0).with_file_name("validator.key"));
+    let whole = fs::read(&guard).expect("it is beside the key");
+    fs::write(&guard, vec![1; whole.len()]).expect("our file");
+    let parts = ["validator.key.guard: damaged", "without a vote until the next epoch"];
     refused(cluster, &[]).expect_refusal(6, &parts);
-    fs::remove_dir_all(&data).expect("what the refused start made");
-    fs::rename(&away, &data).expect("our folder");
+    fs::write(&guard, &whole).expect("our file");
+    // Nor do two processes sign with one key.
+    let held = Guard::open(&guard.with_extension("")).expect("it is whole again");
+    refused(cluster, &[]).expect_refusal(6, &["another process signs with this key"]);
+    drop(held);
 }
 
 fn damaged_data_is_5(cluster: &Cluster) {

@@ -17,6 +17,7 @@ use validator::{
     network::lanes::{Incoming, Outgoing},
     node::{Delivered, recover},
     saved::Folder,
+    signer::Signer,
     verify,
     votes::Judge,
 };
@@ -84,7 +85,7 @@ pub struct Setup<'a> {
     /// Judges signatures.
     pub signatures: Arc<Judge>,
     /// Signs batches and acks.
-    pub sign: lane::Sign,
+    pub signer: Signer,
     /// Where finalized heights are noted.
     pub finals: Finals,
 }
@@ -130,7 +131,7 @@ impl Stages {
             me: setup.index,
             set: setup.genesis.set().clone(),
             batch_delay_ns: 20_000_000,
-            sign: setup.sign,
+            signer: setup.signer,
             signatures: setup.signatures.clone(),
             store: store.clone(),
             waiting_bytes,

@@ -19,8 +19,10 @@ use std::{
 use storage::Simulated;
 use validator::{
     consensus::{Application, Block, application::Pace, engine},
+    key::Secret,
     network::lanes,
     node::{Handover, Stored},
+    signer::Signer,
     votes::Judge,
 };
 
@@ -179,7 +181,7 @@ impl Cluster {
             index: number,
             disk: self.disks[index].restart(),
             signatures: self.signatures.clone(),
-            sign: Box::new(move |message| Signature(key.sign(message).to_bytes())),
+            signer: signer(&key),
             finals: self.finals[index].clone(),
         });
         let clock = self.context.child("clock");
@@ -187,7 +189,7 @@ impl Cluster {
         let node = Node {
             genesis: self.genesis.clone(),
             index,
-            key: engine_private(&self.keys[index]),
+            signer: signer(&self.keys[index]),
             peers: self.keys.iter().map(engine_public).collect(),
             control,
             manager: self.oracle.manager(),
@@ -280,7 +282,7 @@ impl Cluster {
 struct Node {
     genesis: Arc<Genesis>,
     index: usize,
-    key: ed25519::PrivateKey,
+    signer: Signer,
     peers: Vec<ed25519::PublicKey>,
     control: Control<ed25519::PublicKey, Context>,
     manager: commonware_p2p::simulated::Manager<ed25519::PublicKey, Context>,
@@ -329,7 +331,7 @@ impl Node {
         let engine = engine::start(
             context.child("engine"),
             engine::Setup {
-                signer: self.key,
+                signer: self.signer,
                 validators,
                 namespace: ledger::engine_namespace(&network),
                 genesis: Block::new(Cut::genesis(&self.genesis)),
@@ -361,6 +363,10 @@ impl Node {
 fn nanoseconds(clock: &Context) -> u64 {
     let since = clock.current().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).expect("virtual time is short")
+}
+
+fn signer(key: &SigningKey) -> Signer {
+    Signer::unguarded(Secret::from_seed(&key.to_bytes()))
 }
 
 fn engine_private(key: &SigningKey) -> ed25519::PrivateKey {

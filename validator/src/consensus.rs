@@ -13,6 +13,7 @@ mod known;
 mod offence;
 mod paced;
 pub mod patient;
+pub mod scheme;
 pub(crate) mod vault;
 
 use crate::execute::Progress;
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 
 pub use application::Application;
 pub use block::Block;
+pub use scheme::Scheme;
 
 /// Executed heights whose roots are kept for checking what a leader declares: a block may declare
 /// any of the last 64, and the block itself may be that far ahead again.

@@ -24,6 +24,7 @@ use crate::{
     held::{Held, SharedBytes},
     message::{Control, Request},
     record,
+    signer::{LanePlace, Marks, Signer, Statement},
     stage::evidence::Witness,
 };
 use ledger::{
@@ -145,9 +146,6 @@ pub enum Durable {
     Batch,
 }
 
-/// Signs the 47-byte messages of this project with the validator's key.
-pub type Sign = Box<dyn Fn(&[u8; 47]) -> Signature + Send>;
-
 /// What the stage is given at start.
 pub struct Config {
     /// Genesis digest.
@@ -161,7 +159,7 @@ pub struct Config {
     /// A transaction waits at most this long for its batch, in nanoseconds.
     pub batch_delay_ns: u64,
     /// Signs batches and acks.
-    pub sign: Sign,
+    pub signer: Signer,
     /// Judges signatures.
     pub signatures: Arc<dyn Signatures>,
     /// Batches of the past.
@@ -228,6 +226,8 @@ pub struct Core {
     muted: Vec<u64>,
     /// Until when each validator has used up what it may tell of others.
     told: Vec<u64>,
+    /// Where what was signed in each lane is forgotten: nothing is signed before finalized tips are above it.
+    floor: Marks,
     /// The newest time that was told.
     now: u64,
     actions: Vec<Action>,
@@ -254,6 +254,7 @@ impl Core {
             silent: vec![0; lanes.len()],
             muted: vec![0; lanes.len()],
             told: vec![0; lanes.len()],
+            floor: config.signer.floor(config.epoch),
             now: 0,
             own: own::Own::new(),
             lanes,
@@ -383,6 +384,21 @@ impl Core {
         now < self.muted[validator as usize]
     }
 
+    /// Whether anything may be signed for this lane: not below what is forgotten, since it may contradict that.
+    ///
+    /// Not even above it on top of what is not final: whoever certifies a batch certifies all before it.
+    fn may_sign(&self, lane: u32) -> bool {
+        let Config { signer, epoch, .. } = &self.config;
+        signer.is_open()
+            && !signer.is_silent(*epoch)
+            && self.lanes[lane as usize].committed.sequence >= self.floor.lane(lane)
+    }
+
+    /// Whether the own lane takes transactions.
+    pub fn is_open(&self) -> bool {
+        self.may_sign(self.config.me)
+    }
+
     fn lane_of(&self, index: u32) -> Option<&Lane> {
         self.lanes.get(index as usize)
     }
@@ -470,16 +486,12 @@ impl Core {
     }
 
     fn sign_ack(&self, lane: u32, tip: &Tip) -> Ack {
-        let Config { network, epoch, me, .. } = &self.config;
-        let message = ledger::ack_signing_message(network, *epoch, lane, tip.sequence, &tip.digest);
-        Ack {
-            epoch: *epoch,
-            lane,
-            sequence: tip.sequence,
-            digest: tip.digest,
-            validator: *me,
-            signature: (self.config.sign)(&message),
-        }
+        let Config { network, epoch, me, signer, .. } = &self.config;
+        let (epoch, Tip { sequence, digest }) = (*epoch, *tip);
+        let message = ledger::ack_signing_message(network, epoch, lane, sequence, &digest);
+        let place = LanePlace { epoch, lane, sequence, digest };
+        let signature = signer.place(Statement::Ack, &place, &message);
+        Ack { epoch, lane, sequence, digest, validator: *me, signature }
     }
 }
 

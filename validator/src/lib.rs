@@ -36,6 +36,7 @@ pub mod record;
 pub mod refusal;
 pub mod repair;
 pub mod saved;
+pub mod signer;
 pub mod stage;
 pub mod verify;
 pub mod votes;

@@ -18,6 +18,7 @@ mod threads;
 
 pub use delivered::{Delivered, Handover, certificate};
 pub use stored::Stored;
+pub(crate) use threads::end;
 pub use threads::fatal;
 
 use crate::{
@@ -34,6 +35,7 @@ use crate::{
     metrics::Metrics,
     network, prover,
     saved::{Folder, Saver},
+    signer::Signer,
     stage::{self, Clock},
     votes::Judge,
 };
@@ -49,6 +51,11 @@ use threads::Threads;
 
 /// How long the engine may take to end before the process goes on without it.
 const STOP: Duration = Duration::from_secs(3);
+
+/// How long it is listened at least for another process that votes with this key, where the guard cannot tell.
+const WATCH: Duration = Duration::from_secs(3);
+/// In so many views, should all of them end by timeout.
+const WATCHED_VIEWS: u32 = 4;
 
 /// Runs a validator until it is told to stop; the process may start itself again first.
 ///
@@ -84,17 +91,21 @@ fn run(config: &Config, feed: Option<Feed>) -> Result<(), Exit> {
     // A thread keeps the rights that it was started with: none has been started yet.
     threads::drop_capabilities()?;
     let store = open_store(config, &identity.genesis)?;
-    guard::bind(&config.key, &config.data, store.durable() > 0)?;
+    let network = identity.genesis.digest();
+    let bound = guard::bind(&config.key, &config.data, network, store.durable() > 0)?;
+    let secret = crate::key::Secret::from_seed(&identity.secret.seed());
+    let signer = Signer::guarded(secret, bound.guard, bound.has_forgotten);
     let verifier = threads::verifier(config)?;
     let backends = status::backends(&doors.gate, &verifier, &store);
     tracing::info!(backends = %status::line(&backends), "accelerators");
     cores::tell(&config.cores);
-    let recovered = recovered(config, &identity, &store)?;
+    let recovered = recovered(config, &identity, &signer, &store)?;
     let height = recovered.execute.chain().height();
     let from = recovered.loaded.unwrap_or(0);
     tracing::info!(height = height.get(), from, view = recovered.view, "recovered");
     let signatures = Arc::new(Judge::metered(verifier, Meter::ON));
-    Node { config, identity, store, backends, admission, signatures }.run(recovered, doors, feed)
+    Node { config, identity, signer, store, backends, admission, signatures }
+        .run(recovered, doors, feed)
 }
 
 /// What signs an admission key and publishes it.
@@ -117,6 +128,7 @@ fn announcer(
 fn recovered(
     config: &Config,
     identity: &crate::config::Identity,
+    signer: &Signer,
     store: &storage::Store,
 ) -> Result<recover::State, Exit> {
     loop {
@@ -129,7 +141,7 @@ fn recovered(
             return Err(threads::corrupt(error));
         }
         tracing::warn!(%error, "the ledger is damaged: it is repaired from the other validators");
-        mend::from_peers(config, identity, store)?;
+        mend::from_peers(config, identity, signer, store)?;
     }
 }
 
@@ -164,6 +176,7 @@ fn open_store(config: &Config, genesis: &Genesis) -> Result<storage::Store, Exit
 struct Node<'a> {
     config: &'a Config,
     identity: crate::config::Identity,
+    signer: Signer,
     store: storage::Store,
     backends: Vec<crate::handle::BackendStatus>,
     /// The admission key, signed, for clients.
@@ -294,7 +307,7 @@ impl Node<'_> {
             questions,
         };
         let repair = stage::repair::Stage {
-            core: mend::core(&self.identity, &self.store),
+            core: mend::core(&self.identity, &self.signer, &self.store),
             store: self.store.clone(),
             clock,
             incoming: records,
@@ -322,7 +335,8 @@ impl Node<'_> {
         };
 
         let room = Arc::new(room::Disk::new(self.config.data.clone()));
-        let observer = engine::Observer::telling(witnesses, network);
+        let observer = engine::Observer::telling(witnesses, network)
+            .watching(self.identity.index, self.signer.clone());
         let mut reporter = status::Reporter {
             name: self.identity.genesis.name().to_owned(),
             network,
@@ -383,6 +397,14 @@ impl Node<'_> {
         threads.start_bulk("checkpoint", cores::on(&groups.stages, move || checkpoint.run()));
         threads.start_bulk("prove", cores::on(&groups.stages, move || prove.run()));
         threads.start_bulk("evidence", cores::on(&groups.stages, move || evidence.run()));
+        let guard = stage::guard::Stage {
+            signer: self.signer.clone(),
+            clock,
+            watch: WATCH
+                .max(Duration::from_millis(self.config.consensus.view_timeout_ms) * WATCHED_VIEWS),
+        };
+        let guard_stop = stop.clone();
+        threads.start("guard", move || guard.run(&guard_stop));
         let repair_stop = stop.clone();
         let repair = move || repair.run(&repair_stop);
         threads.start_bulk("repair", cores::on(&groups.stages, repair));
@@ -420,6 +442,7 @@ impl Node<'_> {
         status.set_admission(Admission::Stopping);
         tracing::info!("stopping");
         threads.join(STOP);
+        self.signer.close();
         self.store.close().map_err(threads::store_error)?;
         tracing::info!("stopped");
         Ok(())
@@ -431,14 +454,13 @@ impl Node<'_> {
         recovered: lane::Recovered,
         waiting_bytes: Arc<AtomicUsize>,
     ) -> lane::Core {
-        let key = crate::key::Secret::from_seed(&self.identity.secret.seed());
         let config = lane::Config {
             network: self.identity.genesis.digest(),
             epoch: 0,
             me: self.identity.index,
             set: self.identity.genesis.set().clone(),
             batch_delay_ns: self.config.consensus.batch_delay_ms * 1_000_000,
-            sign: Box::new(move |message| key.sign(message)),
+            signer: self.signer.clone(),
             signatures: self.signatures.clone(),
             store: self.store.clone(),
             waiting_bytes,
@@ -480,7 +502,7 @@ impl Node<'_> {
             genesis: genesis_block.clone(),
             validators: u32::try_from(set.len()).expect("a set fits 32 bits"),
         };
-        let stop = stop.clone();
+        let (stop, signer) = (stop.clone(), self.signer.clone());
         tokio::Runner::new(runtime).start(|context| async move {
             let me = peers.iter().find(|peer| peer.key == key.public_key()).cloned();
             let me = me.expect("the configuration was checked");
@@ -493,7 +515,7 @@ impl Node<'_> {
             let engine = engine::start(
                 context.child("engine"),
                 engine::Setup {
-                    signer: key,
+                    signer,
                     validators: validators.expect("the keys of a genesis are distinct"),
                     namespace: ledger::engine_namespace(&network),
                     genesis: genesis_block,

@@ -14,10 +14,8 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
-use crate::record;
-use ledger::{
-    Ack, Batch, BatchHeader, Digest, Signature, ack_signing_message, batch::HEADER_BYTES,
-};
+use crate::{record, signer::Signer};
+use ledger::{Ack, Batch, BatchHeader, Digest, ack_signing_message, batch::HEADER_BYTES};
 use message::{Message, Name};
 use std::collections::{BTreeMap, BTreeSet};
 use storage::{Damaged, DamagedRecord, Store};
@@ -47,9 +45,6 @@ const CANDIDATES_MAX: usize = 4;
 /// Choices of bodies that are tried before the next validator is asked: each costs a hash of the group.
 const ATTEMPTS_MAX: usize = 256;
 
-/// Signs the 47-byte messages of this project with the validator's key.
-pub type Sign = Box<dyn Fn(&[u8; 47]) -> Signature + Send>;
-
 /// What the stage is given at start.
 pub struct Config {
     /// Genesis digest.
@@ -61,7 +56,7 @@ pub struct Config {
     /// How many validators there are.
     pub validators: u32,
     /// Signs acks as they were signed before.
-    pub sign: Sign,
+    pub signer: Signer,
     /// The block store.
     pub store: Store,
 }
@@ -367,10 +362,11 @@ impl Core {
             let place = store.find(record::BATCH, digest.as_bytes())?;
             header(&store.read(place).ok()?)
         })?;
-        let Config { network, epoch, me, sign, .. } = &self.config;
+        let Config { network, epoch, me, signer, .. } = &self.config;
         let (lane, sequence) = (found.lane, found.sequence);
         let message = ack_signing_message(network, *epoch, lane, sequence, &digest);
-        let signature = sign(&message);
+        // It stood in the store, and the hash of its group says whether it is that one: nothing new is said.
+        let signature = signer.plain(&message);
         let ack = Ack { epoch: *epoch, lane, sequence, digest, validator: *me, signature };
         Some(ack.encode().to_vec())
     }

@@ -19,6 +19,7 @@
 pub mod checkpoint;
 pub mod evidence;
 pub mod execute;
+pub mod guard;
 pub mod lane;
 pub mod poll;
 pub mod prove;

@@ -146,12 +146,15 @@ impl Signatures for Judge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{consensus::block::engine_digest, node::certificate};
+    use crate::{
+        consensus::{Scheme, block::engine_digest},
+        key::Secret,
+        node::certificate,
+        signer::Signer,
+    };
+    use commonware_codec::Encode as _;
     use commonware_consensus::{
-        simplex::{
-            scheme::ed25519::Scheme,
-            types::{Finalization, Finalize, Proposal},
-        },
+        simplex::types::{Finalization, Finalize, Proposal},
         types::{Epoch, Round, View},
     };
     use commonware_cryptography::{Signer as _, ed25519::PrivateKey};
@@ -174,8 +177,12 @@ mod tests {
         let set: Set<PublicKey> = public.try_into().unwrap();
         let bytes = |key: &PublicKey| ledger::PublicKey(*key.as_ref().first_chunk().unwrap());
         let ours = ValidatorSet::new(set.iter().map(bytes).collect()).unwrap();
-        let scheme = |key| Scheme::signer(&engine_namespace(&NETWORK), set.clone(), key).unwrap();
-        (keys.into_iter().map(scheme).collect(), ours)
+        let scheme = |key: &PrivateKey| {
+            let secret = Secret::from_seed(&key.encode().as_ref().try_into().unwrap());
+            let signer = Signer::unguarded(secret);
+            Scheme::signer(&engine_namespace(&NETWORK), set.clone(), signer, 0).unwrap()
+        };
+        (keys.iter().map(scheme).collect(), ours)
     }
 
     fn finalization(schemes: &[Scheme]) -> Finalization<Scheme, crate::consensus::block::Digest> {

@@ -5,6 +5,7 @@ use super::terminal::{say, thousands};
 use super::{Exit, terminal};
 use crate::config::{identity::load_genesis, schema};
 use crate::key::Secret;
+use crate::signer::guard::{self, Guard};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -95,7 +96,9 @@ fn init_one(folder: &Path, genesis: Option<&Path>) -> Result<(), Exit> {
         )));
     }
     let secret = Secret::generate()?;
-    secret.create(&folder.join("validator.key"))?;
+    let file = folder.join("validator.key");
+    secret.create(&file)?;
+    Guard::create(&file, &guard::State::default())?;
     write_new(&config, &schema::default_text())?;
     let mut steps = Vec::new();
     match genesis {

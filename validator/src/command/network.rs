@@ -5,6 +5,7 @@ use crate::client::load::{Target, UdpTarget};
 use crate::client::{Url, author};
 use crate::config::{Listen, schema};
 use crate::key::Secret;
+use crate::signer::guard::{self, Guard};
 use ledger::{Digest, Genesis, GenesisAccount, Parameters, PublicKey};
 use serde::{Deserialize, Serialize};
 use std::fs::{DirBuilder, OpenOptions};
@@ -146,7 +147,9 @@ impl Network {
             let Listen { http, tcp, udp, .. } = *listen;
             network.validators.push(Member { key, http, tcp, udp });
             make_folder(&network.member_folder(index))?;
-            secret.create(&network.member_folder(index).join("validator.key"))?;
+            let file = network.member_folder(index).join("validator.key");
+            secret.create(&file)?;
+            Guard::create(&file, &guard::State::default())?;
             write_new(&network.config(index), &config_text(plan, &keys, index))?;
         }
         let mut text = serde_json::to_string_pretty(&network).expect("it has a JSON form");

@@ -9,13 +9,9 @@
 //! the executed height that a block declares has not been executed here: data that is merely late
 //! is no reason to vote no.
 
-use super::{Block, Board, Recent, block::Digest, known::Known, newest};
+use super::{Block, Board, Recent, block::Digest, known::Known, newest, scheme::Scheme};
 use crate::execute::Progress;
-use commonware_consensus::{
-    Viewable,
-    marshal::ancestry::Ancestry,
-    simplex::{scheme::ed25519::Scheme, types::Context},
-};
+use commonware_consensus::{Viewable, marshal::ancestry::Ancestry, simplex::types::Context};
 use commonware_cryptography::{Digested, Digestible, ed25519::PublicKey};
 use commonware_runtime::Clock;
 use futures::StreamExt as _;

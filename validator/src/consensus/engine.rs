@@ -7,9 +7,14 @@ use super::{
     offence,
     paced::Paced,
     patient::{Patient, Room},
+    scheme::Scheme,
 };
-use crate::stage::evidence::{Witness, Witnesses};
+use crate::{
+    signer::Signer,
+    stage::evidence::{Witness, Witnesses},
+};
 use commonware_broadcast::buffered;
+use commonware_codec::{Copying, DecodeExt as _};
 use commonware_consensus::{
     Reporter, Reporters,
     marshal::{
@@ -21,15 +26,14 @@ use commonware_consensus::{
     simplex::{
         self, Floor, ForwardPolicy, SkipBudget, SkipPolicy,
         elector::RoundRobin,
-        scheme::ed25519::Scheme,
         types::{Activity, Attributable, Finalization},
     },
     types::{Epoch, FixedEpocher, Height, View, ViewDelta},
 };
 use commonware_cryptography::{
-    Digested, Digestible as _, Sha256, Signer as _,
+    Digested, Digestible as _, Sha256,
     certificate::{self, ConstantProvider},
-    ed25519::{PrivateKey, PublicKey},
+    ed25519::PublicKey,
 };
 use commonware_p2p::{Blocker, Provider, Receiver, Sender};
 use commonware_parallel::Sequential;
@@ -78,8 +82,8 @@ pub struct Channels<S, R> {
 
 /// What the engine is started with.
 pub struct Setup<P, B, D> {
-    /// The validator's key.
-    pub signer: PrivateKey,
+    /// The validator's own votes.
+    pub signer: Signer,
     /// The validators' keys, in order.
     pub validators: Set<PublicKey>,
     /// Namespace of votes and certificates.
@@ -128,6 +132,8 @@ pub struct Observer {
     state: Arc<Mutex<Observed>>,
     /// Who keeps evidence, and the network that it is for.
     witnesses: Option<(Witnesses, ledger::Digest)>,
+    /// The own place in the set, and who is told of votes from there.
+    own: Option<(u32, Signer)>,
 }
 
 /// What an observer has seen.
@@ -146,7 +152,22 @@ pub struct Observed {
 impl Observer {
     /// One that hands on what proves a validator's misbehaviour; dropped when the queue is full.
     pub fn telling(witnesses: Witnesses, network: ledger::Digest) -> Self {
-        Self { state: Arc::default(), witnesses: Some((witnesses, network)) }
+        Self { state: Arc::default(), witnesses: Some((witnesses, network)), own: None }
+    }
+
+    /// Tells the signer of the validator at this place when somebody votes with its key.
+    #[must_use]
+    pub fn watching(self, me: u32, signer: Signer) -> Self {
+        Self { own: Some((me, signer)), ..self }
+    }
+
+    fn vote(&self, state: &mut Observed, signer: u32, epoch: Epoch, view: View) {
+        state.vote(signer, view);
+        if let Some((me, own)) = &self.own
+            && *me == signer
+        {
+            own.seen(epoch.get(), view.get());
+        }
     }
 
     /// What was seen so far.
@@ -175,7 +196,7 @@ impl Reporter for Observer {
     type Activity = Activity<Scheme, Digest>;
 
     fn report(&mut self, activity: Self::Activity) -> commonware_actor::Feedback {
-        use commonware_consensus::Viewable as _;
+        use commonware_consensus::{Epochable as _, Viewable as _};
         if let Some((witnesses, network)) = &self.witnesses
             && let Some(evidence) = offence::evidence(network, &activity)
             && !witnesses.send(Witness::Found(Box::new(evidence)))
@@ -194,9 +215,15 @@ impl Reporter for Observer {
             Activity::ConflictingNotarize(conflict) => state.equivocate(conflict, "notarize"),
             Activity::ConflictingFinalize(conflict) => state.equivocate(conflict, "finalize"),
             Activity::NullifyFinalize(conflict) => state.equivocate(conflict, "nullify_finalize"),
-            Activity::Notarize(vote) => state.vote(vote.attestation.signer.get(), vote.view()),
-            Activity::Nullify(vote) => state.vote(vote.attestation.signer.get(), vote.view()),
-            Activity::Finalize(vote) => state.vote(vote.attestation.signer.get(), vote.view()),
+            Activity::Notarize(vote) => {
+                self.vote(&mut state, vote.attestation.signer.get(), vote.epoch(), vote.view());
+            }
+            Activity::Nullify(vote) => {
+                self.vote(&mut state, vote.attestation.signer.get(), vote.epoch(), vote.view());
+            }
+            Activity::Finalize(vote) => {
+                self.vote(&mut state, vote.attestation.signer.get(), vote.epoch(), vote.view());
+            }
         }
         commonware_actor::Feedback::Ok
     }
@@ -243,8 +270,9 @@ where
     D: Deliver,
 {
     let context = Patient::new(context, setup.room).with_vault(&setup.partition).await?;
-    let public_key = setup.signer.public_key();
-    let scheme = Scheme::signer(&setup.namespace, setup.validators.clone(), setup.signer)
+    let public_key = PublicKey::decode(Copying(setup.signer.public().as_bytes()))
+        .expect("the key of a signer is one");
+    let scheme = Scheme::signer(&setup.namespace, setup.validators.clone(), setup.signer, 0)
         .expect("the key was found in the set");
     // 4,096 pages of 4 KiB: the newest of every journal.
     let page_cache = CacheRef::new(NZU16!(4_096), NZUsize!(4_096));
@@ -296,6 +324,17 @@ where
     .await
     .expect("the engine's folder can be read and written");
     let genesis_digest = setup.genesis.digest();
+    // What the ledger has is final: neither is asked for again, and no view of it is voted in, which matters where
+    // the log of votes was lost. Without any certificate all begins with the genesis.
+    let heights = (1..=setup.ledger.height()).rev();
+    let newest = heights.filter_map(|height| setup.ledger.certificate(height)).next();
+    let (start, floor) = match newest {
+        Some(newest) => (Start::Floor(newest.clone()), Floor::Finalized(newest)),
+        None => (
+            Start::Genesis(Digested::precomputed(setup.genesis, genesis_digest)),
+            Floor::Genesis(genesis_digest),
+        ),
+    };
     let (actor, mailbox, _) = Marshal::init(
         context.child("marshal"),
         FinalCertificates::new(finalizations, setup.ledger.clone()),
@@ -303,7 +342,7 @@ where
         marshal::Config {
             provider: ConstantProvider::<Scheme, Epoch>::new(scheme.clone()),
             epocher: epocher.clone(),
-            start: Start::Genesis(Digested::precomputed(setup.genesis, genesis_digest)),
+            start,
             partition_prefix: format!("{}-marshal", setup.partition),
             mailbox_size: NZUsize!(MAILBOX),
             view_retention: ViewDelta::new(32),
@@ -347,7 +386,7 @@ where
             partition: format!("{}-simplex", setup.partition),
             mailbox_size: NZUsize!(MAILBOX),
             epoch: Epoch::zero(),
-            floor: Floor::Genesis(genesis_digest),
+            floor,
             replay_buffer: NZUsize!(BUFFER_BYTES),
             write_buffer: NZUsize!(BUFFER_BYTES),
             page_cache,

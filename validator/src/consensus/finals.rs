@@ -4,10 +4,10 @@
 //! to hold no more than what has not come so far. Behind the ledger's end they are pruned, and whoever asks
 //! for something older, a validator that was away for instance, is answered from the ledger.
 
-use super::{Block, block::Digest};
+use super::{Block, block::Digest, scheme::Scheme};
 use commonware_consensus::{
     marshal::store::{Blocks, Certificates},
-    simplex::{scheme::ed25519::Scheme, types},
+    simplex::types,
     types::Height,
 };
 use commonware_runtime::{Clock, Handle, Metrics, Storage};

@@ -1,13 +1,10 @@
 //! What the engine shows of a validator that contradicts itself, as the ledger's evidence.
 
-use super::block::Digest as EngineDigest;
+use super::{block::Digest as EngineDigest, scheme::Scheme};
 use commonware_codec::{DecodeExt as _, Encode, types::lazy::Lazy};
 use commonware_consensus::{
     Epochable as _, Viewable as _,
-    simplex::{
-        scheme::ed25519::Scheme,
-        types::{Activity, Attributable as _, Finalize, Notarize, Nullify, Proposal},
-    },
+    simplex::types::{Activity, Attributable as _, Finalize, Notarize, Nullify, Proposal},
 };
 use commonware_cryptography::{certificate::Attestation, ed25519};
 use ledger::{Digest, Evidence, Offence, Signature, View, Vote};
@@ -82,6 +79,8 @@ fn signature(lazy: &Lazy<ed25519::Signature>) -> Signature {
 mod tests {
     use super::super::{block::engine_digest, engine::Observer};
     use super::*;
+    use crate::key::Secret;
+    use crate::signer::Signer;
     use crate::stage::evidence::{REPEAT, Stage, witnesses};
     use crate::votes::Judge;
     use commonware_consensus::Reporter as _;
@@ -104,7 +103,9 @@ mod tests {
             |key: &ed25519::PublicKey| ledger::PublicKey(*key.as_ref().first_chunk().unwrap());
         let ours = ValidatorSet::new(set.iter().map(bytes).collect()).unwrap();
         let index = ours.index_of(&bytes(&keys[2].public_key())).unwrap();
-        let scheme = Scheme::signer(&engine_namespace(&NETWORK), set, keys[2].clone()).unwrap();
+        let secret = Secret::from_seed(&keys[2].encode().as_ref().try_into().unwrap());
+        let signer = Signer::unguarded(secret);
+        let scheme = Scheme::signer(&engine_namespace(&NETWORK), set, signer, 0).unwrap();
         (scheme, index, ours)
     }
 
@@ -143,11 +144,12 @@ mod tests {
 
     #[test]
     fn the_engines_conflicts_are_the_ledgers_evidence() {
-        let (scheme, signer, set) = setup();
+        let (_, signer, set) = setup();
         let options = sigverify::Options { backend: None, threads: 1 };
         let judge = Judge::new(Arc::new(sigverify::Verifier::new(&options).unwrap()));
-        let notarize = |proposal| Notarize::sign(&scheme, proposal).unwrap();
-        let finalize = |proposal| Finalize::sign(&scheme, proposal).unwrap();
+        // Each by a signer of its own: one that knows of the other vote signs no second.
+        let notarize = |proposal| Notarize::sign(&setup().0, proposal).unwrap();
+        let finalize = |proposal| Finalize::sign(&setup().0, proposal).unwrap();
         for (view, parent) in [(9, 8), (300, 2), (70_000, 69_999)] {
             let round = Round::new(Epoch::zero(), EngineView::new(view));
             let one = || proposal(view, parent, 1);
@@ -163,7 +165,7 @@ mod tests {
                         finalize(other.clone()),
                     )),
                     Activity::NullifyFinalize(NullifyFinalize::new(
-                        Nullify::sign::<EngineDigest>(&scheme, round).unwrap(),
+                        Nullify::sign::<EngineDigest>(&setup().0, round).unwrap(),
                         finalize(one()),
                     )),
                 ];

@@ -10,13 +10,10 @@
 //! To the engine this is a network that is sometimes late and sometimes loses a certificate, which it bears
 //! by design: votes decide, and views end by timeout.
 
+use super::scheme::Scheme;
 use commonware_actor::{Feedback, Unreliable};
 use commonware_codec::Decode as _;
-use commonware_consensus::{
-    Viewable as _,
-    simplex::{scheme::ed25519::Scheme, types::Certificate},
-    types::View,
-};
+use commonware_consensus::{Viewable as _, simplex::types::Certificate, types::View};
 use commonware_cryptography::certificate::Verifier as _;
 use commonware_p2p::{CheckedSender, LimitedSender, Recipients, Sender};
 use commonware_runtime::{Clock, IoBufs, Spawner};

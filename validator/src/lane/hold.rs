@@ -99,7 +99,8 @@ impl Core {
     fn repeat_ack(&mut self, from: u32, header: &BatchHeader, digest: Digest) {
         let lane = &self.lanes[header.lane as usize];
         let acked = lane.acks.get(&header.sequence) == Some(&digest);
-        if header.lane == from && acked && header.sequence <= lane.acks_durable {
+        let is_durable = acked && header.sequence <= lane.acks_durable;
+        if header.lane == from && is_durable && self.may_sign(from) {
             let ack = self.sign_ack(from, &Tip { sequence: header.sequence, digest });
             self.actions.push(Action::Send(To::One(from), Control::Ack(ack)));
         }
@@ -129,7 +130,7 @@ impl Core {
     /// Acknowledges every batch that now links to the newest acknowledged one.
     fn link(&mut self, index: u32, records: &mut Vec<Record>) -> Vec<Ack> {
         let mut acks = Vec::new();
-        if index == self.config.me {
+        if index == self.config.me || !self.may_sign(index) {
             return acks;
         }
         while let Some(tip) = self.next_link(index) {

@@ -4,9 +4,15 @@ use super::{
     Action, Core, Durable, Fault, OWN_BATCHES_MAX, OWN_BYTES_MAX, Pace, RETRY_NS, To, ack_record,
     batch_record, lower,
 };
-use crate::{admit::Admitted, cost::Cost, held::Held, message::Control};
+use crate::{
+    admit::Admitted,
+    cost::Cost,
+    held::Held,
+    message::Control,
+    signer::{LanePlace, Statement},
+};
 use ledger::{
-    Ack, AvailabilityCertificate, BatchPlace, Sealer, SignedItem, Tip, Transaction,
+    Ack, AvailabilityCertificate, BatchPlace, Digest, Sealer, SignedItem, Tip, Transaction,
     ack_signing_message, limits::BATCH_BODY_BYTES_MAX,
 };
 use std::{
@@ -81,6 +87,9 @@ impl Core {
     /// Takes the own batches that a restart found: they are sent again, and their acks asked for.
     pub(super) fn own_recover(&mut self) {
         let me = self.config.me;
+        if !self.may_sign(me) {
+            return;
+        }
         let lane = &self.lanes[me as usize];
         let mut tip = lane.committed;
         while let Some(digests) = lane.places.get(&(tip.sequence + 1)) {
@@ -105,7 +114,7 @@ impl Core {
 
     fn own_may_seal(&self, now: u64) -> bool {
         let own = &self.own;
-        if own.waiting.is_empty() || self.own_is_full() {
+        if own.waiting.is_empty() || self.own_is_full() || !self.is_open() {
             return false;
         }
         own.waiting_bytes >= BATCH_BODY_BYTES_MAX || now >= own.since + self.own_delay()
@@ -125,7 +134,7 @@ impl Core {
 
     pub(super) fn own_deadline(&self) -> u64 {
         let own = &self.own;
-        if own.waiting.is_empty() || self.own_is_full() {
+        if own.waiting.is_empty() || self.own_is_full() || !self.is_open() {
             return u64::MAX;
         }
         own.since + self.own_delay()
@@ -168,8 +177,15 @@ impl Core {
                 sequence: previous.sequence + 1,
                 previous: previous.digest,
             };
+            let sign = |message: &[u8; 47]| {
+                // What is signed of a batch ends in its digest.
+                let digest = Digest(*message.last_chunk().expect("32 of 47 bytes"));
+                let BatchPlace { epoch, lane, sequence, .. } = place;
+                let place = LanePlace { epoch, lane, sequence, digest };
+                self.config.signer.place(Statement::Batch, &place, message)
+            };
             let batch = sealer
-                .seal_batch(&place, |message| (self.config.sign)(message))
+                .seal_batch(&place, sign)
                 .expect("a batch of at least one transaction at the lane's next place");
             let digest = batch.digest();
             let held = Arc::new(Held::sealed(batch));

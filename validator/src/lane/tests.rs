@@ -3,7 +3,7 @@
 mod evidence;
 
 use super::*;
-use crate::{admit::Admitted, votes::Judge};
+use crate::{admit::Admitted, key::Secret, votes::Judge};
 use ed25519_dalek::{Signer as _, SigningKey};
 use ledger::{
     Batch, BatchPlace, Draft, Height, Kind, Sealer, Transaction, View, batch::HEADER_BYTES,
@@ -32,14 +32,14 @@ fn judge() -> Arc<dyn Signatures> {
 fn core(me: u32, disk: &Simulated, recovered: Recovered) -> Core {
     let options = Options { segment_bytes: 1 << 20, ..Options::new(*NETWORK.as_bytes()) };
     let (store, _) = Store::open_inline(Box::new(disk.restart()), &options).unwrap();
-    let key = keys()[me as usize].clone();
+    let key = &keys()[me as usize];
     let config = Config {
         network: NETWORK,
         epoch: 0,
         me,
         set: set(),
         batch_delay_ns: 10_000_000,
-        sign: Box::new(move |message| Signature(key.sign(message).to_bytes())),
+        signer: Signer::unguarded(Secret::from_seed(&key.to_bytes())),
         signatures: judge(),
         store,
         waiting_bytes: Arc::new(AtomicUsize::new(1 << 20)),

@@ -1,10 +1,13 @@
 //! Blocks between the engine and the stages: in order once, acknowledged when durable.
 
 use crate::{
-    consensus::engine::{Deliver, Delivery},
+    consensus::{
+        Scheme,
+        engine::{Deliver, Delivery},
+    },
     lane::Finalized,
 };
-use commonware_consensus::simplex::{scheme::ed25519::Scheme, types::Finalization};
+use commonware_consensus::simplex::types::Finalization;
 use commonware_utils::{Acknowledgement as _, acknowledgement::Exact};
 use ledger::{Bitmap, Digest, Finality, Height, Signature, View};
 use std::{

@@ -1,22 +1,28 @@
-//! Keeps a key from signing twice: it is bound to the data folder whose journal knows what it signed.
+//! Decides at a start what this validator remembers of what its key signed, and binds the key to its data folder.
 //!
 //! ```text
-//! <data>/identity      64 hexadecimal digits, drawn when the folder is first used
-//! <key>.guard          the same digits, beside the key, outside the data folder
+//! <key>.guard          what the key may have signed, beside the key, outside the data folder
+//! <data>/identity      64 hexadecimal digits, drawn anew at every start; the guard knows them
 //! <data>/began         there once the ledger has had records
 //! ```
 //!
-//! | guard | identity | journal | means |
-//! |---|---|---|---|
-//! | none | none | none | first start: both are written |
-//! | none | there | none | a first start was cut short: both are written again |
-//! | equal | equal | there | go on: the journal remembers every vote, the ledger every batch and ack |
-//! | equal | equal | any | the ledger began and is empty: it was lost: refused |
-//! | equal | equal | none | go on if the ledger is empty too, otherwise the journal was lost: refused |
-//! | there | another or none | any | this key signed elsewhere: refused |
-//! | none | there | there | the guard was lost, or the folder is a copy: refused |
+//! | guard | data folder | means |
+//! |---|---|---|
+//! | new | any | the key has signed nothing: go on |
+//! | knows its identity | whole | it remembers every vote, batch and ack: go on |
+//! | knows its identity | journal or ledger is gone | forgotten: sign only above what the guard says |
+//! | knows another, or it has none | any | gone, or a copy from before: sign only above what the guard says |
+//! | of another network | any | refused |
+//! | none | any | nobody knows: nothing is signed before the next epoch |
+//!
+//! Whoever has forgotten also listens for a while before it signs: should another process use the key, as when guard
+//! and key were copied to a second machine, then its votes are seen, and this one ends.
 
-use crate::command::Exit;
+use crate::{
+    command::Exit,
+    signer::guard::{Guard, Identity, State},
+};
+use ledger::Digest;
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read as _, Write as _},
@@ -24,57 +30,87 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const IDENTITY_DIGITS: usize = 64;
+const IDENTITY_DIGITS: usize = 2 * size_of::<Identity>();
+/// The only epoch there is.
+const EPOCH: u64 = 0;
 
-/// Binds the key file to the data folder, or finds that it is bound to it; `has_records` says whether
-/// the folder's ledger is not empty.
+/// What a start found.
+#[derive(Debug)]
+pub(super) struct Bound {
+    /// The guard, which names this data folder by now.
+    pub(super) guard: Guard,
+    /// Whether something that was signed may be forgotten: then others are listened for first.
+    pub(super) has_forgotten: bool,
+}
+
+/// Binds the key to the data folder; `has_records` says whether the folder's ledger is not empty.
 ///
-/// Errors: unsafe to sign, where the key may have signed what this folder's journal does not know;
-/// host unfit, where the files cannot be read or written.
-pub(super) fn bind(key: &Path, data: &Path, has_records: bool) -> Result<(), Exit> {
-    let (guard_file, identity_file) = (guard_path(key), data.join("identity"));
+/// What is of no use without what was lost is removed: the engine's files without the ledger.
+///
+/// Errors: unsafe to sign, where the guard is damaged, held by another process or of another network; host unfit,
+/// where files cannot be read or written.
+pub(super) fn bind(
+    key: &Path,
+    data: &Path,
+    network: Digest,
+    has_records: bool,
+) -> Result<Bound, Exit> {
     let journal = data.join("consensus");
     let has_journal = journal.read_dir().is_ok_and(|mut entries| entries.next().is_some());
-    let (guard, identity) = (read(&guard_file)?, read(&identity_file)?);
-    match (guard, identity) {
-        (Some(guard), Some(identity))
-            if guard == identity && !has_records && began(data).exists() =>
-        {
-            Err(Exit::unsafe_to_sign(format!(
-                "the ledger in {} is gone: without it this key can sign another batch or ack for a \
-                 place that it has signed for; give it back, or use a new key",
-                data.display()
-            )))
+    let identity = read(&data.join("identity"))?;
+    let mut guard = match Guard::open(key)? {
+        Some(guard) => guard,
+        None => {
+            tracing::warn!(
+                guard = %Guard::path(key).display(),
+                "the guard is gone, so nobody knows what this key has signed: this validator follows without a \
+                 vote until the next epoch"
+            );
+            let state =
+                State { network: Some(network), silent_until: EPOCH + 1, ..State::default() };
+            Guard::create(key, &state)?;
+            Guard::open(key)?.ok_or_else(|| unfit(&Guard::path(key), &gone()))?
         }
-        (Some(guard), Some(identity)) if guard == identity && (has_journal || !has_records) => {
-            Ok(())
-        }
-        (Some(guard), Some(identity)) if guard == identity => Err(Exit::unsafe_to_sign(format!(
-            "{} is gone, but the ledger beside it has records: without the journal this key can \
-             sign twice; give it back, or use a new key",
-            journal.display()
-        ))),
-        (Some(_), _) => Err(Exit::unsafe_to_sign(format!(
-            "{} says that this key signed with another data folder than {}: two journals for one \
-             key can sign twice; give back the old folder, or use a new key",
-            guard_file.display(),
-            data.display()
-        ))),
-        (None, Some(_)) if has_journal => Err(Exit::unsafe_to_sign(format!(
-            "{} is missing, but {} has a journal: if the folder is a copy, the original may still \
-             sign; give back the guard file, or use a new key",
-            guard_file.display(),
-            data.display()
-        ))),
-        (None, _) => {
-            let mut identity = [0; IDENTITY_DIGITS / 2];
-            getrandom::fill(&mut identity)
-                .map_err(|error| Exit::host_unfit(format!("no randomness: {error}")))?;
-            let digits = hex::encode(identity);
-            write(&identity_file, &digits)?;
-            write(&guard_file, &digits)
-        }
+    };
+    let mut state = guard.state().clone();
+    if state.network.is_some_and(|known| known != network) {
+        return Err(Exit::unsafe_to_sign(format!(
+            "{} says that this key signs for another network: use a key for each",
+            Guard::path(key).display()
+        )));
     }
+    let is_new = state.network.is_none();
+    let is_known = identity.is_some_and(|it| [state.folder, state.next].contains(&Some(it)));
+    let ledger_lost = !has_records && (began(data).exists() || (has_journal && !is_known));
+    let journal_lost = has_records && !has_journal;
+    let has_forgotten = !is_new && (!is_known || ledger_lost || journal_lost);
+    if has_forgotten {
+        let lease = state.lease.clone();
+        state.floor.raise_to(&lease);
+        tracing::warn!(
+            ledger_lost,
+            journal_lost,
+            another_folder = !is_known,
+            view = lease.view,
+            "what this key has signed is forgotten: it signs only above what the guard says"
+        );
+    }
+    if ledger_lost && has_journal {
+        // It would go on from where the ledger was.
+        std::fs::remove_dir_all(&journal).map_err(|error| unfit(&journal, &error))?;
+    }
+    let mut next: Identity = [0; 32];
+    getrandom::fill(&mut next)
+        .map_err(|error| Exit::host_unfit(format!("no randomness: {error}")))?;
+    state.network = Some(network);
+    state.folder = identity.filter(|_| is_known && !has_forgotten);
+    state.next = Some(next);
+    // First the guard, which then knows both names, whatever is cut short; at last only the new one.
+    let failed = |error| unfit(&Guard::path(key), &error);
+    guard.write(state.clone()).map_err(failed)?;
+    write(&data.join("identity"), &hex::encode(next))?;
+    guard.write(State { folder: Some(next), next: None, ..state }).map_err(failed)?;
+    Ok(Bound { guard, has_forgotten })
 }
 
 /// Notes that the ledger has records, so that a later start misses them.
@@ -93,53 +129,52 @@ fn began(data: &Path) -> PathBuf {
     data.join("began")
 }
 
-fn guard_path(key: &Path) -> PathBuf {
-    let mut name = key.as_os_str().to_owned();
-    name.push(".guard");
-    PathBuf::from(name)
+fn gone() -> io::Error {
+    io::ErrorKind::NotFound.into()
 }
 
-fn unfit(file: &Path, error: &std::io::Error) -> Exit {
+fn unfit(file: &Path, error: &io::Error) -> Exit {
     Exit::host_unfit(format!("{}: {error}", file.display()))
 }
 
-fn read(file: &Path) -> Result<Option<String>, Exit> {
+fn read(file: &Path) -> Result<Option<Identity>, Exit> {
     let mut text = String::new();
     match File::open(file) {
         Ok(open) => open
             .take(2 * IDENTITY_DIGITS as u64)
             .read_to_string(&mut text)
             .map_err(|error| unfit(file, &error))?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unfit(file, &error)),
     };
-    let digits = text.trim_end();
-    let is_whole =
-        digits.len() == IDENTITY_DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    // A file cut short was written by a first start that did not get to sign.
-    Ok(is_whole.then(|| digits.to_owned()))
+    let mut identity = [0; 32];
+    // A file that was cut short names nothing.
+    Ok(hex::decode_to_slice(text.trim_end(), &mut identity).is_ok().then_some(identity))
 }
 
-/// Writes and syncs the file and its folder, so that it survives what follows.
+/// Writes and syncs the file and its folder, so that it survives what follows; it is never half there.
 fn write(file: &Path, digits: &str) -> Result<(), Exit> {
-    let fail = |error: std::io::Error| unfit(file, &error);
-    let mut open = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(file)
-        .map_err(fail)?;
+    let fail = |error: io::Error| unfit(file, &error);
+    let unfinished = file.with_extension("new");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut open = options.open(&unfinished).map_err(fail)?;
     writeln!(open, "{digits}").map_err(fail)?;
     open.sync_all().map_err(fail)?;
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all()).map_err(fail)
+    std::fs::rename(&unfinished, file).map_err(fail)?;
+    let folder = file.parent().unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::Code;
+    use crate::{
+        command::Code,
+        signer::{Marks, guard::AHEAD},
+    };
+
+    const NETWORK: Digest = Digest([1; 32]);
 
     struct Place {
         _folder: tempfile::TempDir,
@@ -149,86 +184,169 @@ mod tests {
 
     fn place() -> Place {
         let folder = tempfile::tempdir().unwrap();
-        let (key, data) = (folder.path().join("validator.key"), folder.path().join("data"));
-        std::fs::create_dir(&data).unwrap();
-        Place { _folder: folder, key, data }
+        let place = Place {
+            key: folder.path().join("validator.key"),
+            data: folder.path().join("data"),
+            _folder: folder,
+        };
+        std::fs::create_dir(&place.data).unwrap();
+        Guard::create(&place.key, &State::default()).unwrap();
+        place
     }
 
-    fn journal(data: &Path) {
-        std::fs::create_dir_all(data.join("consensus/votes")).unwrap();
+    impl Place {
+        fn journal(&self) {
+            std::fs::create_dir_all(self.data.join("consensus/votes")).unwrap();
+        }
+
+        /// Starts, signs up to a view and a place, and is killed.
+        fn run(&self, has_records: bool, view: u64) -> (bool, Marks) {
+            let bound = bind(&self.key, &self.data, NETWORK, has_records).unwrap();
+            let floor = bound.guard.state().floor.clone();
+            let mut guard = bound.guard;
+            let mut state = guard.state().clone();
+            state.lease.raise_to(&Marks { view, lanes: vec![view] });
+            guard.write(state).unwrap();
+            (bound.has_forgotten, floor)
+        }
+
+        fn remembers(&self, has_records: bool, view: u64) -> bool {
+            let before = floor(self);
+            let (has_forgotten, floor) = self.run(has_records, view);
+            assert!(floor == before || has_forgotten);
+            !has_forgotten
+        }
     }
 
-    fn refused(result: Result<(), Exit>) -> bool {
-        result.is_err_and(|exit| exit.code() == Code::UnsafeToSign)
-    }
-
-    #[test]
-    fn a_first_start_binds_and_later_ones_go_on() {
-        let Place { key, data, .. } = &place();
-        bind(key, data, false).unwrap();
-        journal(data);
-        bind(key, data, false).unwrap();
-    }
-
-    #[test]
-    fn a_lost_or_other_data_folder_is_refused() {
-        let Place { _folder, key, data } = &place();
-        bind(key, data, false).unwrap();
-        let empty = _folder.path().join("empty");
-        std::fs::create_dir(&empty).unwrap();
-        assert!(refused(bind(key, &empty, false)));
-        let other = place();
-        bind(&other.key, &other.data, false).unwrap();
-        assert!(refused(bind(key, &other.data, false)));
-    }
-
-    #[test]
-    fn a_lost_journal_is_refused_once_there_are_records() {
-        let Place { key, data, .. } = &place();
-        bind(key, data, false).unwrap();
-        bind(key, data, false).unwrap();
-        assert!(refused(bind(key, data, true)));
-        journal(data);
-        bind(key, data, true).unwrap();
+    fn floor(place: &Place) -> Marks {
+        Guard::open(&place.key).unwrap().unwrap().state().floor.clone()
     }
 
     #[test]
-    fn a_lost_ledger_is_refused_once_it_had_records() {
-        let Place { key, data, .. } = &place();
-        bind(key, data, false).unwrap();
-        journal(data);
-        // A first start that was cut short before anything was durable.
-        bind(key, data, false).unwrap();
-        begin(data).unwrap();
-        begin(data).unwrap();
-        bind(key, data, true).unwrap();
-        assert!(refused(bind(key, data, false)));
-        // As when everything but the guard is lost.
-        std::fs::remove_file(began(data)).unwrap();
-        std::fs::remove_dir_all(data.join("consensus")).unwrap();
-        assert!(refused(bind(key, data, true)));
+    fn whoever_has_all_goes_on_and_whoever_has_lost_something_signs_above_it() {
+        let whole = || {
+            let place = place();
+            assert!(place.remembers(false, 0));
+            // A first start that was cut short before anything was durable.
+            assert!(place.remembers(false, 5));
+            place.journal();
+            begin(&place.data).unwrap();
+            begin(&place.data).unwrap();
+            assert!(place.remembers(true, 100));
+            assert!(place.remembers(true, 100));
+            assert_eq!(floor(&place).view, 0);
+            place
+        };
+        let (forgets, keeps) = (100, 0);
+        type Loss = fn(&Place);
+        let losses: [(&str, Loss, bool, u64); 7] = [
+            ("nothing", |_| {}, true, keeps),
+            (
+                "the journal",
+                |it| std::fs::remove_dir_all(it.data.join("consensus")).unwrap(),
+                true,
+                forgets,
+            ),
+            ("the ledger", |_| {}, false, forgets),
+            (
+                "ledger and journal",
+                |it| std::fs::remove_dir_all(it.data.join("consensus")).unwrap(),
+                false,
+                forgets,
+            ),
+            (
+                "the name",
+                |it| std::fs::remove_file(it.data.join("identity")).unwrap(),
+                true,
+                forgets,
+            ),
+            (
+                "half the name",
+                |it| std::fs::write(it.data.join("identity"), "01").unwrap(),
+                true,
+                forgets,
+            ),
+            (
+                "all",
+                |it| {
+                    std::fs::remove_dir_all(&it.data).unwrap();
+                    std::fs::create_dir(&it.data).unwrap();
+                },
+                false,
+                forgets,
+            ),
+        ];
+        for (what, lose, has_records, view) in losses {
+            let place = whole();
+            lose(&place);
+            let (has_forgotten, above) = place.run(has_records, 0);
+            assert_eq!(has_forgotten, view == forgets, "{what}");
+            assert_eq!((above.view, above.lane(0)), (view, view), "{what}");
+            if what == "the ledger" {
+                assert!(
+                    !place.data.join("consensus").exists(),
+                    "it goes on where there is nothing"
+                );
+            }
+            // Whatever comes later, that stays forgotten.
+            place.journal();
+            let (_, again) = place.run(true, 500);
+            assert_eq!(again, above, "{what}");
+        }
     }
 
     #[test]
-    fn a_lost_guard_is_refused_once_there_is_a_journal() {
-        let Place { key, data, .. } = &place();
-        bind(key, data, false).unwrap();
-        std::fs::remove_file(guard_path(key)).unwrap();
-        bind(key, data, false).unwrap();
-        journal(data);
-        bind(key, data, false).unwrap();
-        std::fs::remove_file(guard_path(key)).unwrap();
-        assert!(refused(bind(key, data, false)));
+    fn a_folder_from_before_is_no_memory() {
+        let place = place();
+        place.journal();
+        assert!(place.remembers(true, 10));
+        let backup = std::fs::read(place.data.join("identity")).unwrap();
+        assert!(place.remembers(true, 700));
+        std::fs::write(place.data.join("identity"), backup).unwrap();
+        let (has_forgotten, floor) = place.run(true, 700);
+        assert!(has_forgotten);
+        assert_eq!(floor.view, 700);
     }
 
     #[test]
-    fn a_start_that_was_cut_short_is_no_trap() {
-        let Place { key, data, .. } = &place();
-        std::fs::write(data.join("identity"), "0123").unwrap();
-        bind(key, data, false).unwrap();
-        let Place { key, data, .. } = &place();
-        std::fs::write(data.join("identity"), "a".repeat(64)).unwrap();
-        bind(key, data, false).unwrap();
-        bind(key, data, false).unwrap();
+    fn a_start_that_was_cut_short_between_the_two_files_is_no_loss() {
+        let place = place();
+        place.journal();
+        assert!(place.remembers(true, 10));
+        let before = read(&place.data.join("identity")).unwrap();
+        let mut guard = Guard::open(&place.key).unwrap().unwrap();
+        assert_eq!(guard.state().folder, before);
+        let next = Some([9; 32]);
+        let state = guard.state().clone();
+        guard.write(State { next, ..state }).unwrap();
+        drop(guard);
+        assert!(place.remembers(true, 10));
+        let mut guard = Guard::open(&place.key).unwrap().unwrap();
+        let state = guard.state().clone();
+        guard.write(State { folder: Some([8; 32]), next: state.folder, ..state }).unwrap();
+        drop(guard);
+        assert!(place.remembers(true, 10));
+    }
+
+    #[test]
+    fn without_its_guard_a_key_is_silent_until_the_next_epoch() {
+        let place = place();
+        place.journal();
+        assert!(place.remembers(true, 10));
+        std::fs::remove_file(Guard::path(&place.key)).unwrap();
+        for _ in 0..2 {
+            let bound = bind(&place.key, &place.data, NETWORK, true).unwrap();
+            assert_eq!(bound.guard.state().silent_until, EPOCH + 1);
+        }
+    }
+
+    #[test]
+    fn a_key_signs_for_one_network() {
+        let place = place();
+        assert!(place.remembers(false, 0));
+        let exit = bind(&place.key, &place.data, Digest([2; 32]), false).unwrap_err();
+        assert_eq!(exit.code(), Code::UnsafeToSign);
+        assert!(exit.message().contains("another network"), "{exit}");
+        assert!(AHEAD > 0);
     }
 }

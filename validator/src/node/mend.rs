@@ -7,6 +7,7 @@ use crate::{
     metrics::Metrics,
     network::{self, SocketReceiver, SocketSender, lanes},
     repair,
+    signer::Signer,
     stage::{self, Clock, repair::FromPeer},
 };
 use commonware_codec::{Copying, DecodeExt as _};
@@ -30,15 +31,14 @@ const SCRUB_BYTES: u64 = 64 << 20;
 const STOP: Duration = Duration::from_secs(3);
 
 /// The state machine of a validator's repairs.
-pub(super) fn core(identity: &Identity, store: &Store) -> repair::Core {
-    let key = crate::key::Secret::from_seed(&identity.secret.seed());
+pub(super) fn core(identity: &Identity, signer: &Signer, store: &Store) -> repair::Core {
     let validators = identity.genesis.set().len();
     repair::Core::new(repair::Config {
         network: identity.genesis.digest(),
         epoch: 0,
         me: identity.index,
         validators: u32::try_from(validators).expect("at most 100 validators"),
-        sign: Box::new(move |message| key.sign(message)),
+        signer: signer.clone(),
         store: store.clone(),
     })
 }
@@ -80,7 +80,12 @@ impl Records {
 /// Repairs every damaged group of a store that nothing uses yet.
 ///
 /// Errors: data corrupt, with the first group for which no validator had what it takes.
-pub(super) fn from_peers(config: &Config, identity: &Identity, store: &Store) -> Result<(), Exit> {
+pub(super) fn from_peers(
+    config: &Config,
+    identity: &Identity,
+    signer: &Signer,
+    store: &Store,
+) -> Result<(), Exit> {
     let mut scrub = Scrub::default();
     while scrub.passes == 0 {
         store.scrub(&mut scrub, SCRUB_BYTES);
@@ -99,7 +104,7 @@ pub(super) fn from_peers(config: &Config, identity: &Identity, store: &Store) ->
     let runtime = tokio::Config::new().with_storage_directory(folder).with_worker_threads(1);
     let (key, peers) = (private_key(identity), peers(config, identity));
     let genesis = identity.genesis.digest();
-    let core = core(identity, store);
+    let core = core(identity, signer, store);
     let waiting = store.clone();
     tokio::Runner::new(runtime).start(|context| async move {
         let me = peers.iter().find(|peer| peer.key == key.public_key()).cloned();

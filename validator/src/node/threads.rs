@@ -30,7 +30,8 @@ pub(super) fn damaged(error: &dyn Display) -> ! {
     end(&format!("the engine's votes: {error}"), crate::command::Code::DataCorrupt)
 }
 
-fn end(error: &dyn Display, code: crate::command::Code) -> ! {
+/// Ends the process with an exit code of the documented ones.
+pub(crate) fn end(error: &dyn Display, code: crate::command::Code) -> ! {
     tracing::error!(%error, "the validator cannot go on");
     eprintln!("validator: cannot go on: {error}");
     std::process::exit(code as i32)

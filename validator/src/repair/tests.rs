@@ -1,8 +1,8 @@
 //! Damaged groups come back byte for byte, whoever lies, is silent, or holds other certificates.
 
 use super::*;
-use crate::key::Secret;
-use ledger::{BatchPlace, Draft, Height, Kind, Sealer, Transaction};
+use crate::{key::Secret, signer::Signer};
+use ledger::{BatchPlace, Draft, Height, Kind, Sealer, Signature, Transaction};
 use std::collections::VecDeque;
 use storage::{NO_HEIGHT, Options, Record, Simulated};
 
@@ -85,7 +85,7 @@ impl Node {
             epoch: 0,
             me: index,
             validators: VALIDATORS,
-            sign: Box::new(move |message| secret(index).sign(message)),
+            signer: Signer::unguarded(secret(index)),
             store: store.clone(),
         });
         Self { disk, store, core }

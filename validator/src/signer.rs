@@ -1,0 +1,196 @@
+//! What signs for this validator: one key, its guard, and never two statements for one place.
+//!
+//! Votes, batches and acks go through the rules of the `desk`; a new engine, lane or process that wants to sign
+//! something else for a place gets nothing. The `guard` beside the key keeps that true when the data folder is lost.
+
+pub mod guard;
+
+mod desk;
+
+pub use desk::{Refused, Vote};
+pub use guard::{Guard, Marks};
+
+use crate::{command::Code, key::Secret};
+use desk::Desk;
+use ledger::{Digest, PublicKey, Signature};
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// What is signed for a place in a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Statement {
+    /// An own batch.
+    Batch,
+    /// An ack.
+    Ack,
+}
+
+/// A place in a lane, and the digest of the batch that is to stand there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LanePlace {
+    /// Epoch of the lane.
+    pub epoch: u64,
+    /// The lane.
+    pub lane: u32,
+    /// The place.
+    pub sequence: u64,
+    /// The batch.
+    pub digest: Digest,
+}
+
+/// Signs for this validator; shared by whoever has something to say in its name.
+#[derive(Clone)]
+pub struct Signer {
+    desk: Arc<Mutex<Desk>>,
+    public: PublicKey,
+    /// What the guard said when this process started.
+    start: Arc<guard::State>,
+    /// Whether anything is signed by now.
+    open: Arc<AtomicBool>,
+}
+
+impl Signer {
+    /// Signs by the rules of this guard; while `watching`, nothing until [`Signer::release`].
+    pub fn guarded(secret: Secret, guard: Guard, watching: bool) -> Self {
+        let start = Arc::new(guard.state().clone());
+        Self::with(secret, Some(guard), start, watching)
+    }
+
+    /// Signs without a guard, which is for simulations: whoever loses its memory may sign twice.
+    pub fn unguarded(secret: Secret) -> Self {
+        Self::with(secret, None, Arc::default(), false)
+    }
+
+    fn with(
+        secret: Secret,
+        guard: Option<Guard>,
+        start: Arc<guard::State>,
+        watching: bool,
+    ) -> Self {
+        let public = secret.public();
+        let desk = Arc::new(Mutex::new(Desk::new(secret, guard, watching)));
+        Self { desk, public, start, open: Arc::new(AtomicBool::new(!watching)) }
+    }
+
+    /// The public key.
+    pub const fn public(&self) -> PublicKey {
+        self.public
+    }
+
+    /// Where what was signed before is forgotten: nothing is signed up to there.
+    pub fn floor(&self, epoch: u64) -> Marks {
+        if epoch == self.start.epoch { self.start.floor.clone() } else { Marks::default() }
+    }
+
+    /// Whether nothing at all is signed in an epoch, because the guard was lost.
+    pub fn is_silent(&self, epoch: u64) -> bool {
+        epoch < self.start.silent_until
+    }
+
+    /// Whether anything is signed by now: not while it is watched whether another process signs with this key.
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Nobody else was seen to sign with this key.
+    pub fn release(&self) {
+        self.lock().watching = false;
+        self.open.store(true, Ordering::Release);
+    }
+
+    /// A vote with this key was seen that this process has not made, if it stands above what was signed before.
+    ///
+    /// Ends the process if that shows that another one signs with this key.
+    pub fn seen(&self, epoch: u64, view: u64) {
+        let is_new = epoch > self.start.epoch || view > self.start.lease.view;
+        if !self.is_open() && is_new {
+            crate::node::end(
+                &format!(
+                    "another process votes with this key, in view {view}; stop it first, or use a new key"
+                ),
+                Code::UnsafeToSign,
+            );
+        }
+    }
+
+    /// Signs a vote of an epoch and view; none where that is not safe.
+    pub fn vote(&self, place: (u64, u64), vote: Vote, message: &[u8]) -> Option<Signature> {
+        match self.lock().vote(place, vote, message) {
+            Ok(signature) => Some(signature),
+            Err(Refused::Guard(error)) => guard_failed(&error),
+            Err(why @ Refused::Contradiction) => {
+                tracing::error!(view = place.1, ?vote, %why, "not voted");
+                None
+            }
+            Err(why) => {
+                tracing::debug!(view = place.1, %why, "not voted");
+                None
+            }
+        }
+    }
+
+    /// Signs for a place in a lane.
+    ///
+    /// Ends the process where that is not safe: whoever asks knows the floor.
+    pub fn place(&self, what: Statement, place: &LanePlace, message: &[u8]) -> Signature {
+        let LanePlace { epoch, lane, sequence, digest } = *place;
+        let mut desk = self.lock();
+        let signed = match what {
+            Statement::Batch => desk.batch(epoch, (lane, sequence), digest, message),
+            Statement::Ack => desk.ack(epoch, (lane, sequence), digest, message),
+        };
+        match signed {
+            Ok(signature) => signature,
+            Err(Refused::Guard(error)) => guard_failed(&error),
+            Err(why) => crate::node::end(
+                &format!("{what:?} of lane {lane} at {sequence} is not signed: {why}"),
+                Code::UnsafeToSign,
+            ),
+        }
+    }
+
+    /// Signs what has no place, and contradicts nothing: requests and keys, each with a domain of its own.
+    pub fn plain(&self, message: &[u8]) -> Signature {
+        self.lock().plain(message)
+    }
+
+    /// Renews the lease when it is half used: called often, so that nobody who signs has to wait for the disk.
+    pub fn renew(&self) {
+        let renewal = self.lock().renewal();
+        let Some((guard, state)) = renewal else { return };
+        match desk::write(&guard, state) {
+            Ok(state) => self.lock().renewed(&state),
+            Err(error) => guard_failed(&error),
+        }
+    }
+
+    /// Nothing is signed from now on: has the guard say what was, and no more.
+    pub fn close(&self) {
+        let closing = self.lock().close();
+        self.open.store(false, Ordering::Release);
+        if let Some((guard, state)) = closing
+            && let Err(error) = desk::settle(&guard, state)
+        {
+            guard_failed(&error);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Signer({})", self.public)
+    }
+}
+
+fn guard_failed(error: &std::io::Error) -> ! {
+    crate::node::fatal(&format!("the guard beside the key: {error}"))
+}
