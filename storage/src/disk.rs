@@ -1,5 +1,6 @@
 //! The seam to the disk: one trait, and its real, portable and simulated implementors.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -81,6 +82,10 @@ pub trait Files: Send + Sync {
     ///
     /// Shape: whole pages.
     fn probe(&self, segment: u64, offset: u64, bytes: u64, into: &mut Buffer) -> io::Result<()>;
+
+    /// The file of a segment, to be read; it becomes no other segment's as long as it is held. None on a disk
+    /// without files.
+    fn lease(&self, segment: u64) -> io::Result<Option<File>>;
 
     /// The file that says where a store begins, two slots; none where there is no such file.
     fn anchor(&self) -> io::Result<Option<Vec<u8>>>;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::frame::RECORD_HEADER_BYTES;
+
 /// The height of a record that has none.
 pub const NO_HEIGHT: u64 = u64::MAX;
 
@@ -105,6 +107,13 @@ pub struct Place {
     pub offset: u64,
     /// The length of the record's body.
     pub bytes: u32,
+}
+
+impl Place {
+    /// The byte of the segment at which the record's body begins.
+    pub const fn body_offset(&self) -> u64 {
+        self.offset + RECORD_HEADER_BYTES
+    }
 }
 
 /// A claim on the durability of everything appended up to one call.

@@ -1,5 +1,6 @@
 //! The handle of a store: open, append, wait, find, read, close.
 
+use std::fs::File;
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -184,6 +185,16 @@ impl Store {
     pub fn view(&self, place: Place) -> Result<View, Error> {
         let located = self.catalog().locate(place)?;
         self.noted(located.view(place))
+    }
+
+    /// The file of a sealed segment, for whoever reads bodies by means of its own, at their
+    /// [`Place::body_offset`]: what it gets was not checked against any hash. None for a segment that is not sealed
+    /// or not here, and on a disk without files.
+    ///
+    /// Errors: the machine's.
+    pub fn sealed_file(&self, segment: u64) -> io::Result<Option<File>> {
+        let is_sealed = self.catalog().segment(segment).is_some_and(|it| it.is_sealed());
+        if is_sealed { self.inner.log.files.lease(segment) } else { Ok(None) }
     }
 
     /// The newest record of each height in a range, ascending; no body is read.

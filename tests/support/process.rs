@@ -208,7 +208,7 @@ pub fn free_ports(validators: usize) -> Vec<Listen> {
 }
 
 fn are_free(listen: &Listen) -> bool {
-    let Listen { consensus, lanes, udp, tcp, http } = listen;
+    let Listen { consensus, lanes, udp, tcp, http, history } = listen;
     let is_free = |address: &&SocketAddr| TcpListener::bind(**address).is_ok();
-    [consensus, lanes, tcp, http].iter().all(is_free) && UdpSocket::bind(udp).is_ok()
+    [consensus, lanes, tcp, http, history].iter().all(is_free) && UdpSocket::bind(udp).is_ok()
 }

@@ -60,6 +60,8 @@ pub struct Listen {
     pub tcp: SocketAddr,
     /// HTTP.
     pub http: SocketAddr,
+    /// Old blocks.
+    pub history: SocketAddr,
 }
 
 /// Where a validator of the set is found.
@@ -71,6 +73,8 @@ pub struct Peer {
     pub consensus: SocketAddr,
     /// Its lanes socket.
     pub lanes: SocketAddr,
+    /// Its history socket, where old blocks are asked for; none where it is not known.
+    pub history: Option<SocketAddr>,
 }
 
 /// Sessions and rates of datagrams.
@@ -115,6 +119,8 @@ pub struct Storage {
     pub groups_in_flight: usize,
     /// Bytes that are checked for rot each second; 0 for none.
     pub scrub_bytes: u64,
+    /// Bytes of old blocks that others may fetch each second.
+    pub history_bytes: u64,
 }
 
 /// The ways to write the disk.
@@ -224,6 +230,7 @@ impl Config {
                 udp: address("listen.udp"),
                 tcp: address("listen.tcp"),
                 http: address("listen.http"),
+                history: address("listen.history"),
             },
             peers: layers.peers().iter().map(parse_peer).collect::<Result<_, _>>()?,
             ingest: Ingest {
@@ -258,6 +265,7 @@ impl Config {
                 segment_bytes: layers.number("storage.segment_bytes"),
                 groups_in_flight: size("storage.groups_in_flight")?,
                 scrub_bytes: layers.number("storage.scrub_mib_per_second") << 20,
+                history_bytes: layers.number("storage.history_mib_per_second") << 20,
             },
             consensus: Consensus {
                 view_timeout_ms: layers.number("consensus.view_timeout_ms"),
@@ -309,9 +317,9 @@ impl Config {
                  consensus.view_timeout_ms ({view_timeout_ms}), or a busy leader loses its turn"
             ));
         }
-        let Listen { consensus, lanes, tcp, http, udp: _ } = &self.listen;
-        let names = ["consensus", "lanes", "tcp", "http"];
-        let sockets = [consensus, lanes, tcp, http];
+        let Listen { consensus, lanes, tcp, http, history, udp: _ } = &self.listen;
+        let names = ["consensus", "lanes", "tcp", "http", "history"];
+        let sockets = [consensus, lanes, tcp, http, history];
         for (place, socket) in sockets.iter().enumerate() {
             let before = sockets[..place].iter().position(|other| other == socket);
             if let Some(before) = before.filter(|_| socket.port() != 0) {
@@ -351,6 +359,7 @@ fn parse_peer(entry: &PeerEntry) -> Result<Peer, String> {
         key: key.parse().map_err(|error| at("key", format!("is not a key: {error}")))?,
         consensus: address("consensus", consensus)?,
         lanes: address("lanes", lanes)?,
+        history: entry.history.as_deref().map(|text| address("history", text)).transpose()?,
     })
 }
 

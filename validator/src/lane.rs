@@ -504,7 +504,8 @@ fn ack_record(ack: &Ack) -> Record {
     }
 }
 
-fn batch_record(held: &Arc<Held>) -> Record {
+/// The record of a batch.
+pub(crate) fn batch_record(held: &Arc<Held>) -> Record {
     let body = Body::new(SharedBytes(held.clone()));
     let header = held.header();
     let height = record::lane_height(header.epoch, header.lane, header.sequence);

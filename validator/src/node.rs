@@ -4,6 +4,7 @@
 //! capabilities are dropped, then threads start: those of the store and of signature checks, then the
 //! stages, which only this module starts.
 
+mod behind;
 mod cores;
 mod delivered;
 mod doors;
@@ -18,8 +19,8 @@ mod threads;
 
 pub use delivered::{Delivered, Handover, certificate};
 pub use stored::Stored;
-pub(crate) use threads::end;
 pub use threads::fatal;
+pub(crate) use threads::{end, give_way};
 
 use crate::{
     admission::{self, AdmissionBoard},
@@ -31,7 +32,7 @@ use crate::{
     cost::Meter,
     evidence,
     handle::{Admission, Budget, NodeHandle, StatusBoard, Stop},
-    ingest, lane,
+    history, ingest, lane,
     metrics::Metrics,
     network, prover,
     saved::{Folder, Saver},
@@ -87,7 +88,7 @@ fn run(config: &Config, feed: Option<Feed>) -> Result<(), Exit> {
     threads::refuse_unverified(identity.genesis.name(), config)?;
     config.adopt_data_folder(&identity.genesis)?;
     let admission = Arc::new(AdmissionBoard::default());
-    let doors = doors::Doors::open(config, &identity, announcer(&identity, &admission))?;
+    let mut doors = doors::Doors::open(config, &identity, announcer(&identity, &admission))?;
     // A thread keeps the rights that it was started with: none has been started yet.
     threads::drop_capabilities()?;
     let store = open_store(config, &identity.genesis)?;
@@ -96,16 +97,58 @@ fn run(config: &Config, feed: Option<Feed>) -> Result<(), Exit> {
     let secret = crate::key::Secret::from_seed(&identity.secret.seed());
     let signer = Signer::guarded(secret, bound.guard, bound.has_forgotten);
     let verifier = threads::verifier(config)?;
-    let backends = status::backends(&doors.gate, &verifier, &store);
+    // Before anybody can see that it runs, and ask it to stop.
+    let stop = Stop::new();
+    threads::watch_signals(&stop)?;
+    let mut threads = Threads::default();
+    // First of all: others that are behind may be waiting for just what is here.
+    let history = serve_history(config, &mut doors, &mut threads, network, &store, &stop);
+    let backends = status::backends(&doors.gate, &verifier, &store, &history);
     tracing::info!(backends = %status::line(&backends), "accelerators");
     cores::tell(&config.cores);
+    let signatures = Arc::new(Judge::metered(verifier, Meter::ON));
     let recovered = recovered(config, &identity, &signer, &store)?;
+    let recovered =
+        behind::catch_up(config, &identity, &signer, &signatures, &store, recovered, &stop)?;
     let height = recovered.execute.chain().height();
     let from = recovered.loaded.unwrap_or(0);
     tracing::info!(height = height.get(), from, view = recovered.view, "recovered");
-    let signatures = Arc::new(Judge::metered(verifier, Meter::ON));
-    Node { config, identity, signer, store, backends, admission, signatures }
-        .run(recovered, doors, feed)
+    Node { config, identity, signer, store, backends, admission, signatures }.run(
+        recovered,
+        doors,
+        (threads, stop),
+        feed,
+    )
+}
+
+/// Starts the thread that answers whoever asks for old blocks.
+fn serve_history(
+    config: &Config,
+    doors: &mut doors::Doors,
+    threads: &mut Threads,
+    network: ledger::Digest,
+    store: &storage::Store,
+    stop: &Stop,
+) -> history::Backend {
+    let backend = history::Backend::choose(config.storage.backend.into());
+    let listener = doors.history.take().expect("the doors were just opened");
+    let settings = history::Settings {
+        network,
+        store: store.clone(),
+        bytes_per_second: config.storage.history_bytes,
+        stop: stop.clone(),
+    };
+    let (chosen, cpus) = (backend.clone(), config.cores.network.clone());
+    threads.start_bulk(
+        "history",
+        cores::on(&cpus, move || {
+            if let Err(error) = history::serve(listener, settings, &chosen) {
+                // Others serve it too.
+                tracing::error!(%error, "old blocks are served no more");
+            }
+        }),
+    );
+    backend
 }
 
 /// What signs an admission key and publishes it.
@@ -189,11 +232,12 @@ impl Node<'_> {
         self,
         recovered: recover::State,
         doors: doors::Doors,
+        (mut threads, stop): (Threads, Stop),
         feed: Option<Feed>,
     ) -> Result<(), Exit> {
         let clock = Clock::start();
         let poll = stage::poll::Poll::new(self.config.cores.busy_poll_us);
-        let (metrics, stop) = (Arc::new(Metrics::new()), Stop::new());
+        let metrics = Arc::new(Metrics::new());
         let network = self.identity.genesis.digest();
         let recover::State { mut execute, lanes, recent, view: _, loaded, changed } = recovered;
         execute.measure(Meter::ON);
@@ -387,9 +431,6 @@ impl Node<'_> {
         metrics.memory_budget.set(budget_bytes);
         tracing::info!(total_bytes = budget_bytes, "memory budget");
 
-        // Before anybody can see that it runs, and ask it to stop.
-        threads::watch_signals(&stop)?;
-        let mut threads = Threads::default();
         let groups = &self.config.cores;
         threads.start_bulk("verify", cores::on(&groups.verify, move || verify.run()));
         threads.start("lane", cores::on(&groups.stages, move || lane.run()));

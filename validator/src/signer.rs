@@ -87,6 +87,11 @@ impl Signer {
         if epoch == self.start.epoch { self.start.floor.clone() } else { Marks::default() }
     }
 
+    /// The newest view that this key was used in before, as far as the guard knows.
+    pub fn known_view(&self) -> u64 {
+        self.start.lease.view
+    }
+
     /// Whether nothing at all is signed in an epoch, because the guard was lost.
     pub fn is_silent(&self, epoch: u64) -> bool {
         epoch < self.start.silent_until

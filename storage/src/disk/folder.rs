@@ -166,6 +166,10 @@ impl Files for Named {
         file.read_exact_at(into.filled(index(bytes)), offset)
     }
 
+    fn lease(&self, segment: u64) -> io::Result<Option<File>> {
+        Ok(Some(lease_source(&self.path, segment)?.file))
+    }
+
     fn anchor(&self) -> io::Result<Option<Vec<u8>>> {
         anchor(&self.path)
     }

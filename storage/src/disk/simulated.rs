@@ -1,6 +1,7 @@
 //! A disk in memory, decided by its seed: power cuts, torn and lost writes, bit rot, errors.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -338,6 +339,10 @@ impl Files for Simulated {
 
     fn probe(&self, segment: u64, offset: u64, bytes: u64, into: &mut Buffer) -> io::Result<()> {
         self.open(segment)?.read(offset, into.filled(index(bytes)))
+    }
+
+    fn lease(&self, _: u64) -> io::Result<Option<File>> {
+        Ok(None)
     }
 
     fn anchor(&self) -> io::Result<Option<Vec<u8>>> {

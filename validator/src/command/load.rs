@@ -165,9 +165,7 @@ fn line(snapshot: &Snapshot) -> String {
 
 /// Returns the final transactions a second of the last interval.
 pub(super) fn per_second(snapshot: &Snapshot) -> u64 {
-    let micros = snapshot.interval.as_micros().max(1);
-    let rate = u128::from(snapshot.finalized_recently) * 1_000_000 / micros;
-    u64::try_from(rate).unwrap_or(u64::MAX)
+    terminal::per_second(snapshot.finalized_recently, snapshot.interval)
 }
 
 fn options(arguments: &Arguments) -> Result<Options, Exit> {

@@ -20,8 +20,8 @@ pub const FUNDS: u64 = 1_000_000_000_000;
 pub const DESCRIPTION: &str = "network.json";
 /// The key of the funded client in a network's folder.
 pub const CLIENT_KEY: &str = "client.key";
-/// Sockets of one validator: consensus, lanes, UDP, TCP, HTTP.
-pub const PORTS: u16 = 5;
+/// Sockets of one validator: consensus, lanes, UDP, TCP, HTTP, history.
+pub const PORTS: u16 = 6;
 /// The layout of the description.
 const VERSION: u32 = 1;
 /// Bytes of a description at most.
@@ -99,10 +99,11 @@ pub fn consecutive(host: IpAddr, base: u16, validators: u16) -> Result<Vec<Liste
     Ok((0..validators).map(|index| listen_from(host, base + PORTS * index)).collect())
 }
 
-/// Places one validator's sockets on five ports.
+/// Places one validator's sockets on six ports.
 pub fn listen_from(host: IpAddr, base: u16) -> Listen {
     let at = |offset| SocketAddr::new(host, base + offset);
-    Listen { consensus: at(0), lanes: at(1), udp: at(2), tcp: at(3), http: at(4) }
+    let (consensus, lanes, udp, tcp) = (at(0), at(1), at(2), at(3));
+    Listen { consensus, lanes, udp, tcp, http: at(4), history: at(5) }
 }
 
 impl Network {
@@ -236,12 +237,12 @@ fn genesis(plan: &Plan, keys: Vec<PublicKey>, client: PublicKey) -> Result<Genes
 }
 
 fn config_text(plan: &Plan, keys: &[PublicKey], index: usize) -> String {
-    let Listen { consensus, lanes, udp, tcp, http } = &plan.listen[index];
+    let Listen { consensus, lanes, udp, tcp, http, history } = &plan.listen[index];
     let mut text = format!(
         "# Validator {index} of the network {:?}. `validator config default` explains every key.\n\
          genesis = \"../genesis.json\"\nkey = \"validator.key\"\ndata = \"data\"\n\n\
          [listen]\nconsensus = \"{consensus}\"\nlanes = \"{lanes}\"\nudp = \"{udp}\"\n\
-         tcp = \"{tcp}\"\nhttp = \"{http}\"\n",
+         tcp = \"{tcp}\"\nhttp = \"{http}\"\nhistory = \"{history}\"\n",
         plan.name
     );
     // In the order of the schema, since a table may appear only once.
@@ -257,9 +258,10 @@ fn config_text(plan: &Plan, keys: &[PublicKey], index: usize) -> String {
         }
     }
     for (key, listen) in keys.iter().zip(&plan.listen) {
-        let Listen { consensus, lanes, .. } = listen;
+        let Listen { consensus, lanes, history, .. } = listen;
         text.push_str(&format!(
-            "\n[[peers]]\nkey = \"{key}\"\nconsensus = \"{consensus}\"\nlanes = \"{lanes}\"\n"
+            "\n[[peers]]\nkey = \"{key}\"\nconsensus = \"{consensus}\"\nlanes = \"{lanes}\"\n\
+             history = \"{history}\"\n"
         ));
     }
     text
@@ -359,10 +361,10 @@ mod tests {
     #[test]
     fn ports_follow_one_base_and_never_overflow() {
         let listen = consecutive(HOST, 7_000, 2).unwrap();
-        assert_eq!(listen[1].consensus.port(), 7_005);
-        assert_eq!(listen[1].http.port(), 7_009);
-        assert!(consecutive(HOST, 65_526, 2).is_ok());
-        assert!(consecutive(HOST, 65_527, 2).is_err());
+        assert_eq!(listen[1].consensus.port(), 7_006);
+        assert_eq!(listen[1].history.port(), 7_011);
+        assert!(consecutive(HOST, 65_524, 2).is_ok());
+        assert!(consecutive(HOST, 65_525, 2).is_err());
         assert!(consecutive(HOST, 0, 2).is_err());
     }
 }

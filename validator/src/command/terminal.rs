@@ -181,6 +181,39 @@ pub(super) fn colour_wanted() -> bool {
         && std::env::var_os("TERM").is_none_or(|value| value != "dumb")
 }
 
+/// How many in a second.
+pub fn per_second(count: u64, time: Duration) -> u64 {
+    let rate = u128::from(count) * 1_000_000 / time.as_micros().max(1);
+    u64::try_from(rate).unwrap_or(u64::MAX)
+}
+
+/// One line on a terminal that is written over.
+pub struct StatusLine {
+    width: usize,
+}
+
+impl StatusLine {
+    /// A line of standard error; none where that is no terminal.
+    pub fn stderr() -> Option<Self> {
+        std::io::stderr().is_terminal().then_some(Self { width: 0 })
+    }
+
+    /// Writes over what was there; a terminal that has gone away is no error.
+    pub fn write(&mut self, line: &str) {
+        let line = format!("\r{line:<width$}", width = self.width);
+        self.width = line.len() - 1;
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
+
+    /// Leaves nothing of it.
+    pub fn clear(&mut self) {
+        if self.width > 0 {
+            self.write("");
+            let _ = std::io::stderr().write_all(b"\r");
+        }
+    }
+}
+
 /// On which side the cells of a column stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {

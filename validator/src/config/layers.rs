@@ -63,8 +63,10 @@ pub struct Entry {
 pub struct PeerEntry {
     /// Where the entry starts.
     pub line: usize,
-    /// The values of [`PEER_KEYS`].
+    /// The values of those [`PEER_KEYS`] that are required.
     pub values: [String; 3],
+    /// The value of the last one.
+    pub history: Option<String>,
 }
 
 /// All values with their origins; every key of the schema is present.
@@ -175,7 +177,7 @@ impl Layers {
                 return Err(wrong());
             };
             let line = line_at(peer.span().start);
-            let mut values = [const { None }; 3];
+            let mut values = [const { None }; 4];
             for (name, value) in table.iter() {
                 let name = name.get_ref().as_ref();
                 let Some(place) = PEER_KEYS.iter().position(|known| *known == name) else {
@@ -186,10 +188,10 @@ impl Layers {
                 };
                 values[place] = Some(text.to_string());
             }
-            let [Some(key), Some(consensus), Some(lanes)] = values else {
+            let [Some(key), Some(consensus), Some(lanes), history] = values else {
                 return Err(format!("the entry at line {line} lacks one of key, consensus, lanes"));
             };
-            self.peers.push(PeerEntry { line, values: [key, consensus, lanes] });
+            self.peers.push(PeerEntry { line, values: [key, consensus, lanes], history });
         }
         Ok(())
     }

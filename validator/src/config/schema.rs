@@ -40,7 +40,7 @@ const fn key(dotted: &'static str, default: &'static str, shape: Shape, help: &'
 const SEGMENT_BYTES: Shape = Shape::Pages(2 * storage::GROUP_BYTES_MAX as u64, (4 << 30) - 4_096);
 
 /// All keys but those of `[[peers]]`, in the order of the file.
-pub const KEYS: [Key; 33] = [
+pub const KEYS: [Key; 35] = [
     key(
         "genesis",
         "\"genesis.json\"",
@@ -88,6 +88,12 @@ pub const KEYS: [Key; 33] = [
         "\"127.0.0.1:4004\"",
         Shape::Address,
         "HTTP: submit, account, block, status, health and metrics.",
+    ),
+    key(
+        "listen.history",
+        "\"0.0.0.0:4005\"",
+        Shape::Address,
+        "Old blocks for whoever catches up or keeps a copy (TCP).",
     ),
     key(
         "ingest.packets_per_session",
@@ -155,6 +161,12 @@ pub const KEYS: [Key; 33] = [
         "4",
         Shape::Number(0, 100_000),
         "How much of the ledger is checked for rot each second; 0 for none.",
+    ),
+    key(
+        "storage.history_mib_per_second",
+        "128",
+        Shape::Number(1, 100_000),
+        "How much of old blocks others may fetch from here each second.",
     ),
     key(
         "consensus.view_timeout_ms",
@@ -231,8 +243,8 @@ pub const KEYS: [Key; 33] = [
     ),
 ];
 
-/// The keys of each `[[peers]]` entry; all are required.
-pub const PEER_KEYS: [&str; 3] = ["key", "consensus", "lanes"];
+/// The keys of each `[[peers]]` entry; all but the last are required.
+pub const PEER_KEYS: [&str; 4] = ["key", "consensus", "lanes", "history"];
 
 impl Key {
     /// Returns the environment variable that stands above the file: `ALTHING_CONSENSUS_HEARTBEAT_MS`.
@@ -275,7 +287,8 @@ pub fn default_text() -> String {
          # [[peers]]\n\
          # key = \"64 hexadecimal digits, as in the genesis file\"\n\
          # consensus = \"203.0.113.7:4000\"\n\
-         # lanes = \"203.0.113.7:4001\"\n",
+         # lanes = \"203.0.113.7:4001\"\n\
+         # history = \"203.0.113.7:4005\"\n",
     );
     text
 }

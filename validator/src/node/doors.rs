@@ -35,6 +35,8 @@ pub(super) struct Doors {
     answers: udp::Answers,
     tcp: TcpListener,
     http: TcpListener,
+    /// Old blocks: served before anything else runs.
+    pub(super) history: Option<TcpListener>,
 }
 
 impl Doors {
@@ -49,6 +51,7 @@ impl Doors {
         let listen = &config.listen;
         let tcp = bind("listen.tcp", listen.tcp)?;
         let http = bind("listen.http", listen.http)?;
+        let history = Some(bind("listen.history", listen.history)?);
         // The engine binds these itself, and could only panic: a trial finds a port in use.
         drop(bind("listen.consensus", listen.consensus)?);
         drop(bind("listen.lanes", listen.lanes)?);
@@ -111,7 +114,7 @@ impl Doors {
             board: packets.clone(),
         })
         .map_err(failed)?;
-        Ok(Self { gate: opened.choice, packets, intake, answers, tcp, http })
+        Ok(Self { gate: opened.choice, packets, intake, answers, tcp, http, history })
     }
 
     /// Starts the threads that take requests.
@@ -123,7 +126,7 @@ impl Doors {
         handle: NodeHandle,
         stop: &Stop,
     ) -> Result<(), Exit> {
-        let Self { gate: _, packets: _, intake, answers, tcp, http } = self;
+        let Self { gate: _, packets: _, intake, answers, tcp, http, history: _ } = self;
         let (udp_handle, udp_stop) = (handle.clone(), stop.clone());
         threads.start("udp", move || {
             if let Err(error) = intake.run(&udp_handle, &udp_stop) {

@@ -37,6 +37,30 @@ pub struct State {
     pub changed: Vec<Entry>,
 }
 
+impl State {
+    /// What it is after more heights were executed and stored, which changed these accounts.
+    ///
+    /// Errors: [`Error`].
+    pub(super) fn moved(
+        self,
+        moved: BTreeSet<u32>,
+        store: &Store,
+        network: &Digest,
+    ) -> Result<Self, Error> {
+        let lanes = above(store, network, &self.execute.chain().tips())?;
+        let mut numbers: BTreeSet<u32> = self.changed.iter().map(|(number, ..)| *number).collect();
+        // Without a saved state all of it is to be saved, and it stands there already where any of it does.
+        numbers.extend(moved);
+        let table = self.execute.chain().state().table();
+        let entry = |number| {
+            let (key, account) = table.get(number);
+            (number, *key, *account)
+        };
+        let changed = numbers.into_iter().map(entry).collect();
+        Ok(Self { lanes, changed, ..self })
+    }
+}
+
 /// Why a store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

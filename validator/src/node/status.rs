@@ -9,7 +9,7 @@ use crate::{
         BackendStatus, Budget, LaneStatus, PacketBoard, PeerStatus, QueueStatus, Status,
         StatusBoard, Stop,
     },
-    ingest,
+    history, ingest,
     lane::{OWN_BYTES_MAX, WAITING_BYTES_MAX, WINDOW_BYTES},
     metrics::{EquivocationLabel, Metrics},
     saved,
@@ -46,6 +46,7 @@ pub(super) fn backends(
     gate: &filter::Choice,
     verifier: &Verifier,
     store: &Store,
+    history: &history::Backend,
 ) -> Vec<BackendStatus> {
     let status = |stage: &str, backend: &str, reason: String| BackendStatus {
         stage: stage.to_owned(),
@@ -58,6 +59,7 @@ pub(super) fn backends(
         status("sigverify", checks.name, checks.reason.to_string()),
         status("net", gate.mode.name(), gate.reason.clone()),
         status("storage", disk.name, disk.reason.unwrap_or_else(|| "permitted here".to_owned())),
+        status("history", history.name, history.reason.clone()),
     ]
 }
 

@@ -122,7 +122,7 @@ pub(super) fn apart<T: Send>(make: impl FnOnce() -> T + Send) -> T {
 const BULK_NICENESS: i32 = 5;
 
 /// Lets others come before the calling thread.
-fn give_way() {
+pub(crate) fn give_way() {
     // Where it may not, it is as important as the others.
     let _ = rustix::process::setpriority_process(None, BULK_NICENESS);
 }

@@ -2,11 +2,12 @@
 
 use super::store::{Ledger, Location, StoredBlock, exit_of};
 use crate::command::Exit;
-use crate::command::terminal::{self, Paint, Side, Table, say, say_json, thousands};
+use crate::command::terminal::{
+    self, Paint, Side, StatusLine, Table, per_second, say, say_json, thousands,
+};
 use crate::votes::Judge;
 use ledger::{AuditBlock, Auditor, Cut, Genesis, Outcome, Signatures, Summary};
 use serde_json::json;
-use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -200,37 +201,29 @@ fn document(genesis: &Genesis, verified: &Verified) -> serde_json::Value {
     })
 }
 
-fn per_second(count: u64, time: Duration) -> u64 {
-    let rate = u128::from(count) * 1_000_000 / time.as_micros().max(1);
-    u64::try_from(rate).unwrap_or(u64::MAX)
-}
-
-/// One line on a terminal that is written over.
+/// How far the check is, on a terminal.
 struct Progress {
-    is_shown: bool,
+    line: Option<StatusLine>,
     start: Instant,
     next: Instant,
-    width: usize,
 }
 
 impl Progress {
     fn new(wanted: bool) -> Self {
         let now = Instant::now();
-        let is_shown = wanted && std::io::stderr().is_terminal();
-        Self { is_shown, start: now, next: now + PROGRESS, width: 0 }
+        let line = wanted.then(StatusLine::stderr).flatten();
+        Self { line, start: now, next: now + PROGRESS }
     }
 
     fn show(&mut self, done: Done) {
         let now = Instant::now();
-        if !self.is_shown || now < self.next {
-            return;
-        }
+        let Some(line) = self.line.as_mut().filter(|_| now >= self.next) else { return };
         self.next = now + PROGRESS;
         let time = self.start.elapsed();
         let left = done.blocks_total - done.blocks;
         let rest = time.checked_div(u32::try_from(done.blocks).unwrap_or(u32::MAX));
         let rest = rest.unwrap_or_default().saturating_mul(u32::try_from(left).unwrap_or(u32::MAX));
-        self.write(&format!(
+        line.write(&format!(
             "{} of {} blocks  {} signatures/s  {} s left",
             thousands(done.blocks),
             thousands(done.blocks_total),
@@ -240,17 +233,9 @@ impl Progress {
     }
 
     fn clear(&mut self) {
-        if self.width > 0 {
-            self.write("");
-            let _ = std::io::stderr().write_all(b"\r");
+        if let Some(line) = &mut self.line {
+            line.clear();
         }
-    }
-
-    /// Writes over what was there; a terminal that has gone away is no error.
-    fn write(&mut self, line: &str) {
-        let line = format!("\r{line:<width$}", width = self.width);
-        self.width = line.len() - 1;
-        let _ = std::io::stderr().write_all(line.as_bytes());
     }
 }
 

@@ -41,9 +41,9 @@ pub(in crate::command) fn free(host: IpAddr, validators: u16) -> Result<Vec<List
 
 /// Tries each socket in its own protocol.
 fn are_free(listen: &Listen) -> bool {
-    let Listen { consensus, lanes, udp, tcp, http } = listen;
+    let Listen { consensus, lanes, udp, tcp, http, history } = listen;
     let is_free = |address: &&SocketAddr| TcpListener::bind(**address).is_ok();
-    [consensus, lanes, tcp, http].iter().all(is_free) && UdpSocket::bind(udp).is_ok()
+    [consensus, lanes, tcp, http, history].iter().all(is_free) && UdpSocket::bind(udp).is_ok()
 }
 
 /// Returns the first port that the kernel gives to outgoing connections.

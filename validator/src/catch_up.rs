@@ -1,0 +1,394 @@
+//! A validator that is far behind rebuilds itself from whoever is honest, before it takes part.
+//!
+//! ```text
+//! tips ─▶ cuts, in order ─▶ skeleton ─▶ jobs ─▶ workers, some for each peer ─▶ bodies ─▶ replay, in order ─▶ store
+//!         (any one peer)    certificates,       batches by digest, every
+//!                           links, tips         signature, all cores
+//! ```
+//!
+//! Nothing is believed. The cuts are linked by their digests up to one that 2f+1 validators certified, so no peer can
+//! invent one; a cut names its batches by digest, and a batch's header all its transactions, so no peer can change
+//! one. What is wrong is found before any of it is used, and whoever sent it is named and asked no more: one honest
+//! peer is enough. What is stored is just what a validator stores that was there, in the same order of certainty; so
+//! a start that was cut short goes on where the ledger ends.
+
+mod bodies;
+mod peer;
+mod progress;
+mod replay;
+mod skeleton;
+#[cfg(test)]
+mod tests;
+mod work;
+
+use crate::{consensus::Recent, execute, handle::Stop, votes::Judge};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use ledger::{Digest, Genesis, PublicKey, ValidatorSet};
+use peer::{Fault, Peer};
+use progress::Progress;
+use replay::Replay;
+use skeleton::{Planned, Skeleton};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use storage::Store;
+use work::{Job, Worked};
+
+/// Heights behind the others that the engine's own way bridges: less than a few seconds of them.
+const NEAR: u64 = 64;
+/// Connections to each peer: one is answered while what another brought is checked.
+const WORKERS_OF_ONE: usize = 2;
+/// Batches in a job, about; a job may have more where one height has.
+const JOB_BATCHES: u64 = 48;
+/// Heights in a job.
+const JOB_HEIGHTS: usize = 256;
+/// Jobs beyond one for each worker that may be under way or wait for their turn, in memory: 6 MiB each at full load.
+const JOBS_AHEAD: usize = 2;
+/// Planned heights below which more cuts are asked for.
+const PLANNED_MIN: usize = 1_024;
+/// Without any progress in this time the engine's own way is tried.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is asked anew how far the others are.
+const ASK: Duration = Duration::from_secs(3);
+/// How long to wait for work when there is nothing to do.
+const IDLE: Duration = Duration::from_millis(20);
+
+/// Where old blocks can be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The validator, for whoever reads that it lied.
+    pub key: PublicKey,
+    /// Its history socket.
+    pub address: SocketAddr,
+}
+
+/// What is known here, and is to be brought up to date.
+pub struct State {
+    /// Execution after the newest stored height.
+    pub execute: execute::Core,
+    /// Roots and tips of the newest heights.
+    pub recent: Recent,
+    /// The newest view.
+    pub view: u64,
+    /// Accounts that changed, by number.
+    pub changed: BTreeSet<u32>,
+}
+
+/// What is needed besides.
+pub struct Setup<'a> {
+    /// The network.
+    pub genesis: &'a Genesis,
+    /// The ledger.
+    pub store: &'a Store,
+    /// Judges signatures, on all cores.
+    pub judge: Arc<Judge>,
+    /// Who is asked.
+    pub sources: Vec<Source>,
+    /// The own place in the set, and the newest view that the own key may have been used in.
+    pub own: (u32, u64),
+    /// When to end early.
+    pub stop: &'a Stop,
+}
+
+/// Why it cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// More than f validators signed what does not hold, or this program is wrong.
+    #[error("height {height} is final and does not hold: {what}")]
+    Broken {
+        /// The height.
+        height: u64,
+        /// What is wrong.
+        what: String,
+    },
+    /// The store.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// Somebody else has signed with this validator's key.
+    #[error(
+        "the ledger has a vote of this key in view {view}, which its guard does not know: another process signs with \
+         it, or the guard is an old copy; use a new key"
+    )]
+    Used {
+        /// The view.
+        view: u64,
+    },
+}
+
+/// Brings a validator to within a few seconds of the others; answers how many heights that were.
+///
+/// Where nobody answers, or nobody is ahead, nothing happens.
+///
+/// Errors: [`Error`].
+pub fn run(setup: &Setup<'_>, state: &mut State) -> Result<u64, Error> {
+    let start = state.execute.chain().height().get();
+    let peers = Peers::new(setup);
+    let newest = peers.newest(setup);
+    if newest <= start + NEAR {
+        return Ok(0);
+    }
+    tracing::info!(height = start, newest, "far behind: catching up from the other validators");
+    let mut session = Session::new(setup, state, peers, newest)?;
+    session.run()?;
+    let height = session.replay.finish()?;
+    session.progress.end(height);
+    Ok(height - start)
+}
+
+/// Who is asked, and who has lied.
+struct Peers {
+    network: Digest,
+    set: ValidatorSet,
+    sources: Vec<Source>,
+}
+
+impl Peers {
+    fn new(setup: &Setup<'_>) -> Self {
+        Self {
+            network: setup.genesis.digest(),
+            set: setup.genesis.set().clone(),
+            sources: setup.sources.clone(),
+        }
+    }
+
+    /// The newest height that anybody can prove to be final; 0 where nobody answers.
+    fn newest(&self, setup: &Setup<'_>) -> u64 {
+        let ask = |source: &Source| {
+            let mut peer = Peer::connect(source.address, self.network).ok()?;
+            match peer.tip(&self.set, &*setup.judge) {
+                Ok(height) => Some(height),
+                Err(fault) => {
+                    fault.tell(source);
+                    None
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            let asked: Vec<_> =
+                self.sources.iter().map(|source| scope.spawn(move || ask(source))).collect();
+            let answers = asked.into_iter().filter_map(|it| it.join().ok().flatten());
+            answers.max().unwrap_or(0)
+        })
+    }
+}
+
+/// One way from behind to near.
+struct Session<'a, 'b> {
+    setup: &'a Setup<'b>,
+    peers: Peers,
+    newest: u64,
+    skeleton: Skeleton,
+    replay: Replay<'a>,
+    progress: Progress,
+    jobs: Sender<Job>,
+    waiting: Receiver<Job>,
+    worked: (Sender<Worked>, Receiver<Worked>),
+    /// Workers that run, by the place of their source.
+    workers: BTreeMap<usize, usize>,
+    /// Sources that lied, and when others are tried again that did not answer.
+    liars: BTreeSet<usize>,
+    again: BTreeMap<usize, Instant>,
+    /// Numbers of the next job, and of the next that is replayed.
+    next: (u64, u64),
+    ready: BTreeMap<u64, Vec<bodies::Bodied>>,
+    /// A connection for cuts, and whose turn it is.
+    cuts: Option<(usize, Peer)>,
+    turn: usize,
+}
+
+impl<'a, 'b> Session<'a, 'b> {
+    fn new(
+        setup: &'a Setup<'b>,
+        state: &'a mut State,
+        peers: Peers,
+        newest: u64,
+    ) -> Result<Self, Error> {
+        let replay = Replay::new(setup, state)?;
+        let skeleton = Skeleton::new(setup, replay.parent().clone(), replay.chain());
+        let progress = Progress::new(replay.chain().height().get(), newest);
+        let (jobs, waiting) = unbounded();
+        Ok(Self {
+            setup,
+            peers,
+            newest,
+            skeleton,
+            replay,
+            progress,
+            jobs,
+            waiting,
+            worked: unbounded(),
+            workers: BTreeMap::new(),
+            liars: BTreeSet::new(),
+            again: BTreeMap::new(),
+            next: (0, 0),
+            ready: BTreeMap::new(),
+            cuts: None,
+            turn: 0,
+        })
+    }
+
+    fn run(&mut self) -> Result<(), Error> {
+        let mut asked = Instant::now();
+        let mut moved = Instant::now();
+        while !self.setup.stop.is_stopped() {
+            self.hire();
+            self.plan();
+            self.hand_out();
+            self.collect();
+            let before = self.replay.chain().height().get();
+            self.apply()?;
+            let height = self.replay.chain().height().get();
+            self.progress.show(height, self.newest, self.replay.transactions());
+            if height > before {
+                moved = Instant::now();
+            }
+            if height >= self.newest || asked.elapsed() >= ASK {
+                asked = Instant::now();
+                self.newest = self.peers.newest(self.setup).max(self.newest);
+                if height + NEAR >= self.newest {
+                    return Ok(());
+                }
+            }
+            let patience = moved.elapsed() > PATIENCE;
+            if patience || self.liars.len() == self.peers.sources.len() {
+                tracing::warn!(height, newest = self.newest, "nobody has what is missing");
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts workers for every source that is not known to lie and has too few.
+    fn hire(&mut self) {
+        for place in 0..self.peers.sources.len() {
+            let rests = self.again.get(&place).is_some_and(|again| Instant::now() < *again);
+            let count = self.workers.entry(place).or_default();
+            if rests || self.liars.contains(&place) {
+                continue;
+            }
+            while *count < WORKERS_OF_ONE {
+                *count += 1;
+                let worker = work::Worker {
+                    place,
+                    address: self.peers.sources[place].address,
+                    network: self.peers.network,
+                    set: self.peers.set.clone(),
+                    judge: self.setup.judge.clone(),
+                    jobs: self.waiting.clone(),
+                    worked: self.worked.0.clone(),
+                };
+                // Where there is no thread for it the others work alone.
+                let _ = std::thread::Builder::new()
+                    .name("catch-up".to_owned())
+                    .spawn(move || worker.run());
+            }
+        }
+    }
+
+    /// Asks for more cuts, where few are left that are not handed out.
+    fn plan(&mut self) {
+        if self.skeleton.len() >= PLANNED_MIN || self.skeleton.height() >= self.newest {
+            return;
+        }
+        if self.cuts.is_none() {
+            self.cuts = self.connect();
+        }
+        let Some((place, mut peer)) = self.cuts.take() else { return };
+        match peer.cuts(self.skeleton.height() + 1).and_then(|cuts| self.skeleton.extend(cuts)) {
+            Ok(()) => self.cuts = Some((place, peer)),
+            Err(fault) => self.fault(place, &fault),
+        }
+    }
+
+    fn connect(&mut self) -> Option<(usize, Peer)> {
+        for _ in 0..self.peers.sources.len() {
+            self.turn = (self.turn + 1) % self.peers.sources.len();
+            let place = self.turn;
+            let rests = self.again.get(&place).is_some_and(|again| Instant::now() < *again);
+            if self.liars.contains(&place) || rests {
+                continue;
+            }
+            match Peer::connect(self.peers.sources[place].address, self.peers.network) {
+                Ok(peer) => return Some((place, peer)),
+                Err(fault) => self.fault(place, &fault),
+            }
+        }
+        None
+    }
+
+    fn fault(&mut self, place: usize, fault: &Fault) {
+        fault.tell(&self.peers.sources[place]);
+        match fault {
+            Fault::Lie(_) => drop(self.liars.insert(place)),
+            Fault::Silent(_) => drop(self.again.insert(place, Instant::now() + ASK)),
+        }
+    }
+
+    /// Makes jobs of what is planned, as many as may be under way.
+    fn hand_out(&mut self) {
+        let workers: usize = self.workers.values().sum();
+        let (next, applied) = self.next;
+        let under_way = usize::try_from(next - applied).unwrap_or(usize::MAX);
+        for _ in under_way..workers + JOBS_AHEAD {
+            let heights = self.take();
+            if heights.is_empty() {
+                return;
+            }
+            let job = Job { number: self.next.0, heights };
+            self.next.0 += 1;
+            // This session holds a receiver.
+            let _ = self.jobs.send(job);
+        }
+    }
+
+    fn take(&mut self) -> Vec<Planned> {
+        let mut heights = Vec::new();
+        let mut batches = 0;
+        while heights.len() < JOB_HEIGHTS && batches < JOB_BATCHES {
+            let Some(planned) = self.skeleton.take() else { break };
+            batches += planned.batches();
+            heights.push(planned);
+        }
+        heights
+    }
+
+    /// Takes what workers have done.
+    fn collect(&mut self) {
+        let mut next = match self.worked.1.recv_timeout(IDLE) {
+            Ok(worked) => Some(worked),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+        };
+        while let Some(worked) = next {
+            match worked {
+                Worked::Done(number, bodies) => drop(self.ready.insert(number, bodies)),
+                Worked::Left { place, job, fault } => {
+                    *self.workers.entry(place).or_insert(1) -= 1;
+                    self.fault(place, &fault);
+                    if let Some(job) = job {
+                        let _ = self.jobs.send(job);
+                    }
+                }
+                Worked::Broken { height, what } => {
+                    self.replay.broken = Some(Error::Broken { height, what });
+                }
+            }
+            next = self.worked.1.try_recv().ok();
+        }
+    }
+
+    /// Replays what is next.
+    fn apply(&mut self) -> Result<(), Error> {
+        while let Some(bodies) = self.ready.remove(&self.next.1) {
+            self.next.1 += 1;
+            for bodied in bodies {
+                self.replay.height(bodied)?;
+            }
+            // What workers did meanwhile gives others something to do.
+            self.hand_out();
+        }
+        self.replay.broken.take().map_or(Ok(()), Err)
+    }
+}

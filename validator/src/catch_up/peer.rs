@@ -1,0 +1,158 @@
+//! One connection to a peer's history, with a limit on everything that it may do.
+
+use super::Source;
+use crate::history::wire::{Kind, PART_BYTES, Part, Question, Walk};
+use ledger::{Cut, Digest, Finality, Signatures, ValidatorSet};
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+/// Time to connect.
+const CONNECT: Duration = Duration::from_secs(1);
+/// Time without a byte.
+const SILENCE: Duration = Duration::from_secs(3);
+/// Time for an answer: whoever is so slow holds others up.
+const ANSWER: Duration = Duration::from_secs(20);
+/// Cuts asked for at once.
+const CUTS: u32 = 512;
+/// Parts of an answer at most: cuts with their certificates, and those up to the next certificate.
+const PARTS_MAX: usize = 4 * crate::history::wire::CUTS_MAX as usize;
+
+/// Why a peer was of no use.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    /// It sent what no honest one sends.
+    #[error("{0}")]
+    Lie(String),
+    /// It does not answer, or has not got it.
+    #[error("{0}")]
+    Silent(String),
+}
+
+impl Fault {
+    pub(super) fn lie(what: impl Into<String>) -> Self {
+        Self::Lie(what.into())
+    }
+
+    /// Says who it was.
+    pub(super) fn tell(&self, source: &Source) {
+        let Source { key, address } = source;
+        match self {
+            Self::Lie(what) => {
+                tracing::warn!(validator = %key, %address, what, "it sends false history: asked no more");
+            }
+            Self::Silent(why) => tracing::debug!(validator = %key, %address, why, "no help"),
+        }
+    }
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Silent(error.to_string())
+    }
+}
+
+/// A part of an answer.
+pub(super) struct Received {
+    pub(super) kind: Kind,
+    pub(super) height: u64,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// A connection.
+pub(super) struct Peer {
+    stream: TcpStream,
+    network: Digest,
+}
+
+impl Peer {
+    pub(super) fn connect(address: SocketAddr, network: Digest) -> Result<Self, Fault> {
+        let stream = TcpStream::connect_timeout(&address, CONNECT)?;
+        stream.set_read_timeout(Some(SILENCE))?;
+        stream.set_write_timeout(Some(SILENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, network })
+    }
+
+    /// The newest height that this peer proves to be final; 0 where it has none.
+    pub(super) fn tip(
+        &mut self,
+        set: &ValidatorSet,
+        signatures: &dyn Signatures,
+    ) -> Result<u64, Fault> {
+        let mut parts = Vec::new();
+        self.ask(&Question::Tip, |part| {
+            parts.push(part);
+            if parts.len() > 2 { Err(Fault::lie("more than a tip")) } else { Ok(()) }
+        })?;
+        let [cut, certificate] = parts.as_slice() else {
+            return if parts.is_empty() { Ok(0) } else { Err(Fault::lie("half a tip")) };
+        };
+        if (cut.kind, certificate.kind) != (Kind::Cut, Kind::Certificate) {
+            return Err(Fault::lie("no tip"));
+        }
+        let wrong = |reject| Fault::Lie(format!("its tip: {reject}"));
+        let height = Cut::decode(&cut.bytes).map_err(wrong)?.height.get();
+        let finality = Finality::decode(&certificate.bytes).map_err(wrong)?;
+        let digest = Cut::decode(&cut.bytes).map_err(wrong)?.digest();
+        if finality.payload != digest {
+            return Err(Fault::lie("its tip's certificate is of another block"));
+        }
+        finality.check(&self.network, set, signatures).map_err(wrong)?;
+        Ok(height)
+    }
+
+    /// Cuts from a height on, and certificates.
+    pub(super) fn cuts(&mut self, from: u64) -> Result<Vec<Received>, Fault> {
+        let mut parts = Vec::new();
+        self.ask(&Question::Cuts { from, count: CUTS }, |part| {
+            parts.push(part);
+            if parts.len() > PARTS_MAX { Err(Fault::lie("cuts without end")) } else { Ok(()) }
+        })?;
+        Ok(parts)
+    }
+
+    /// Batches; `take` gets each as it comes, and what it refuses ends the answer.
+    pub(super) fn batches(
+        &mut self,
+        walks: Vec<Walk>,
+        mut take: impl FnMut(Vec<u8>) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        self.ask(&Question::Batches(walks), |part| match part.kind {
+            Kind::Batch => take(part.bytes),
+            _ => Err(Fault::lie("something else than batches")),
+        })
+    }
+
+    fn ask(
+        &mut self,
+        question: &Question,
+        mut take: impl FnMut(Received) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let end = Instant::now() + ANSWER;
+        self.stream.write_all(&question.encode(&self.network))?;
+        loop {
+            let mut head = [0; PART_BYTES];
+            self.stream.read_exact(&mut head)?;
+            let Some(part) = Part::decode(&head) else {
+                return Err(Fault::lie("what it sends is no part of an answer"));
+            };
+            let mut bytes = vec![0; part.bytes];
+            self.stream.read_exact(&mut bytes)?;
+            match part.kind {
+                Kind::End => return Ok(()),
+                Kind::Refused => {
+                    let why = String::from_utf8_lossy(&bytes);
+                    let why: String = why.chars().filter(|letter| !letter.is_control()).collect();
+                    return Err(Fault::Silent(format!("it refuses: {why}")));
+                }
+                kind => take(Received { kind, height: part.height, bytes })?,
+            }
+            if Instant::now() > end {
+                return Err(Fault::Silent("too slow".to_owned()));
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Heights in order into the state and the store, as execution does it with what the engine finalizes.
+
+use super::{Error, Setup, State, bodies::Bodied};
+use crate::{
+    consensus::remember,
+    execute::Action,
+    lane::{Finalized, Ready, batch_record},
+    record,
+};
+use crossbeam::channel::{Receiver, Sender, unbounded};
+use ledger::{Chain, Cut, Height};
+use storage::Store;
+
+/// Replays heights that are checked.
+pub(super) struct Replay<'a> {
+    state: &'a mut State,
+    store: &'a Store,
+    parent: Cut,
+    /// The own place in the set, and the newest view that the guard knows.
+    own: (u32, u64),
+    durable: (Sender<Result<Height, storage::Error>>, Receiver<Result<Height, storage::Error>>),
+    /// Newest height whose append is durable, and newest that was appended.
+    heights: (Height, Height),
+    transactions: u64,
+    /// What was found by somebody else and ends the replay.
+    pub(super) broken: Option<Error>,
+}
+
+impl<'a> Replay<'a> {
+    pub(super) fn new(setup: &'a Setup<'_>, state: &'a mut State) -> Result<Self, Error> {
+        let height = state.execute.chain().height();
+        let broken = |what: &str| Error::Broken { height: height.get(), what: what.to_owned() };
+        let parent = match height {
+            Height::ZERO => Cut::genesis(setup.genesis),
+            height => {
+                let place = setup.store.at_height(record::CUT, height.get());
+                let place = place.ok_or_else(|| broken("its cut is not in the store"))?;
+                let cut = Cut::decode(&setup.store.read(place)?);
+                cut.map_err(|reject| broken(&reject.to_string()))?
+            }
+        };
+        Ok(Self {
+            state,
+            store: setup.store,
+            parent,
+            own: setup.own,
+            durable: unbounded(),
+            heights: (height, height),
+            transactions: 0,
+            broken: None,
+        })
+    }
+
+    pub(super) const fn parent(&self) -> &Cut {
+        &self.parent
+    }
+
+    pub(super) const fn chain(&self) -> &Chain {
+        self.state.execute.chain()
+    }
+
+    /// Transactions replayed so far.
+    pub(super) const fn transactions(&self) -> u64 {
+        self.transactions
+    }
+
+    /// Executes a height and appends it.
+    pub(super) fn height(&mut self, bodied: Bodied) -> Result<(), Error> {
+        let Bodied { planned, batches } = bodied;
+        let cut = planned.cut;
+        let height = cut.height.get();
+        let broken = |what: String| Error::Broken { height, what };
+        let declared = (cut.history_root, cut.state_root);
+        if self.chain().roots_at(cut.executed) != Some(declared) {
+            return Err(broken("the declared roots are not those of the execution".to_owned()));
+        }
+        let (me, known) = self.own;
+        if let Some(certificate) = &planned.certificate
+            && certificate.view.get() > known
+            && certificate.signers.contains(me)
+        {
+            return Err(Error::Used { view: certificate.view.get() });
+        }
+        let new: Vec<_> = batches.iter().flatten().map(batch_record).collect();
+        if !new.is_empty() {
+            self.store.append(new, None)?;
+        }
+        self.state.view = self.state.view.max(cut.view.get());
+        self.parent = (*cut).clone();
+        let certificate = planned.certificate;
+        let finalized = Finalized { cut, digest: planned.digest, certificate, token: 0 };
+        let ready = Ready { finalized, batches };
+        self.state
+            .execute
+            .ready(ready)
+            .map_err(|reject| broken(format!("it does not follow: {reject}")))?;
+        self.act()?;
+        while let Ok(durable) = self.durable.1.try_recv() {
+            self.durable(durable)?;
+        }
+        Ok(())
+    }
+
+    fn act(&mut self) -> Result<(), Error> {
+        for action in self.state.execute.take_actions() {
+            match action {
+                Action::Executed(progress) => remember(&mut self.state.recent, *progress),
+                Action::Append(records, height) => {
+                    self.heights.1 = height;
+                    let told = self.durable.0.clone();
+                    // Whoever waits for it may have given up.
+                    let done = move |result: Result<(), storage::Error>| {
+                        drop(told.send(result.map(|()| height)));
+                    };
+                    self.store.append(records, Some(Box::new(done)))?;
+                }
+                Action::Final(done) => {
+                    self.transactions += done.outcomes.len() as u64;
+                    self.state.changed.extend(done.accounts.iter().map(|(number, ..)| *number));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn durable(&mut self, durable: Result<Height, storage::Error>) -> Result<(), Error> {
+        let height = durable?;
+        self.heights.0 = height;
+        self.state.execute.durable(height);
+        self.act()
+    }
+
+    /// Waits until everything that was appended is durable; answers the newest height.
+    pub(super) fn finish(&mut self) -> Result<u64, Error> {
+        while self.heights.0 < self.heights.1 {
+            let durable = self.durable.1.recv().expect("this end is held here");
+            self.durable(durable)?;
+        }
+        Ok(self.chain().height().get())
+    }
+}

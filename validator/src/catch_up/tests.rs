@@ -1,0 +1,1 @@
+//! One honest peer among liars is enough.

@@ -1,0 +1,126 @@
+//! The gate: who answers, within which limits, and why.
+
+use super::{limit::Bucket, plain, ring};
+use crate::handle::Stop;
+use ledger::Digest;
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, TcpListener},
+    time::{Duration, Instant},
+};
+use storage::Store;
+
+/// Connections at once, and of one address.
+const CONNECTIONS_MAX: usize = 32;
+const CONNECTIONS_OF_ONE_MAX: usize = 8;
+/// How long a connection may be without a question.
+pub(super) const QUESTION_TIME: Duration = Duration::from_secs(30);
+/// How long a part may take to leave: whoever is slower than 64 KiB/s is no help to anybody.
+pub(super) const PART_TIME: Duration = Duration::from_secs(8);
+/// How often connections are looked at.
+pub(super) const LOOK: Duration = Duration::from_millis(250);
+
+/// What is served, and within which limits.
+pub struct Settings {
+    /// Genesis digest.
+    pub network: Digest,
+    /// The ledger.
+    pub store: Store,
+    /// Bytes that may leave in a second, over all connections.
+    pub bytes_per_second: u64,
+    /// When it ends.
+    pub stop: Stop,
+}
+
+/// What answers, and why not io_uring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// `io_uring` or `portable`.
+    pub name: &'static str,
+    /// Why this one.
+    pub reason: String,
+}
+
+impl Backend {
+    /// Finds out what this machine permits; `wanted` is as for the store.
+    pub fn choose(wanted: storage::Backend) -> Self {
+        let portable = |reason| Self { name: "portable", reason };
+        match wanted {
+            storage::Backend::Portable => portable("chosen by option".to_owned()),
+            storage::Backend::Auto | storage::Backend::IoUring => match ring::probe() {
+                Ok(()) => Self { name: "io_uring", reason: "registered buffers".to_owned() },
+                Err(error) => portable(format!("io_uring: {error}")),
+            },
+        }
+    }
+}
+
+/// Answers on this thread until told to stop.
+///
+/// Shape: the listener is a blocking one. Errors: the machine's; those of a connection end only it.
+pub fn serve(listener: TcpListener, settings: Settings, backend: &Backend) -> io::Result<()> {
+    match backend.name {
+        "io_uring" => ring::serve(listener, settings),
+        _ => plain::serve(listener, settings),
+    }
+}
+
+/// Who is connected, how long each may take, and what may leave.
+pub(super) struct Limits<C> {
+    bucket: Bucket,
+    start: Instant,
+    next: u64,
+    connections: BTreeMap<u64, (IpAddr, Instant, C)>,
+}
+
+impl<C> Limits<C> {
+    pub(super) fn new(bytes_per_second: u64) -> Self {
+        Self {
+            bucket: Bucket::new(bytes_per_second),
+            start: Instant::now(),
+            next: 0,
+            connections: BTreeMap::new(),
+        }
+    }
+
+    /// Admits a connection; none where there are enough.
+    pub(super) fn admit(&mut self, from: IpAddr, connection: C) -> Option<u64> {
+        let same = self.connections.values().filter(|(ip, ..)| *ip == from).count();
+        if self.connections.len() >= CONNECTIONS_MAX || same >= CONNECTIONS_OF_ONE_MAX {
+            return None;
+        }
+        self.next += 1;
+        let due = Instant::now() + QUESTION_TIME;
+        self.connections.insert(self.next, (from, due, connection));
+        Some(self.next)
+    }
+
+    /// A connection may take so long for what it does now.
+    pub(super) fn allow(&mut self, connection: u64, time: Duration) {
+        if let Some((_, due, _)) = self.connections.get_mut(&connection) {
+            *due = Instant::now() + time;
+        }
+    }
+
+    /// Pays for what is about to leave; answers how long it waits before.
+    pub(super) fn pay(&mut self, bytes: usize) -> Duration {
+        let now = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        Duration::from_nanos(self.bucket.take(now, bytes))
+    }
+
+    pub(super) fn end(&mut self, connection: u64) {
+        self.connections.remove(&connection);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// The connections that took too long, or all.
+    pub(super) fn overdue(&self, all: bool) -> impl Iterator<Item = &C> {
+        let now = Instant::now();
+        let overdue = self.connections.values().filter(move |(_, due, _)| all || *due < now);
+        overdue.map(|(.., connection)| connection)
+    }
+}

@@ -1,0 +1,60 @@
+//! Catching up before anything else runs: what recovery found becomes what the others have by now.
+
+use super::{Exit, recover, threads};
+use crate::{
+    catch_up::{self, Error, Source},
+    config::{Config, Identity},
+    handle::Stop,
+    signer::Signer,
+    votes::Judge,
+};
+use std::{collections::BTreeSet, sync::Arc};
+use storage::Store;
+
+/// The only epoch there is.
+const EPOCH: u64 = 0;
+
+/// Brings what was recovered to within a few seconds of the other validators.
+///
+/// Errors: unsafe to sign, where somebody else has signed with this key; data corrupt, where what is final does not
+/// hold; those of the store.
+pub(super) fn catch_up(
+    config: &Config,
+    identity: &Identity,
+    signer: &Signer,
+    judge: &Arc<Judge>,
+    store: &Store,
+    recovered: recover::State,
+    stop: &Stop,
+) -> Result<recover::State, Exit> {
+    let others = config.peers.iter().filter(|peer| peer.key != signer.public());
+    let source =
+        |peer: &crate::config::Peer| Some(Source { key: peer.key, address: peer.history? });
+    // One that is silent anyway has nothing to lose.
+    let known = if signer.is_silent(EPOCH) { u64::MAX } else { signer.known_view() };
+    let setup = catch_up::Setup {
+        genesis: &identity.genesis,
+        store,
+        judge: judge.clone(),
+        sources: others.filter_map(source).collect(),
+        own: (identity.index, known),
+        stop,
+    };
+    let recover::State { execute, lanes, recent, view, loaded, changed } = recovered;
+    let mut state = catch_up::State { execute, recent, view, changed: BTreeSet::new() };
+    let caught_up = threads::apart(|| {
+        threads::give_way();
+        catch_up::run(&setup, &mut state)
+    });
+    let heights = caught_up.map_err(|error| match error {
+        Error::Broken { .. } => Exit::data_corrupt(format!("catching up: {error}")),
+        Error::Storage(error) => threads::store_error(error),
+        Error::Used { .. } => Exit::unsafe_to_sign(error.to_string()),
+    })?;
+    let catch_up::State { execute, recent, view, changed: moved } = state;
+    let before = recover::State { execute, lanes, recent, view, loaded, changed };
+    if heights == 0 {
+        return Ok(before);
+    }
+    before.moved(moved, store, &identity.genesis.digest()).map_err(threads::corrupt)
+}
