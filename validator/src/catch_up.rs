@@ -118,24 +118,34 @@ pub enum Error {
     },
 }
 
-/// Brings a validator to within a few seconds of the others; answers how many heights that were.
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CaughtUp {
+    /// How many heights were added.
+    pub heights: u64,
+    /// Who sent false history.
+    pub liars: Vec<Source>,
+}
+
+/// Brings a validator to within a few seconds of the others.
 ///
 /// Where nobody answers, or nobody is ahead, nothing happens.
 ///
 /// Errors: [`Error`].
-pub fn run(setup: &Setup<'_>, state: &mut State) -> Result<u64, Error> {
+pub fn run(setup: &Setup<'_>, state: &mut State) -> Result<CaughtUp, Error> {
     let start = state.execute.chain().height().get();
     let peers = Peers::new(setup);
     let newest = peers.newest(setup);
     if newest <= start + NEAR {
-        return Ok(0);
+        return Ok(CaughtUp::default());
     }
     tracing::info!(height = start, newest, "far behind: catching up from the other validators");
     let mut session = Session::new(setup, state, peers, newest)?;
     session.run()?;
     let height = session.replay.finish()?;
     session.progress.end(height);
-    Ok(height - start)
+    let liars = session.liars.iter().map(|place| session.peers.sources[*place].clone()).collect();
+    Ok(CaughtUp { heights: height - start, liars })
 }
 
 /// Who is asked, and who has lied.

@@ -1,7 +1,7 @@
 //! `ledger`: reads and checks a stored ledger, offline, without trust in whoever wrote it.
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 pub mod info;
 pub mod show;
 pub mod store;

@@ -226,6 +226,7 @@ fn network(folder: &Path, name: &str) -> (Config, Genesis, Vec<Secret>) {
         key: secrets[1].public(),
         consensus: "127.0.0.1:1".parse().unwrap(),
         lanes: "127.0.0.1:2".parse().unwrap(),
+        history: None,
     }];
     (config, genesis, secrets)
 }

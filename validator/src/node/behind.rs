@@ -46,14 +46,14 @@ pub(super) fn catch_up(
         threads::give_way();
         catch_up::run(&setup, &mut state)
     });
-    let heights = caught_up.map_err(|error| match error {
+    let caught_up = caught_up.map_err(|error| match error {
         Error::Broken { .. } => Exit::data_corrupt(format!("catching up: {error}")),
         Error::Storage(error) => threads::store_error(error),
         Error::Used { .. } => Exit::unsafe_to_sign(error.to_string()),
     })?;
     let catch_up::State { execute, recent, view, changed: moved } = state;
     let before = recover::State { execute, lanes, recent, view, loaded, changed };
-    if heights == 0 {
+    if caught_up.heights == 0 {
         return Ok(before);
     }
     before.moved(moved, store, &identity.genesis.digest()).map_err(threads::corrupt)

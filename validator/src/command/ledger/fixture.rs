@@ -13,17 +13,28 @@ use std::path::{Path, PathBuf};
 use storage::{NO_HEIGHT, Options, Record, Store};
 
 /// A ledger whose records are made and not stored yet, so that a test can change them.
-pub(super) struct Fixture {
-    pub(super) genesis: Genesis,
-    pub(super) records: Vec<Record>,
+pub(crate) struct Fixture {
+    pub(crate) genesis: Genesis,
+    pub(crate) records: Vec<Record>,
     /// Every transaction as id, body and height.
-    pub(super) transactions: Vec<(Digest, Vec<u8>, u64)>,
+    pub(crate) transactions: Vec<(Digest, Vec<u8>, u64)>,
     validators: Vec<Secret>,
+    /// The height of a block with a transaction that its author did not sign.
+    forged: Option<u64>,
 }
 
 impl Fixture {
     /// Makes a ledger of `blocks` blocks with a batch in two lanes each.
-    pub(super) fn new(blocks: u64) -> Self {
+    pub(crate) fn new(blocks: u64) -> Self {
+        Self::with(blocks, None)
+    }
+
+    /// The same, and in one block a transaction that its author did not sign.
+    pub(crate) fn with_forgery(blocks: u64, height: u64) -> Self {
+        Self::with(blocks, Some(height))
+    }
+
+    fn with(blocks: u64, forged: Option<u64>) -> Self {
         let mut validators: Vec<Secret> =
             (1..=4).map(|seed| Secret::from_seed(&[seed; 32])).collect();
         validators.sort_by_key(Secret::public);
@@ -40,13 +51,20 @@ impl Fixture {
         )
         .unwrap();
         let (records, transactions) = (Vec::new(), Vec::new());
-        let mut fixture = Self { genesis, records, transactions, validators };
+        let mut fixture = Self { genesis, records, transactions, validators, forged };
         fixture.fill(blocks, &authors);
         fixture
     }
 
+    /// Appends the records to a store.
+    pub(crate) fn append(&self, store: &Store) {
+        for record in &self.records {
+            store.append(vec![record.clone()], None).unwrap();
+        }
+    }
+
     /// Stores the records below `folder` as a validator would, and closes the store.
-    pub(super) fn store(&self, folder: &Path) -> PathBuf {
+    pub(crate) fn store(&self, folder: &Path) -> PathBuf {
         let data = folder.join("data");
         std::fs::create_dir_all(data.join("ledger")).unwrap();
         std::fs::write(data.join("genesis.json"), self.genesis.to_json()).unwrap();
@@ -54,21 +72,30 @@ impl Fixture {
         options.segment_bytes = 64 * 1024;
         options.backend = storage::Backend::Portable;
         let (store, _) = Store::open(&data.join("ledger"), &options).unwrap();
-        for record in &self.records {
-            store.append(vec![record.clone()], None).unwrap();
-        }
+        self.append(&store);
         store.close().unwrap();
         data
     }
 
-    /// Replaces the body of the one record of a kind and height.
-    pub(super) fn replace(&mut self, kind: u8, height: u64, change: impl FnOnce(&mut Vec<u8>)) {
-        let mut found =
-            self.records.iter_mut().filter(|record| (record.kind, record.height) == (kind, height));
-        let record = found.next().unwrap();
+    /// The place of the nth record of a kind.
+    pub(crate) fn nth(&self, kind: u8, nth: usize) -> usize {
+        let mut places = (0..).zip(&self.records).filter(|(_, record)| record.kind == kind);
+        places.nth(nth).unwrap().0
+    }
+
+    /// Changes the body of a record.
+    pub(crate) fn change(&mut self, place: usize, change: impl FnOnce(&mut Vec<u8>)) {
+        let record = &mut self.records[place];
         let mut body = record.body.bytes().to_vec();
         change(&mut body);
         record.body = body.into();
+    }
+
+    /// Replaces the body of the one record of a kind and height.
+    pub(crate) fn replace(&mut self, kind: u8, height: u64, change: impl FnOnce(&mut Vec<u8>)) {
+        let same = |record: &Record| (record.kind, record.height) == (kind, height);
+        let place = self.records.iter().position(same).unwrap();
+        self.change(place, change);
     }
 
     fn fill(&mut self, blocks: u64, authors: &[Secret]) {
@@ -82,7 +109,10 @@ impl Fixture {
             for (lane, author) in (0_u32..).zip(authors) {
                 let place = lane as usize;
                 let body = format!("record {height} of author {lane}").into_bytes();
-                let (bytes, id) = sign(&network, author, links[place], &body);
+                let (mut bytes, id) = sign(&network, author, links[place], &body);
+                if self.forged == Some(height) {
+                    *bytes.last_mut().unwrap() ^= 1;
+                }
                 links[place] = links[place].after(id);
                 self.transactions.push((id, body, height));
                 let (bytes, tip) = self.seal(lane, &tips.0[place], &bytes);
