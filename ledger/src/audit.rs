@@ -8,10 +8,14 @@
 //!
 //! Batches that a lane's quota leaves for later stay with the auditor, decoded.
 
+mod bodies;
+
+pub use bodies::Bodies;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
-use crate::batch::{Batch, batch_signing_message};
+use crate::batch::Batch;
 use crate::block::{Cut, Tip, Tips};
 use crate::codec::{count_u32, index, length_u64};
 use crate::digest::{Digest, Height};
@@ -21,12 +25,7 @@ use crate::genesis::Genesis;
 use crate::outcome::{Outcome, OutcomeList};
 use crate::reject::Reject;
 use crate::set::ValidatorSet;
-use crate::signatures::{self, MESSAGE_BYTES, Signatures, SignedItem};
-use crate::transaction::signing_message;
-
-/// Signatures in one question to the verifier: enough to gain all that checking in bulk gains,
-/// while the messages still fit a core's cache.
-const ITEMS_MAX: usize = 4_096;
+use crate::signatures::Signatures;
 
 /// The stored parts of one block.
 #[derive(Clone, Copy, Debug)]
@@ -224,8 +223,22 @@ impl<'a> Auditor<'a> {
     ///
     /// Errors: the first thing that is wrong with it; the auditor is of no further use then.
     pub fn block(&mut self, block: &AuditBlock<'_>) -> Result<BlockSummary, Finding> {
+        let batches = block.batches.iter().map(|batch| batch.to_vec()).collect();
+        let network = self.parent.network;
+        let bodies = Bodies::check(&network, &self.set, vec![batches], self.signatures);
+        self.block_checked(block, bodies.into_iter().next().expect("one block was checked"))
+    }
+
+    /// Checks the next block, whose batches were checked before: those of `block` are not looked at.
+    ///
+    /// Errors: those of [`Auditor::block`].
+    pub fn block_checked(
+        &mut self,
+        block: &AuditBlock<'_>,
+        bodies: Bodies,
+    ) -> Result<BlockSummary, Finding> {
         let height = self.chain.height().next();
-        let result = self.check_block(block);
+        let result = self.check_block(block, bodies);
         result.map_err(|(place, what)| Finding { height, place, what })
     }
 
@@ -240,12 +253,17 @@ impl<'a> Auditor<'a> {
         Ok(self.summary)
     }
 
-    fn check_block(&mut self, block: &AuditBlock<'_>) -> Result<BlockSummary, Wrong> {
+    fn check_block(
+        &mut self,
+        block: &AuditBlock<'_>,
+        bodies: Bodies,
+    ) -> Result<BlockSummary, Wrong> {
         let (cut, tips) = self.check_cut(block.cut)?;
         let digest = cut.digest();
         let mut signatures = cut.lanes.iter().map(|lane| length_u64(lane.signatures.len())).sum();
-        let batches = self.link_batches(&cut, &tips, block.batches)?;
-        signatures += self.check_signatures(&batches)?;
+        let (verdict, bytes) = (bodies.verdict(), bodies.bytes);
+        let batches = self.link_batches(&cut, &tips, bodies.batches)?;
+        signatures += verdict?;
         for batch in batches {
             self.pending[index(batch.header().lane)].push_back(batch);
         }
@@ -256,7 +274,7 @@ impl<'a> Auditor<'a> {
             self.certified = cut.height;
         }
         self.parent = cut;
-        Ok(self.sum_up(block, &executed, signatures))
+        Ok(self.sum_up(block, bytes, &executed, signatures))
     }
 
     /// Checks the cut and the roots that it declares; returns the tips after it.
@@ -274,17 +292,16 @@ impl<'a> Auditor<'a> {
         Ok((cut, tips))
     }
 
-    /// Decodes the batches that the cut commits and puts them in order, lane by lane.
+    /// Puts the batches that the cut commits in order, lane by lane.
     fn link_batches(
         &self,
         cut: &Cut,
         tips: &Tips,
-        handed: &[&[u8]],
+        handed: Vec<Result<Batch<'static>, Reject>>,
     ) -> Result<Vec<Batch<'static>>, Wrong> {
         let mut found = BTreeMap::new();
-        for (index, bytes) in handed.iter().enumerate() {
-            let batch = Batch::decode_owned(bytes.to_vec(), &cut.network)
-                .map_err(|reject| (Place::Handed { index }, What::Refused(reject)))?;
+        for (index, batch) in handed.into_iter().enumerate() {
+            let batch = batch.map_err(|reject| (Place::Handed { index }, What::Refused(reject)))?;
             let key = (batch.header().lane, batch.header().sequence);
             if found.insert(key, batch).is_some() {
                 return Err((Place::Handed { index }, What::Repeated));
@@ -328,32 +345,6 @@ impl<'a> Auditor<'a> {
         Ok(())
     }
 
-    /// Checks owners and authors; returns how many signatures there were.
-    fn check_signatures(&self, batches: &[Batch<'static>]) -> Result<u64, Wrong> {
-        let mut questions = Questions::new(self.signatures);
-        for batch in batches {
-            let header = batch.header();
-            let (lane, sequence) = (header.lane, header.sequence);
-            let owner = self.set.key(lane).expect("the lane was checked against the set");
-            let message = batch_signing_message(&batch.digest());
-            questions.ask(Question {
-                place: Place::Batch { lane, sequence },
-                key: owner.0,
-                message,
-                signature: batch.signature().0,
-            })?;
-            for (index, (transaction, id)) in batch.transactions().zip(batch.ids()).enumerate() {
-                questions.ask(Question {
-                    place: Place::Transaction { lane, sequence, index },
-                    key: *transaction.author_bytes(),
-                    message: signing_message(id),
-                    signature: *transaction.signature_bytes(),
-                })?;
-            }
-        }
-        questions.finish()
-    }
-
     fn execute(&mut self, cut: &Cut, digest: &Digest) -> Result<Executed, Wrong> {
         let pending: Vec<Vec<&Batch<'static>>> =
             self.pending.iter().map(|lane| lane.iter().collect()).collect();
@@ -386,12 +377,12 @@ impl<'a> Auditor<'a> {
     fn sum_up(
         &mut self,
         block: &AuditBlock<'_>,
+        batches: u64,
         executed: &Executed,
         signatures: u64,
     ) -> BlockSummary {
-        let batches: usize = block.batches.iter().map(|batch| batch.len()).sum();
         let certificate = block.certificate.map_or(0, <[u8]>::len);
-        let bytes = length_u64(block.cut.len() + block.outcomes.len() + batches + certificate);
+        let bytes = length_u64(block.cut.len() + block.outcomes.len() + certificate) + batches;
         let transactions = length_u64(executed.outcomes.len());
         self.summary.blocks = executed.height.0;
         self.summary.transactions += transactions;
@@ -428,56 +419,6 @@ fn check_outcomes(executed: &Executed, bytes: &[u8]) -> Result<(), Wrong> {
         return Err((Place::Outcomes, What::Differs));
     }
     Ok(())
-}
-
-/// One signature that waits for its verdict.
-struct Question {
-    place: Place,
-    key: [u8; 32],
-    message: [u8; MESSAGE_BYTES],
-    signature: [u8; 64],
-}
-
-/// Collects signatures and asks the verifier about many at once.
-struct Questions<'a> {
-    signatures: &'a dyn Signatures,
-    waiting: Vec<Question>,
-    asked: u64,
-}
-
-impl<'a> Questions<'a> {
-    fn new(signatures: &'a dyn Signatures) -> Self {
-        Self { signatures, waiting: Vec::new(), asked: 0 }
-    }
-
-    fn ask(&mut self, question: Question) -> Result<(), Wrong> {
-        self.waiting.push(question);
-        if self.waiting.len() == ITEMS_MAX { self.flush() } else { Ok(()) }
-    }
-
-    fn finish(mut self) -> Result<u64, Wrong> {
-        self.flush()?;
-        Ok(self.asked)
-    }
-
-    fn flush(&mut self) -> Result<(), Wrong> {
-        let items: Vec<SignedItem<'_>> = self
-            .waiting
-            .iter()
-            .map(|question| SignedItem {
-                key: &question.key,
-                message: &question.message,
-                signature: &question.signature,
-            })
-            .collect();
-        let verdicts = signatures::verify(self.signatures, &items);
-        if let Some(index) = verdicts.iter().position(|verdict| !verdict) {
-            return Err((self.waiting[index].place, What::Signature));
-        }
-        self.asked += length_u64(self.waiting.len());
-        self.waiting.clear();
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ pub mod table;
 pub mod transaction;
 
 pub use ack::{Ack, AvailabilityCertificate, ack_signing_message};
-pub use audit::{AuditBlock, Auditor, BlockSummary, Finding, Summary};
+pub use audit::{AuditBlock, Auditor, BlockSummary, Bodies, Finding, Summary};
 pub use batch::{Batch, BatchHeader, BatchPlace, Sealer, Unhashed, batch_signing_message};
 pub use block::{Cut, Header, Tip, Tips};
 pub use checkpoint::Checkpoint;

@@ -397,6 +397,7 @@ impl Node<'_> {
             lanes: lane_report,
             execute: execute_report,
             observer: observer.clone(),
+            signer: self.signer.clone(),
             data: self.config.data.clone(),
             has_begun: false,
             delivered: delivered.clone(),

@@ -1,7 +1,7 @@
 //! Tests of the audit: good ledgers pass, and every kind of tampering is named.
 
 use super::*;
-use crate::batch::HEADER_BYTES;
+use crate::batch::{HEADER_BYTES, batch_signing_message};
 use crate::digest::View;
 use crate::genesis::Parameters;
 use crate::set::Bitmap;
@@ -174,10 +174,52 @@ fn many_transactions_are_asked_about_in_several_questions() {
             (0..2_100).map(|_| author.record(&network.digest(), b"")).collect();
         builder.batch(lane, &transactions);
     }
-    const { assert!(2 * 2_100 > ITEMS_MAX) };
+    const { assert!(2 * 2_100 > bodies::ITEMS_MAX) };
     let ledger = [builder.block().0];
     let summary = replay(&network, &ledger).unwrap();
     assert_eq!(summary.signatures, 4_200 + 2 + 6 + 3);
+}
+
+/// Replays a ledger whose batches are checked before anything else is, all together.
+fn replay_together(network: &Network, ledger: &[Stored]) -> Result<Summary, Finding> {
+    let batches = ledger.iter().map(|stored| stored.batches.clone()).collect();
+    let set = network.genesis.set();
+    let bodies = Bodies::check(&network.digest(), set, batches, &Dalek);
+    let mut auditor = Auditor::new(&network.genesis, &Dalek);
+    for (stored, bodies) in ledger.iter().zip(bodies) {
+        auditor.block_checked(&parts(stored, &[]), bodies)?;
+    }
+    auditor.finish()
+}
+
+#[test]
+fn blocks_checked_together_say_what_they_say_one_after_another() {
+    let (builder, ledger) = ledger();
+    let network = builder.network.clone();
+    let alone = replay(&network, &ledger);
+    assert!(alone.is_ok());
+    assert_eq!(replay_together(&network, &ledger), alone);
+    let with_batches: Vec<usize> =
+        (0..ledger.len()).filter(|block| !ledger[*block].batches.is_empty()).collect();
+    for block in with_batches {
+        for place in (0..ledger[block].batches[0].len()).step_by(11) {
+            let mut changed = ledger.clone();
+            changed[block].batches[0][place] ^= 4;
+            let alone = replay(&network, &changed);
+            assert!(alone.is_err(), "block {block} byte {place}");
+            assert_eq!(replay_together(&network, &changed), alone, "block {block} byte {place}");
+        }
+        // Two that are wrong: the first is named.
+        let mut changed = ledger.clone();
+        for stored in &mut changed[block..] {
+            if let Some(batch) = stored.batches.last_mut() {
+                *batch.last_mut().unwrap() ^= 1;
+            }
+        }
+        assert_eq!(replay_together(&network, &changed), replay(&network, &changed));
+        changed[block].batches.clear();
+        assert_eq!(replay_together(&network, &changed), replay(&network, &changed));
+    }
 }
 
 #[test]

@@ -99,7 +99,7 @@ impl Late {
     fn audit(&self) -> (u64, Digest) {
         let location = Location::find(self.folder.path()).unwrap();
         let judge = judge();
-        let verified = verify::verify(&location, &self.genesis, &*judge, &mut |_| {}).unwrap();
+        let verified = verify::verify(&location, &self.genesis, &*judge, 2, &mut |_| {}).unwrap();
         (verified.ledger.blocks, verified.ledger.history_root)
     }
 }

@@ -218,6 +218,18 @@ impl StatusBoard {
         self.admission.compare_exchange(from as u8, to as u8, relaxed, relaxed).is_ok()
     }
 
+    /// Shuts an open door because nothing can be signed for what comes in, or opens it again.
+    pub fn set_closed(&self, closed: bool) {
+        let (from, to) = if closed {
+            (Admission::Open, Admission::NotReady)
+        } else {
+            (Admission::NotReady, Admission::Open)
+        };
+        let relaxed = Ordering::Relaxed;
+        // It may be shut for another reason.
+        let _ = self.admission.compare_exchange(from as u8, to as u8, relaxed, relaxed);
+    }
+
     /// Returns the state of the door.
     pub fn admission(&self) -> Admission {
         match self.admission.load(Ordering::Relaxed) {

@@ -13,6 +13,7 @@ use crate::{
     lane::{OWN_BYTES_MAX, WAITING_BYTES_MAX, WINDOW_BYTES},
     metrics::{EquivocationLabel, Metrics},
     saved,
+    signer::Signer,
     stage::{self, Clock, execute, lane},
     verify,
 };
@@ -30,6 +31,8 @@ use std::{
 };
 use storage::{Stats, Store};
 
+/// The only epoch there is.
+const EPOCH: u64 = 0;
 /// Time between two snapshots.
 const PERIOD: Duration = Duration::from_millis(200);
 /// Snapshots between two looks at what threads have spent.
@@ -96,6 +99,8 @@ pub(super) struct Reporter {
     pub(super) execute: Arc<Mutex<execute::Report>>,
     /// What the engine was seen doing.
     pub(super) observer: Observer,
+    /// Who signs.
+    pub(super) signer: Signer,
     /// The data folder.
     pub(super) data: PathBuf,
     /// Whether it is noted that the ledger has records.
@@ -122,6 +127,7 @@ impl Reporter {
         let mut periods = 0;
         while !stop.is_stopped() {
             self.look_at_disk(board);
+            board.set_closed(self.lanes.lock().expect("no holder panics").is_closed);
             let stored = self.store.stats();
             let status = self.status(&stored);
             self.metrics.observe(&status);
@@ -228,6 +234,16 @@ impl Reporter {
         }
         if handed > execute.height.get() + BEHIND_MAX {
             reasons.push("finalized blocks wait for their batches or their execution".to_owned());
+        }
+        if self.signer.is_silent(EPOCH) {
+            reasons.push(
+                "its guard was lost: it follows without a vote until the next epoch".to_owned(),
+            );
+        } else if !self.signer.is_open() {
+            reasons.push("it listens whether another process votes with its key".to_owned());
+        } else if lanes.is_closed {
+            let why = "what it signed for its lane is forgotten: it takes no transactions until the next epoch";
+            reasons.push(why.to_owned());
         }
         if self.store.is_full() || self.room.is_waited_for() {
             reasons.push("the disk is full: it goes on when there is room".to_owned());

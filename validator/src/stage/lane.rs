@@ -72,6 +72,8 @@ pub struct Report {
     pub positions: Vec<(u64, u64, u64)>,
     /// Bytes of batches in memory.
     pub held_bytes: usize,
+    /// Whether the own lane takes nothing, since what was signed for it is forgotten.
+    pub is_closed: bool,
 }
 
 impl Stage {
@@ -123,8 +125,11 @@ impl Stage {
             counters.busy.inc_by(seconds(end - start));
             if end > reported + 200_000_000 {
                 reported = end;
-                let report =
-                    Report { positions: self.core.positions(), held_bytes: self.core.held_bytes() };
+                let report = Report {
+                    positions: self.core.positions(),
+                    held_bytes: self.core.held_bytes(),
+                    is_closed: !self.core.is_open(),
+                };
                 *self.report.lock().expect("no holder panics") = report;
             }
         }

@@ -6,8 +6,10 @@ use crate::command::terminal::{
     self, Paint, Side, StatusLine, Table, per_second, say, say_json, thousands,
 };
 use crate::votes::Judge;
-use ledger::{AuditBlock, Auditor, Cut, Genesis, Outcome, Signatures, Summary};
+use crossbeam::channel::{Receiver, Sender, bounded};
+use ledger::{AuditBlock, Auditor, Bodies, Cut, Genesis, Outcome, Signatures, Summary, Tip, Tips};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,13 +34,18 @@ pub struct Verified {
 pub fn run(folder: &Path, genesis: Option<&Path>, threads: usize, json: bool) -> Result<(), Exit> {
     let location = Location::find(folder)?;
     let genesis = location.load_genesis(genesis)?;
-    let options = sigverify::Options { backend: None, threads };
+    let threads = match threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+    // Each thread does all for its blocks, so that nobody waits for the slowest of many.
+    let options = sigverify::Options { backend: None, threads: 1 };
     let verifier =
         sigverify::Verifier::new(&options).map_err(|error| Exit::host_unfit(error.to_string()))?;
     let backend = verifier.backend().name.to_string();
     let judge = Judge::new(Arc::new(verifier));
     let mut progress = Progress::new(!json);
-    let result = verify(&location, &genesis, &judge, &mut |done| progress.show(done));
+    let result = verify(&location, &genesis, &judge, threads, &mut |done| progress.show(done));
     progress.clear();
     match &result {
         Ok(verified) if json => say_json(&document(&genesis, verified)),
@@ -63,72 +70,174 @@ pub struct Done {
     pub signatures: u64,
 }
 
-/// Checks every byte of the segments, then every block from genesis on.
+/// Checks every byte of the segments and every block from genesis on.
 ///
-/// Errors: data corrupt, with the first thing that is wrong.
+/// Errors: data corrupt, with the first thing that is wrong: with the bytes before the blocks.
 pub fn verify(
     location: &Location,
     genesis: &Genesis,
     signatures: &dyn Signatures,
+    threads: usize,
     on_block: &mut dyn FnMut(Done),
 ) -> Result<Verified, Exit> {
     let start = Instant::now();
     let network = genesis.digest();
-    let storage = storage::verify(&location.segments, Some(*network.as_bytes()))
-        .map_err(|error| exit_of(&location.segments, &error))?;
-    let stored = Ledger::open(location, Some(&network))?;
-    let summary = audit(&stored, genesis, signatures, on_block)?;
-    Ok(Verified { storage, ledger: summary, time: start.elapsed() })
+    std::thread::scope(|scope| {
+        let bytes = scope.spawn(|| storage::verify(&location.segments, Some(*network.as_bytes())));
+        let audited = Ledger::open(location, Some(&network))
+            .and_then(|stored| audit(&stored, genesis, signatures, threads, on_block));
+        let storage = bytes.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let storage = storage.map_err(|error| exit_of(&location.segments, &error))?;
+        Ok(Verified { storage, ledger: audited?, time: start.elapsed() })
+    })
 }
 
-/// Checks every block from genesis on.
+/// Transactions, about, that are checked together: enough for the verifier to gain all that bulk gains.
+const GROUP_TRANSACTIONS: u64 = 8_192;
+/// Blocks that are checked together at most.
+const GROUP_BLOCKS: usize = 512;
+
+/// Blocks on their way to the auditor.
+struct Group {
+    number: u64,
+    blocks: Vec<StoredBlock>,
+    batches: Vec<Vec<Vec<u8>>>,
+}
+
+/// Blocks with their batches checked.
+struct Checked {
+    blocks: Vec<StoredBlock>,
+    bodies: Vec<Bodies>,
+}
+
+/// Checks every block from genesis on: one thread reads, `threads` check what no other block has to do with, and
+/// this one does the rest in order.
 ///
 /// Errors: data corrupt, with the height and what is wrong there.
 pub fn audit(
     stored: &Ledger,
     genesis: &Genesis,
     signatures: &dyn Signatures,
+    threads: usize,
     on_block: &mut dyn FnMut(Done),
 ) -> Result<Summary, Exit> {
-    let mut auditor = Auditor::new(genesis, signatures);
-    let blocks_total = stored.last_height_of_any();
-    let mut checked = 0;
-    for height in 1..=blocks_total {
-        let Some(block) = stored.block(height)? else {
-            return Err(stored.damaged(height, "cut", "missing, although later records exist"));
-        };
-        let batches = committed(stored, &auditor, &block)?;
-        let batches: Vec<&[u8]> = batches.iter().map(Vec::as_slice).collect();
-        let StoredBlock { cut, certificate, outcomes } = &block;
-        let block =
-            AuditBlock { cut, certificate: certificate.as_deref(), outcomes, batches: &batches };
-        let summary = auditor.block(&block).map_err(|finding| wrong(stored, &finding))?;
-        checked += summary.signatures;
-        on_block(Done { blocks: height, blocks_total, signatures: checked });
+    let (read, groups) = bounded::<Group>(threads);
+    let (check, checked) = bounded::<(u64, Checked)>(threads);
+    // Groups that are further on than the next one wait for it in memory; no more are begun than so many.
+    let (permits, permitted) = bounded::<()>(2 * threads + 2);
+    for _ in 0..2 * threads + 2 {
+        permits.send(()).expect("there is room for all of them");
     }
-    auditor.finish().map_err(|finding| wrong(stored, &finding))
+    std::thread::scope(|scope| {
+        // Gone with this closure, however that ends, so that nobody waits for what never comes.
+        let permits = permits;
+        let reader = scope.spawn(move || read_groups(stored, genesis, &read, &permitted));
+        for _ in 0..threads {
+            let (groups, check) = (groups.clone(), check.clone());
+            scope.spawn(move || {
+                for Group { number, blocks, batches } in groups {
+                    let set = genesis.set();
+                    let bodies = Bodies::check(&genesis.digest(), set, batches, signatures);
+                    if check.send((number, Checked { blocks, bodies })).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop((groups, check));
+        let mut auditor = Auditor::new(genesis, signatures);
+        let (mut waiting, mut next, mut count) = (BTreeMap::new(), 0, 0);
+        let blocks_total = stored.last_height_of_any();
+        for (number, group) in checked {
+            waiting.insert(number, group);
+            while let Some(Checked { blocks, bodies }) = waiting.remove(&next) {
+                next += 1;
+                for (block, bodies) in blocks.iter().zip(bodies) {
+                    let StoredBlock { cut, certificate, outcomes } = block;
+                    let certificate = certificate.as_deref();
+                    let block = AuditBlock { cut, certificate, outcomes, batches: &[] };
+                    let summary = auditor
+                        .block_checked(&block, bodies)
+                        .map_err(|finding| wrong(stored, &finding))?;
+                    count += summary.signatures;
+                    let blocks = summary.height.get();
+                    on_block(Done { blocks, blocks_total, signatures: count });
+                }
+                // The reader may have come to the end.
+                let _ = permits.try_send(());
+            }
+        }
+        reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        auditor.finish().map_err(|finding| wrong(stored, &finding))
+    })
+}
+
+/// Reads all blocks and the batches that they commit, some at a time.
+///
+/// Errors: what cannot be read; all before it is handed on.
+fn read_groups(
+    stored: &Ledger,
+    genesis: &Genesis,
+    read: &Sender<Group>,
+    permitted: &Receiver<()>,
+) -> Result<(), Exit> {
+    // As the cuts say it, which nobody has checked yet: what is not so is found by the auditor.
+    let mut tips = Tips::genesis(genesis.set().len());
+    let mut height = 0;
+    let last = stored.last_height_of_any();
+    for number in 0.. {
+        let mut group = Group { number, blocks: Vec::new(), batches: Vec::new() };
+        let mut transactions = 0;
+        let mut end = if height < last { Ok(()) } else { return Ok(()) };
+        while height < last
+            && transactions < GROUP_TRANSACTIONS
+            && group.blocks.len() < GROUP_BLOCKS
+        {
+            let block = stored.block(height + 1).and_then(|block| {
+                let missing = "missing, although later records exist";
+                let block = block.ok_or_else(|| stored.damaged(height + 1, "cut", missing))?;
+                let batches = committed(stored, &mut tips, &block)?;
+                Ok((block, batches))
+            });
+            match block {
+                Ok((block, batches)) => {
+                    height += 1;
+                    // An outcome takes 33 bytes, which is how many transactions there are, about.
+                    transactions += (block.outcomes.len() / 33) as u64;
+                    group.blocks.push(block);
+                    group.batches.push(batches);
+                }
+                Err(exit) => {
+                    end = Err(exit);
+                    break;
+                }
+            }
+        }
+        // Whoever checks may have found something and gone.
+        if permitted.recv().is_err() || read.send(group).is_err() {
+            return Ok(());
+        }
+        end?;
+    }
+    Ok(())
 }
 
 fn wrong(stored: &Ledger, finding: &ledger::Finding) -> Exit {
     stored.damaged(finding.height.get(), &finding.place.to_string(), &finding.what.to_string())
 }
 
-/// Finds the batches that a cut commits: from each of its tips back to the tip before.
-fn committed(
-    stored: &Ledger,
-    auditor: &Auditor<'_>,
-    block: &StoredBlock,
-) -> Result<Vec<Vec<u8>>, Exit> {
+/// Finds the batches that a cut commits, from each of its tips back to the tip before, and moves the tips.
+fn committed(stored: &Ledger, tips: &mut Tips, block: &StoredBlock) -> Result<Vec<Vec<u8>>, Exit> {
     // What cannot be decoded commits nothing; the auditor names it.
     let Ok(cut) = Cut::decode(&block.cut) else {
         return Ok(Vec::new());
     };
-    let tips = auditor.chain().tips();
     let mut batches = Vec::new();
     for lane in &cut.lanes {
-        if let Some(tip) = tips.get(lane.lane) {
+        if let Some(tip) = tips.0.get_mut(lane.lane as usize) {
             let count = lane.sequence.saturating_sub(tip.sequence);
             batches.extend(stored.lane(&lane.digest, tip, count)?);
+            *tip = Tip { sequence: lane.sequence, digest: lane.digest };
         }
     }
     Ok(batches)

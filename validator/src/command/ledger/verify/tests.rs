@@ -17,7 +17,7 @@ fn judge() -> Judge {
 fn check(data: &Path) -> Result<Verified, Exit> {
     let location = Location::find(data)?;
     let genesis = location.load_genesis(None)?;
-    verify(&location, &genesis, &judge(), &mut |_| {})
+    verify(&location, &genesis, &judge(), 2, &mut |_| {})
 }
 
 /// What the check of a changed ledger says.
@@ -56,7 +56,7 @@ fn progress_reaches_the_end() {
     let location = Location::find(&data).unwrap();
     let genesis = location.load_genesis(None).unwrap();
     let mut seen = Vec::new();
-    let verified = verify(&location, &genesis, &judge(), &mut |done| seen.push(done)).unwrap();
+    let verified = verify(&location, &genesis, &judge(), 2, &mut |done| seen.push(done)).unwrap();
     assert_eq!(seen.len() as u64, BLOCKS);
     let last = seen.last().unwrap();
     assert_eq!((last.blocks, last.blocks_total), (BLOCKS, BLOCKS));
