@@ -109,7 +109,7 @@ impl Auditor {
     }
 
     fn check(&self) -> Result<library::Verified, Exit> {
-        library::verify(&self.location, &self.genesis, &self.judge, &mut |_| {})
+        library::verify(&self.location, &self.genesis, &self.judge, 2, &mut |_| {})
     }
 
     /// Panics unless a changed byte is found, and its group named; by the command, too, if shown.

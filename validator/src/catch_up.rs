@@ -31,7 +31,7 @@ use skeleton::{Planned, Skeleton};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 use storage::Store;
@@ -51,8 +51,12 @@ const JOBS_AHEAD: usize = 2;
 const PLANNED_MIN: usize = 1_024;
 /// Without any progress in this time the engine's own way is tried.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often it is asked anew how far the others are.
-const ASK: Duration = Duration::from_secs(3);
+/// Time between two questions how far the others are.
+const ASK: Duration = Duration::from_millis(500);
+/// Others that have made nothing final for so long do not move: then there is nothing to wait for.
+const STANDSTILL: Duration = Duration::from_secs(10);
+/// How long a peer rests that was of no help.
+const REST: Duration = Duration::from_secs(3);
 /// How long to wait for work when there is nothing to do.
 const IDLE: Duration = Duration::from_millis(20);
 
@@ -87,10 +91,30 @@ pub struct Setup<'a> {
     pub judge: Arc<Judge>,
     /// Who is asked.
     pub sources: Vec<Source>,
-    /// The own place in the set, and the newest view that the own key may have been used in.
-    pub own: (u32, u64),
+    /// What is known of the own key.
+    pub own: Own,
     /// When to end early.
     pub stop: &'a Stop,
+}
+
+/// What is known of the own key: who finds newer votes of it, finds another process that uses it.
+#[derive(Clone, Copy, Debug)]
+pub struct Own {
+    /// The own place in the set.
+    pub index: u32,
+    /// The newest view that the key may have been used in, as far as is known.
+    pub known: u64,
+    /// Whether to follow for a while before the key is used, since not all is known.
+    pub watch: Option<Watch>,
+}
+
+/// How long to follow what others make final.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch {
+    /// So long at least.
+    pub time: Duration,
+    /// Until they are above this view, where they move at all.
+    pub above: u64,
 }
 
 /// Why it cannot go on.
@@ -135,11 +159,27 @@ pub struct CaughtUp {
 pub fn run(setup: &Setup<'_>, state: &mut State) -> Result<CaughtUp, Error> {
     let start = state.execute.chain().height().get();
     let peers = Peers::new(setup);
-    let newest = peers.newest(setup);
-    if newest <= start + NEAR {
-        return Ok(CaughtUp::default());
+    let mut newest = peers.newest(&setup.judge);
+    if let Some(Watch { time, .. }) = setup.own.watch
+        && !peers.sources.is_empty()
+    {
+        tracing::info!(
+            time_s = time.as_secs(),
+            "following the others first: what this key signed is forgotten"
+        );
+        let end = Instant::now() + PATIENCE;
+        // They may be starting, too.
+        while newest == Tip::default() && Instant::now() < end && !setup.stop.is_stopped() {
+            std::thread::sleep(ASK);
+            newest = peers.newest(&setup.judge);
+        }
+    } else if newest.height <= start + NEAR {
+        return newest.used.map_or(Ok(CaughtUp::default()), |view| Err(Error::Used { view }));
     }
-    tracing::info!(height = start, newest, "far behind: catching up from the other validators");
+    if newest.height > start + NEAR {
+        let newest = newest.height;
+        tracing::info!(height = start, newest, "far behind: catching up from the other validators");
+    }
     let mut session = Session::new(setup, state, peers, newest)?;
     session.run()?;
     let height = session.replay.finish()?;
@@ -148,10 +188,23 @@ pub fn run(setup: &Setup<'_>, state: &mut State) -> Result<CaughtUp, Error> {
     Ok(CaughtUp { heights: height - start, liars })
 }
 
-/// Who is asked, and who has lied.
+/// The newest that anybody has proved to be final.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tip {
+    /// The height; 0 where nobody answers.
+    height: u64,
+    /// The view in which it was.
+    view: u64,
+    /// A view with a vote of the own key that nobody here has made.
+    used: Option<u64>,
+}
+
+/// Who is asked.
+#[derive(Clone)]
 struct Peers {
     network: Digest,
     set: ValidatorSet,
+    own: Own,
     sources: Vec<Source>,
 }
 
@@ -160,16 +213,17 @@ impl Peers {
         Self {
             network: setup.genesis.digest(),
             set: setup.genesis.set().clone(),
+            own: setup.own,
             sources: setup.sources.clone(),
         }
     }
 
-    /// The newest height that anybody can prove to be final; 0 where nobody answers.
-    fn newest(&self, setup: &Setup<'_>) -> u64 {
+    /// The newest that anybody can prove to be final.
+    fn newest(&self, judge: &Judge) -> Tip {
         let ask = |source: &Source| {
             let mut peer = Peer::connect(source.address, self.network).ok()?;
-            match peer.tip(&self.set, &*setup.judge) {
-                Ok(height) => Some(height),
+            match peer.tip(&self.set, judge) {
+                Ok(tip) => tip,
                 Err(fault) => {
                     fault.tell(source);
                     None
@@ -180,8 +234,53 @@ impl Peers {
             let asked: Vec<_> =
                 self.sources.iter().map(|source| scope.spawn(move || ask(source))).collect();
             let answers = asked.into_iter().filter_map(|it| it.join().ok().flatten());
-            answers.max().unwrap_or(0)
+            answers.fold(Tip::default(), |newest, (height, finality)| {
+                let view = finality.view.get();
+                let Own { index, known, .. } = self.own;
+                let is_used = view > known && finality.signers.contains(index);
+                Tip {
+                    height: newest.height.max(height),
+                    view: newest.view.max(view),
+                    used: newest.used.or(is_used.then_some(view)),
+                }
+            })
         })
+    }
+}
+
+/// Asks again and again, beside everything else, how far the others are.
+struct Look(Arc<Mutex<(u64, Tip)>>);
+
+impl Look {
+    fn start(peers: Peers, judge: Arc<Judge>, newest: Tip) -> Self {
+        let seen = Arc::new(Mutex::new((0, newest)));
+        let told = Arc::downgrade(&seen);
+        let run = move || {
+            crate::node::give_way();
+            // Until nobody looks any more.
+            while told.strong_count() > 0 {
+                let tip = peers.newest(&judge);
+                let Some(seen) = told.upgrade() else { return };
+                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                let before = seen.1;
+                let newest = Tip {
+                    height: before.height.max(tip.height),
+                    view: before.view.max(tip.view),
+                    used: before.used.or(tip.used),
+                };
+                *seen = (seen.0 + 1, newest);
+                drop(seen);
+                std::thread::sleep(ASK);
+            }
+        };
+        // Where there is no thread for it, the newest is that of the start.
+        let _ = std::thread::Builder::new().name("catch-up-tip".to_owned()).spawn(run);
+        Self(seen)
+    }
+
+    /// How often the others were asked since the start, and the newest that they have proved.
+    fn look(&self) -> (u64, Tip) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -189,6 +288,8 @@ impl Peers {
 struct Session<'a, 'b> {
     setup: &'a Setup<'b>,
     peers: Peers,
+    look: Look,
+    /// The newest height that the others have proved so far.
     newest: u64,
     skeleton: Skeleton,
     replay: Replay<'a>,
@@ -214,16 +315,17 @@ impl<'a, 'b> Session<'a, 'b> {
         setup: &'a Setup<'b>,
         state: &'a mut State,
         peers: Peers,
-        newest: u64,
+        newest: Tip,
     ) -> Result<Self, Error> {
         let replay = Replay::new(setup, state)?;
         let skeleton = Skeleton::new(setup, replay.parent().clone(), replay.chain());
-        let progress = Progress::new(replay.chain().height().get(), newest);
+        let progress = Progress::new(replay.chain().height().get(), newest.height);
         let (jobs, waiting) = unbounded();
         Ok(Self {
             setup,
+            look: Look::start(peers.clone(), setup.judge.clone(), newest),
             peers,
-            newest,
+            newest: newest.height,
             skeleton,
             replay,
             progress,
@@ -241,8 +343,9 @@ impl<'a, 'b> Session<'a, 'b> {
     }
 
     fn run(&mut self) -> Result<(), Error> {
-        let mut asked = Instant::now();
-        let mut moved = Instant::now();
+        let begin = Instant::now();
+        let mut moved = begin;
+        let mut arrived = None;
         while !self.setup.stop.is_stopped() {
             self.hire();
             self.plan();
@@ -255,14 +358,28 @@ impl<'a, 'b> Session<'a, 'b> {
             if height > before {
                 moved = Instant::now();
             }
-            if height >= self.newest || asked.elapsed() >= ASK {
-                asked = Instant::now();
-                self.newest = self.peers.newest(self.setup).max(self.newest);
-                if height + NEAR >= self.newest {
+            let (rounds, tip) = self.look.look();
+            if let Some(view) = tip.used {
+                return Err(Error::Used { view });
+            }
+            self.newest = self.newest.max(tip.height);
+            let is_over = match self.setup.own.watch {
+                None => true,
+                Some(Watch { time, above }) => {
+                    let is_above = self.replay.view() > above || moved.elapsed() > STANDSTILL;
+                    begin.elapsed() >= time && is_above
+                }
+            };
+            if height >= self.newest {
+                // What was said before it came so far is old: the round after the one under way counts.
+                let since = *arrived.get_or_insert(rounds);
+                if is_over && (rounds >= since + 2 || moved.elapsed() > PATIENCE) {
                     return Ok(());
                 }
+            } else if arrived.is_some() && height + NEAR >= self.newest && is_over {
+                return Ok(());
             }
-            let patience = moved.elapsed() > PATIENCE;
+            let patience = moved.elapsed() > PATIENCE && height < self.newest;
             if patience || self.liars.len() == self.peers.sources.len() {
                 tracing::warn!(height, newest = self.newest, "nobody has what is missing");
                 return Ok(());
@@ -333,7 +450,7 @@ impl<'a, 'b> Session<'a, 'b> {
         fault.tell(&self.peers.sources[place]);
         match fault {
             Fault::Lie(_) => drop(self.liars.insert(place)),
-            Fault::Silent(_) => drop(self.again.insert(place, Instant::now() + ASK)),
+            Fault::Silent(_) => drop(self.again.insert(place, Instant::now() + REST)),
         }
     }
 

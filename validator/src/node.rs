@@ -53,11 +53,6 @@ use threads::Threads;
 /// How long the engine may take to end before the process goes on without it.
 const STOP: Duration = Duration::from_secs(3);
 
-/// How long it is listened at least for another process that votes with this key, where the guard cannot tell.
-const WATCH: Duration = Duration::from_secs(3);
-/// In so many views, should all of them end by timeout.
-const WATCHED_VIEWS: u32 = 4;
-
 /// Runs a validator until it is told to stop; the process may start itself again first.
 ///
 /// Errors: whatever keeps it from starting, as one line and an exit code; once it runs, a machine
@@ -95,7 +90,7 @@ fn run(config: &Config, feed: Option<Feed>) -> Result<(), Exit> {
     let network = identity.genesis.digest();
     let bound = guard::bind(&config.key, &config.data, network, store.durable() > 0)?;
     let secret = crate::key::Secret::from_seed(&identity.secret.seed());
-    let signer = Signer::guarded(secret, bound.guard, bound.has_forgotten);
+    let signer = Signer::guarded(secret, bound.guard);
     let verifier = threads::verifier(config)?;
     // Before anybody can see that it runs, and ask it to stop.
     let stop = Stop::new();
@@ -108,8 +103,18 @@ fn run(config: &Config, feed: Option<Feed>) -> Result<(), Exit> {
     cores::tell(&config.cores);
     let signatures = Arc::new(Judge::metered(verifier, Meter::ON));
     let recovered = recovered(config, &identity, &signer, &store)?;
-    let recovered =
-        behind::catch_up(config, &identity, &signer, &signatures, &store, recovered, &stop)?;
+    let recovered = behind::catch_up(
+        behind::Setup {
+            config,
+            identity: &identity,
+            signer: &signer,
+            has_forgotten: bound.has_forgotten,
+            judge: &signatures,
+            store: &store,
+            stop: &stop,
+        },
+        recovered,
+    )?;
     let height = recovered.execute.chain().height();
     let from = recovered.loaded.unwrap_or(0);
     tracing::info!(height = height.get(), from, view = recovered.view, "recovered");
@@ -121,7 +126,7 @@ fn run(config: &Config, feed: Option<Feed>) -> Result<(), Exit> {
     )
 }
 
-/// Starts the thread that answers whoever asks for old blocks.
+/// Starts the thread that answers whoever asks for old blocks; answers what it uses for that.
 fn serve_history(
     config: &Config,
     doors: &mut doors::Doors,
@@ -130,7 +135,6 @@ fn serve_history(
     store: &storage::Store,
     stop: &Stop,
 ) -> history::Backend {
-    let backend = history::Backend::choose(config.storage.backend.into());
     let listener = doors.history.take().expect("the doors were just opened");
     let settings = history::Settings {
         network,
@@ -138,17 +142,17 @@ fn serve_history(
         bytes_per_second: config.storage.history_bytes,
         stop: stop.clone(),
     };
-    let (chosen, cpus) = (backend.clone(), config.cores.network.clone());
-    threads.start_bulk(
-        "history",
-        cores::on(&cpus, move || {
-            if let Err(error) = history::serve(listener, settings, &chosen) {
-                // Others serve it too.
-                tracing::error!(%error, "old blocks are served no more");
-            }
-        }),
-    );
-    backend
+    let (told, backend) = bounded(1);
+    let (wanted, cpus) = (config.storage.backend.into(), config.cores.network.clone());
+    let serve = move || {
+        let tell = |backend| drop(told.send(backend));
+        if let Err(error) = history::serve(listener, settings, wanted, tell) {
+            // Others serve it too.
+            tracing::error!(%error, "old blocks are served no more");
+        }
+    };
+    threads.start_bulk("history", cores::on(&cpus, serve));
+    backend.recv().unwrap_or_else(|_| threads::fatal(&"the history thread ended at its start"))
 }
 
 /// What signs an admission key and publishes it.
@@ -379,8 +383,7 @@ impl Node<'_> {
         };
 
         let room = Arc::new(room::Disk::new(self.config.data.clone()));
-        let observer = engine::Observer::telling(witnesses, network)
-            .watching(self.identity.index, self.signer.clone());
+        let observer = engine::Observer::telling(witnesses, network);
         let mut reporter = status::Reporter {
             name: self.identity.genesis.name().to_owned(),
             network,
@@ -439,14 +442,8 @@ impl Node<'_> {
         threads.start_bulk("checkpoint", cores::on(&groups.stages, move || checkpoint.run()));
         threads.start_bulk("prove", cores::on(&groups.stages, move || prove.run()));
         threads.start_bulk("evidence", cores::on(&groups.stages, move || evidence.run()));
-        let guard = stage::guard::Stage {
-            signer: self.signer.clone(),
-            clock,
-            watch: WATCH
-                .max(Duration::from_millis(self.config.consensus.view_timeout_ms) * WATCHED_VIEWS),
-        };
-        let guard_stop = stop.clone();
-        threads.start("guard", move || guard.run(&guard_stop));
+        let (signer, guard_stop) = (self.signer.clone(), stop.clone());
+        threads.start("guard", move || stage::guard::run(&signer, &guard_stop));
         let repair_stop = stop.clone();
         let repair = move || repair.run(&repair_stop);
         threads.start_bulk("repair", cores::on(&groups.stages, repair));

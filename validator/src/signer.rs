@@ -15,10 +15,7 @@ use desk::Desk;
 use ledger::{Digest, PublicKey, Signature};
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// What is signed for a place in a lane.
@@ -50,31 +47,23 @@ pub struct Signer {
     public: PublicKey,
     /// What the guard said when this process started.
     start: Arc<guard::State>,
-    /// Whether anything is signed by now.
-    open: Arc<AtomicBool>,
 }
 
 impl Signer {
-    /// Signs by the rules of this guard; while `watching`, nothing until [`Signer::release`].
-    pub fn guarded(secret: Secret, guard: Guard, watching: bool) -> Self {
+    /// Signs by the rules of this guard.
+    pub fn guarded(secret: Secret, guard: Guard) -> Self {
         let start = Arc::new(guard.state().clone());
-        Self::with(secret, Some(guard), start, watching)
+        Self::with(secret, Some(guard), start)
     }
 
     /// Signs without a guard, which is for simulations: whoever loses its memory may sign twice.
     pub fn unguarded(secret: Secret) -> Self {
-        Self::with(secret, None, Arc::default(), false)
+        Self::with(secret, None, Arc::default())
     }
 
-    fn with(
-        secret: Secret,
-        guard: Option<Guard>,
-        start: Arc<guard::State>,
-        watching: bool,
-    ) -> Self {
+    fn with(secret: Secret, guard: Option<Guard>, start: Arc<guard::State>) -> Self {
         let public = secret.public();
-        let desk = Arc::new(Mutex::new(Desk::new(secret, guard, watching)));
-        Self { desk, public, start, open: Arc::new(AtomicBool::new(!watching)) }
+        Self { desk: Arc::new(Mutex::new(Desk::new(secret, guard))), public, start }
     }
 
     /// The public key.
@@ -95,32 +84,6 @@ impl Signer {
     /// Whether nothing at all is signed in an epoch, because the guard was lost.
     pub fn is_silent(&self, epoch: u64) -> bool {
         epoch < self.start.silent_until
-    }
-
-    /// Whether anything is signed by now: not while it is watched whether another process signs with this key.
-    pub fn is_open(&self) -> bool {
-        self.open.load(Ordering::Acquire)
-    }
-
-    /// Nobody else was seen to sign with this key.
-    pub fn release(&self) {
-        self.lock().watching = false;
-        self.open.store(true, Ordering::Release);
-    }
-
-    /// A vote with this key was seen that this process has not made, if it stands above what was signed before.
-    ///
-    /// Ends the process if that shows that another one signs with this key.
-    pub fn seen(&self, epoch: u64, view: u64) {
-        let is_new = epoch > self.start.epoch || view > self.start.lease.view;
-        if !self.is_open() && is_new {
-            crate::node::end(
-                &format!(
-                    "another process votes with this key, in view {view}; stop it first, or use a new key"
-                ),
-                Code::UnsafeToSign,
-            );
-        }
     }
 
     /// Signs a vote of an epoch and view; none where that is not safe.
@@ -177,7 +140,6 @@ impl Signer {
     /// Nothing is signed from now on: has the guard say what was, and no more.
     pub fn close(&self) {
         let closing = self.lock().close();
-        self.open.store(false, Ordering::Release);
         if let Some((guard, state)) = closing
             && let Err(error) = desk::settle(&guard, state)
         {

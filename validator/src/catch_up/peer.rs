@@ -76,32 +76,31 @@ impl Peer {
         Ok(Self { stream, network })
     }
 
-    /// The newest height that this peer proves to be final; 0 where it has none.
+    /// The newest height that this peer proves to be final, and the proof; none where it has none.
     pub(super) fn tip(
         &mut self,
         set: &ValidatorSet,
         signatures: &dyn Signatures,
-    ) -> Result<u64, Fault> {
+    ) -> Result<Option<(u64, Finality)>, Fault> {
         let mut parts = Vec::new();
         self.ask(&Question::Tip, |part| {
             parts.push(part);
             if parts.len() > 2 { Err(Fault::lie("more than a tip")) } else { Ok(()) }
         })?;
         let [cut, certificate] = parts.as_slice() else {
-            return if parts.is_empty() { Ok(0) } else { Err(Fault::lie("half a tip")) };
+            return if parts.is_empty() { Ok(None) } else { Err(Fault::lie("half a tip")) };
         };
         if (cut.kind, certificate.kind) != (Kind::Cut, Kind::Certificate) {
             return Err(Fault::lie("no tip"));
         }
         let wrong = |reject| Fault::Lie(format!("its tip: {reject}"));
-        let height = Cut::decode(&cut.bytes).map_err(wrong)?.height.get();
+        let cut = Cut::decode(&cut.bytes).map_err(wrong)?;
         let finality = Finality::decode(&certificate.bytes).map_err(wrong)?;
-        let digest = Cut::decode(&cut.bytes).map_err(wrong)?.digest();
-        if finality.payload != digest {
+        if finality.payload != cut.digest() {
             return Err(Fault::lie("its tip's certificate is of another block"));
         }
         finality.check(&self.network, set, signatures).map_err(wrong)?;
-        Ok(height)
+        Ok(Some((cut.height.get(), finality)))
     }
 
     /// Cuts from a height on, and certificates.

@@ -1,14 +1,16 @@
 //! Heights in order into the state and the store, as execution does it with what the engine finalizes.
 
-use super::{Error, Setup, State, bodies::Bodied};
+use super::{Error, Own, Setup, State, bodies::Bodied};
 use crate::{
     consensus::remember,
     execute::Action,
+    held::Held,
     lane::{Finalized, Ready, batch_record},
     record,
 };
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use ledger::{Chain, Cut, Height};
+use std::sync::Arc;
 use storage::Store;
 
 /// Replays heights that are checked.
@@ -16,8 +18,7 @@ pub(super) struct Replay<'a> {
     state: &'a mut State,
     store: &'a Store,
     parent: Cut,
-    /// The own place in the set, and the newest view that the guard knows.
-    own: (u32, u64),
+    own: Own,
     durable: (Sender<Result<Height, storage::Error>>, Receiver<Result<Height, storage::Error>>),
     /// Newest height whose append is durable, and newest that was appended.
     heights: (Height, Height),
@@ -59,6 +60,11 @@ impl<'a> Replay<'a> {
         self.state.execute.chain()
     }
 
+    /// The newest view.
+    pub(super) const fn view(&self) -> u64 {
+        self.state.view
+    }
+
     /// Transactions replayed so far.
     pub(super) const fn transactions(&self) -> u64 {
         self.transactions
@@ -74,14 +80,17 @@ impl<'a> Replay<'a> {
         if self.chain().roots_at(cut.executed) != Some(declared) {
             return Err(broken("the declared roots are not those of the execution".to_owned()));
         }
-        let (me, known) = self.own;
+        let Own { index, known, .. } = self.own;
         if let Some(certificate) = &planned.certificate
             && certificate.view.get() > known
-            && certificate.signers.contains(me)
+            && certificate.signers.contains(index)
         {
             return Err(Error::Used { view: certificate.view.get() });
         }
-        let new: Vec<_> = batches.iter().flatten().map(batch_record).collect();
+        // Some it has held and acknowledged before it was away.
+        let is_new =
+            |held: &&Arc<Held>| self.store.find(record::BATCH, held.digest().as_bytes()).is_none();
+        let new: Vec<_> = batches.iter().flatten().filter(is_new).map(batch_record).collect();
         if !new.is_empty() {
             self.store.append(new, None)?;
         }

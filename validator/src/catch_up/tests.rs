@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     command::ledger::{fixture::Fixture, store::Location, verify},
-    history::{self, Backend},
+    history,
     node::recover,
     record,
     saved::Folder,
@@ -49,7 +49,7 @@ fn serve(number: u8, fixture: &Fixture) -> Served {
     // Every other one is of each kind.
     let wanted =
         if number.is_multiple_of(2) { storage::Backend::Auto } else { storage::Backend::Portable };
-    let run = move || history::serve(listener, settings, &Backend::choose(wanted)).unwrap();
+    let run = move || history::serve(listener, settings, wanted, |_| {}).unwrap();
     Served { source, stop, thread: Some(std::thread::spawn(run)), _folder: folder }
 }
 
@@ -74,7 +74,7 @@ impl Late {
     }
 
     /// Recovers, catches up and ends.
-    fn run(&self, sources: &[&Served], own: (u32, u64)) -> (Result<CaughtUp, Error>, u64, Digest) {
+    fn run(&self, sources: &[&Served], own: Own) -> (Result<CaughtUp, Error>, u64, Digest) {
         let store = open(self.folder.path(), &self.genesis);
         let saved = Folder::none(self.genesis.digest());
         let recovered = recover::recover(&store, &self.genesis, &saved).unwrap();
@@ -105,7 +105,7 @@ impl Late {
 }
 
 /// Votes of nobody here are in the certificates.
-const NOBODY: (u32, u64) = (3, 0);
+const NOBODY: Own = Own { index: 3, known: 0, watch: None };
 
 #[test]
 fn from_nothing_to_what_the_others_have() {
@@ -226,10 +226,11 @@ fn a_vote_of_the_own_key_that_the_guard_does_not_know_ends_it() {
     let honest = serve(1, &fixture);
     // Validator 0 has voted in every certificate, the newest one in view 300.
     let late = Late::new(&fixture);
-    let (result, height, _) = late.run(&[&honest], (0, 100));
-    assert!(matches!(result, Err(Error::Used { view: 102 })), "{result:?}");
-    assert!(height < 103);
-    let (result, height, _) = late.run(&[&honest], (0, BLOCKS));
+    let (result, height, _) = late.run(&[&honest], Own { index: 0, known: 100, watch: None });
+    // The tip shows it before anything is fetched.
+    assert!(matches!(result, Err(Error::Used { view: BLOCKS })), "{result:?}");
+    assert_eq!(height, 0);
+    let (result, height, _) = late.run(&[&honest], Own { index: 0, known: BLOCKS, watch: None });
     assert_eq!((result.unwrap().liars, height), (vec![], BLOCKS));
 }
 
@@ -243,6 +244,26 @@ fn a_signature_that_all_vouched_for_and_does_not_hold_ends_it() {
     let is_named = matches!(&error, Error::Broken { height: 150, what }
         if what.contains("signature of transaction 0"));
     assert!(is_named, "{error}");
+}
+
+#[test]
+fn whoever_has_forgotten_follows_for_a_while_even_if_it_is_near() {
+    let fixture = Fixture::new(BLOCKS);
+    let honest = serve(1, &fixture);
+    let watch = |above| Some(Watch { time: Duration::from_secs(2), above });
+    let late = Late::new(&fixture);
+    for (heights, own) in [
+        (BLOCKS, Own { watch: watch(BLOCKS - 1), ..NOBODY }),
+        (0, Own { watch: watch(BLOCKS - 1), ..NOBODY }),
+    ] {
+        let start = Instant::now();
+        let (result, height, _) = late.run(&[&honest], own);
+        assert_eq!((result.unwrap().heights, height), (heights, BLOCKS));
+        assert!(start.elapsed() >= Duration::from_secs(2));
+    }
+    // Somebody votes with this key, and nobody here knows of it.
+    let (result, ..) = late.run(&[&honest], Own { index: 0, watch: watch(0), ..NOBODY });
+    assert!(matches!(result, Err(Error::Used { view: BLOCKS })), "{result:?}");
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub struct Arguments {
     /// Address at which the network's validators listen
     #[arg(long, value_name = "IP", default_value = "127.0.0.1", requires = "validators")]
     host: IpAddr,
-    /// First port; each validator takes five
+    /// First port; each validator takes six
     #[arg(long, value_name = "PORT", default_value_t = 4_000, requires = "validators")]
     base_port: u16,
     /// Funded authors for `load`

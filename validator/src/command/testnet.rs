@@ -62,7 +62,7 @@ pub struct Arguments {
     /// Folder for everything, which must be new; one below the system's temporary folder without it
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// First port, each validator takes five; 0 finds free ones
+    /// First port, each validator takes six; 0 finds free ones
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     base_port: u16,
     /// Transactions a second to offer; 0 for none

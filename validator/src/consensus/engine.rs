@@ -132,8 +132,6 @@ pub struct Observer {
     state: Arc<Mutex<Observed>>,
     /// Who keeps evidence, and the network that it is for.
     witnesses: Option<(Witnesses, ledger::Digest)>,
-    /// The own place in the set, and who is told of votes from there.
-    own: Option<(u32, Signer)>,
 }
 
 /// What an observer has seen.
@@ -152,22 +150,7 @@ pub struct Observed {
 impl Observer {
     /// One that hands on what proves a validator's misbehaviour; dropped when the queue is full.
     pub fn telling(witnesses: Witnesses, network: ledger::Digest) -> Self {
-        Self { state: Arc::default(), witnesses: Some((witnesses, network)), own: None }
-    }
-
-    /// Tells the signer of the validator at this place when somebody votes with its key.
-    #[must_use]
-    pub fn watching(self, me: u32, signer: Signer) -> Self {
-        Self { own: Some((me, signer)), ..self }
-    }
-
-    fn vote(&self, state: &mut Observed, signer: u32, epoch: Epoch, view: View) {
-        state.vote(signer, view);
-        if let Some((me, own)) = &self.own
-            && *me == signer
-        {
-            own.seen(epoch.get(), view.get());
-        }
+        Self { state: Arc::default(), witnesses: Some((witnesses, network)) }
     }
 
     /// What was seen so far.
@@ -196,7 +179,7 @@ impl Reporter for Observer {
     type Activity = Activity<Scheme, Digest>;
 
     fn report(&mut self, activity: Self::Activity) -> commonware_actor::Feedback {
-        use commonware_consensus::{Epochable as _, Viewable as _};
+        use commonware_consensus::Viewable as _;
         if let Some((witnesses, network)) = &self.witnesses
             && let Some(evidence) = offence::evidence(network, &activity)
             && !witnesses.send(Witness::Found(Box::new(evidence)))
@@ -215,15 +198,9 @@ impl Reporter for Observer {
             Activity::ConflictingNotarize(conflict) => state.equivocate(conflict, "notarize"),
             Activity::ConflictingFinalize(conflict) => state.equivocate(conflict, "finalize"),
             Activity::NullifyFinalize(conflict) => state.equivocate(conflict, "nullify_finalize"),
-            Activity::Notarize(vote) => {
-                self.vote(&mut state, vote.attestation.signer.get(), vote.epoch(), vote.view());
-            }
-            Activity::Nullify(vote) => {
-                self.vote(&mut state, vote.attestation.signer.get(), vote.epoch(), vote.view());
-            }
-            Activity::Finalize(vote) => {
-                self.vote(&mut state, vote.attestation.signer.get(), vote.epoch(), vote.view());
-            }
+            Activity::Notarize(vote) => state.vote(vote.attestation.signer.get(), vote.view()),
+            Activity::Nullify(vote) => state.vote(vote.attestation.signer.get(), vote.view()),
+            Activity::Finalize(vote) => state.vote(vote.attestation.signer.get(), vote.view()),
         }
         commonware_actor::Feedback::Ok
     }
@@ -272,6 +249,7 @@ where
     let context = Patient::new(context, setup.room).with_vault(&setup.partition).await?;
     let public_key = PublicKey::decode(Copying(setup.signer.public().as_bytes()))
         .expect("the key of a signer is one");
+    let is_silent = setup.signer.is_silent(0);
     let scheme = Scheme::signer(&setup.namespace, setup.validators.clone(), setup.signer, 0)
         .expect("the key was found in the set");
     // 4,096 pages of 4 KiB: the newest of every journal.
@@ -411,7 +389,7 @@ where
     let (certificates, from_peers) = channels.certificates;
     let pace = PACE_MAX.min(setup.view_timeout / 8);
     let clock = context.child("clock");
-    let certificates = Paced::start(context.child("paced"), clock, certificates, pace);
+    let certificates = Paced::start(context.child("paced"), clock, certificates, pace, is_silent);
     Ok(engine.start(channels.votes, (certificates, from_peers), channels.resolver))
 }
 

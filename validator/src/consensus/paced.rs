@@ -79,6 +79,8 @@ pub(super) struct Paced<S, C> {
     inner: S,
     clock: Arc<C>,
     pace: Duration,
+    /// Whether nothing is sent to all.
+    is_mute: bool,
     waiting: Arc<Waiting>,
 }
 
@@ -88,6 +90,7 @@ impl<S: Clone, C> Clone for Paced<S, C> {
             inner: self.inner.clone(),
             clock: self.clock.clone(),
             pace: self.pace,
+            is_mute: self.is_mute,
             waiting: self.waiting.clone(),
         }
     }
@@ -95,14 +98,17 @@ impl<S: Clone, C> Clone for Paced<S, C> {
 
 impl<S: Sender, C: Clock> Paced<S, C> {
     /// Sends at most one certificate of each kind to all within `pace`, and a last one after it; the task
-    /// that sends those that waited runs in `context` and ends with it.
+    /// that sends those that waited runs in `context` and ends with it. Whoever is mute sends none to all: what it
+    /// sends is a sign of life, and others would wait for blocks and votes of one that makes none.
     pub(super) fn start<E: Spawner + Clock>(
         context: E,
         clock: C,
         inner: S,
         pace: Duration,
+        is_mute: bool,
     ) -> Self {
-        let sender = Self { inner, clock: Arc::new(clock), pace, waiting: Arc::default() };
+        let (clock, waiting) = (Arc::new(clock), Arc::default());
+        let sender = Self { inner, clock, pace, is_mute, waiting };
         let mut task = sender.clone();
         context.spawn(move |context| async move {
             loop {
@@ -154,8 +160,9 @@ impl<S: Sender, C: Clock> LimitedSender for Paced<S, C> {
     ) -> Result<Self::Checked<'_>, SystemTime> {
         let is_for_all = matches!(recipients, Recipients::All);
         let inner = self.inner.check(recipients)?;
-        let (clock, pace, waiting) = (&*self.clock, self.pace, &*self.waiting);
-        Ok(Checked { inner, is_for_all, clock, pace, waiting })
+        let (clock, waiting) = (&*self.clock, &*self.waiting);
+        let (pace, is_mute) = (self.pace, self.is_mute);
+        Ok(Checked { inner, is_for_all, is_mute, clock, pace, waiting })
     }
 }
 
@@ -163,6 +170,7 @@ impl<S: Sender, C: Clock> LimitedSender for Paced<S, C> {
 pub(super) struct Checked<'a, I, C> {
     inner: I,
     is_for_all: bool,
+    is_mute: bool,
     clock: &'a C,
     pace: Duration,
     waiting: &'a Waiting,
@@ -176,6 +184,9 @@ impl<I: CheckedSender, C: Clock> CheckedSender for Checked<'_, I, C> {
     }
 
     fn send(self, message: impl Into<IoBufs> + Send, priority: bool) -> Unreliable<Feedback> {
+        if self.is_mute && self.is_for_all {
+            return Unreliable::new(Feedback::Ok);
+        }
         let message = message.into();
         let found = self.is_for_all.then(|| may_wait(&message)).flatten();
         let Some((kind, view)) = found else {

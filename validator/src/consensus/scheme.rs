@@ -274,7 +274,7 @@ mod tests {
         let file = folder.path().join("a.key");
         Guard::create(&file, &State { silent_until: 1, ..State::default() }).unwrap();
         let guard = Guard::open(&file).unwrap().unwrap();
-        let signer = Signer::guarded(secret(&PrivateKey::from_seed(2)), guard, false);
+        let signer = Signer::guarded(secret(&PrivateKey::from_seed(2)), guard);
         let scheme = Scheme::signer(NAMESPACE, set(), signer.clone(), 0).unwrap();
         assert!(matches!(scheme.me(), Some(Membership::Member(_))));
         assert!(Notarize::sign(&scheme, proposal(9, 1)).is_none());

@@ -27,8 +27,8 @@ use tokio_uring::{
     net::{TcpListener, TcpStream},
 };
 
-/// Buffers that the kernel knows: 4.1 MiB, which is within what it lets anybody lock.
-const BUFFERS: usize = 8;
+/// Buffers that the kernel knows: 2.1 MiB, since all processes of a user may lock 8 MiB together, as kernels come.
+const BUFFERS: usize = 4;
 const BUFFER_BYTES: usize = PART_BYTES + BATCH_BYTES_MAX;
 /// Entries of the ring: one operation for each connection, and one that accepts.
 const ENTRIES: u32 = 64;
@@ -43,34 +43,53 @@ type Pool = FixedBufPool<Vec<u8>>;
 struct Shared {
     network: Digest,
     store: Store,
-    pool: Pool,
+    /// None where they could not be registered.
+    pool: Option<Pool>,
     limits: RefCell<Limits<Rc<TcpStream>>>,
     files: RefCell<VecDeque<(u64, Rc<File>)>>,
 }
 
-fn open() -> io::Result<(tokio_uring::Runtime, Pool)> {
-    let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(ENTRIES))?;
-    let pool =
-        FixedBufPool::new(iter::repeat_with(|| Vec::with_capacity(BUFFER_BYTES)).take(BUFFERS));
-    runtime.block_on(async { pool.register() })?;
-    Ok((runtime, pool))
+/// A ring, and buffers that it knows, where the kernel lets them be locked.
+pub(super) struct Ring {
+    runtime: tokio_uring::Runtime,
+    pool: Option<Pool>,
 }
 
-/// Whether this machine permits it.
-///
-/// Errors: why not.
-pub(super) fn probe() -> io::Result<()> {
-    // On a thread of its own: a runtime leaves its mark on the thread that made it.
-    let tried = std::thread::spawn(|| open().map(drop)).join();
-    tried.unwrap_or_else(|_| Err(io::Error::other("the attempt failed")))
+impl Ring {
+    /// Opens a ring for this thread.
+    ///
+    /// Errors: why this machine does not permit it.
+    pub(super) fn open() -> io::Result<Self> {
+        let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(ENTRIES))?;
+        let pool =
+            FixedBufPool::new(iter::repeat_with(|| Vec::with_capacity(BUFFER_BYTES)).take(BUFFERS));
+        let registered = runtime.block_on(async { pool.register() });
+        Ok(Self { runtime, pool: registered.is_ok().then_some(pool) })
+    }
+
+    /// What there is of it.
+    pub(super) const fn reason(&self) -> &'static str {
+        match self.pool {
+            Some(_) => "registered buffers",
+            None => "buffers not registered: no more memory may be locked",
+        }
+    }
+
+    /// Answers until told to stop.
+    ///
+    /// Errors: the machine's.
+    pub(super) fn serve(
+        self,
+        listener: std::net::TcpListener,
+        settings: Settings,
+    ) -> io::Result<()> {
+        serve(self, listener, settings)
+    }
 }
 
-/// Answers until told to stop.
-///
-/// Errors: the machine's.
-pub(super) fn serve(listener: std::net::TcpListener, settings: Settings) -> io::Result<()> {
+fn serve(ring: Ring, listener: std::net::TcpListener, settings: Settings) -> io::Result<()> {
     let Settings { network, store, bytes_per_second, stop } = settings;
-    let (runtime, pool) = open()?;
+    let Ring { runtime, pool } = ring;
     let shared = Rc::new(Shared {
         network,
         store,
@@ -179,10 +198,20 @@ impl Shared {
         header: &[u8; PART_BYTES],
     ) -> io::Result<()> {
         let file = self.file(place.segment);
-        // One that is slow to take what it asked for must not keep all buffers from the others.
-        let buffer = self.pool.try_next(BUFFER_BYTES);
-        let (Some(file), Some(mut buffer)) = (file, buffer) else {
+        let Some(file) = file else {
+            // Of the newest segment the store knows what is there.
             let body = self.store.read(place).unwrap_or_default();
+            if !answer.have_read(&body) {
+                return Ok(());
+            }
+            return stream.write_all([&header[..], &body].concat()).await.0;
+        };
+        // Whoever is slow to take what it asked for must not keep buffers from the others.
+        let buffer = self.pool.as_ref().and_then(|pool| pool.try_next(BUFFER_BYTES));
+        let Some(mut buffer) = buffer else {
+            let body = vec![0; place.bytes as usize];
+            let (result, body) = file.read_exact_at(body, place.body_offset()).await;
+            result?;
             if !answer.have_read(&body) {
                 return Ok(());
             }

@@ -42,28 +42,27 @@ pub struct Backend {
     pub reason: String,
 }
 
-impl Backend {
-    /// Finds out what this machine permits; `wanted` is as for the store.
-    pub fn choose(wanted: storage::Backend) -> Self {
-        let portable = |reason| Self { name: "portable", reason };
-        match wanted {
-            storage::Backend::Portable => portable("chosen by option".to_owned()),
-            storage::Backend::Auto | storage::Backend::IoUring => match ring::probe() {
-                Ok(()) => Self { name: "io_uring", reason: "registered buffers".to_owned() },
-                Err(error) => portable(format!("io_uring: {error}")),
-            },
-        }
-    }
-}
-
-/// Answers on this thread until told to stop.
+/// Answers on this thread until told to stop; `started` is told what answers before anybody is answered.
 ///
-/// Shape: the listener is a blocking one. Errors: the machine's; those of a connection end only it.
-pub fn serve(listener: TcpListener, settings: Settings, backend: &Backend) -> io::Result<()> {
-    match backend.name {
-        "io_uring" => ring::serve(listener, settings),
-        _ => plain::serve(listener, settings),
-    }
+/// Shape: `wanted` is as for the store. Errors: the machine's; those of a connection end only it.
+pub fn serve(
+    listener: TcpListener,
+    settings: Settings,
+    wanted: storage::Backend,
+    started: impl FnOnce(Backend),
+) -> io::Result<()> {
+    let reason = match wanted {
+        storage::Backend::Portable => "chosen by option".to_owned(),
+        storage::Backend::Auto | storage::Backend::IoUring => match ring::Ring::open() {
+            Ok(ring) => {
+                started(Backend { name: "io_uring", reason: ring.reason().to_owned() });
+                return ring.serve(listener, settings);
+            }
+            Err(error) => format!("io_uring: {error}"),
+        },
+    };
+    started(Backend { name: "portable", reason });
+    plain::serve(listener, settings)
 }
 
 /// Who is connected, how long each may take, and what may leave.

@@ -1,7 +1,8 @@
 //! Both ways of answering give the same bytes, refuse alike, and end when told to.
 
 use super::{
-    serve::{Backend, Settings, serve},
+    ring::Ring,
+    serve::{Settings, serve},
     wire::{BATCHES_MAX, Kind, PART_BYTES, Part, Question, Walk, part},
 };
 use crate::{command::ledger::fixture::Fixture, handle::Stop, record};
@@ -36,18 +37,21 @@ fn server(network: Digest, store: &Store, name: &'static str) -> Server {
     let (address, stop) = (listener.local_addr().unwrap(), Stop::new());
     let settings =
         Settings { network, store: store.clone(), bytes_per_second: 1 << 30, stop: stop.clone() };
-    let backend = Backend { name, reason: String::new() };
-    let thread = std::thread::spawn(move || serve(listener, settings, &backend).unwrap());
+    let wanted =
+        if name == "portable" { storage::Backend::Portable } else { storage::Backend::Auto };
+    let thread = std::thread::spawn(move || serve(listener, settings, wanted, |_| {}).unwrap());
     Server { address, stop, thread: Some(thread) }
 }
 
 /// The ways that run here.
 fn names() -> Vec<&'static str> {
-    let chosen = Backend::choose(storage::Backend::Auto);
-    if chosen.name != "io_uring" {
-        println!("skipped: {}", chosen.reason);
+    match Ring::open() {
+        Ok(_) => vec!["io_uring", "portable"],
+        Err(error) => {
+            println!("skipped: io_uring: {error}");
+            vec!["portable"]
+        }
     }
-    if chosen.name == "io_uring" { vec!["io_uring", "portable"] } else { vec!["portable"] }
 }
 
 struct Place {

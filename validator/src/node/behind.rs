@@ -2,42 +2,58 @@
 
 use super::{Exit, recover, threads};
 use crate::{
-    catch_up::{self, Error, Source},
+    catch_up::{self, Error, Own, Source, Watch},
     config::{Config, Identity},
     handle::Stop,
     signer::Signer,
     votes::Judge,
 };
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use storage::Store;
 
 /// The only epoch there is.
 const EPOCH: u64 = 0;
+
+/// How long others are listened to, at least, where something that this key signed may be forgotten.
+const WATCH: Duration = Duration::from_secs(3);
+
+/// What is needed for it.
+pub(super) struct Setup<'a> {
+    pub(super) config: &'a Config,
+    pub(super) identity: &'a Identity,
+    pub(super) signer: &'a Signer,
+    /// Whether something that this key signed may be forgotten.
+    pub(super) has_forgotten: bool,
+    pub(super) judge: &'a Arc<Judge>,
+    pub(super) store: &'a Store,
+    pub(super) stop: &'a Stop,
+}
 
 /// Brings what was recovered to within a few seconds of the other validators.
 ///
 /// Errors: unsafe to sign, where somebody else has signed with this key; data corrupt, where what is final does not
 /// hold; those of the store.
 pub(super) fn catch_up(
-    config: &Config,
-    identity: &Identity,
-    signer: &Signer,
-    judge: &Arc<Judge>,
-    store: &Store,
+    setup: Setup<'_>,
     recovered: recover::State,
-    stop: &Stop,
 ) -> Result<recover::State, Exit> {
+    let Setup { config, identity, signer, has_forgotten, judge, store, stop } = setup;
     let others = config.peers.iter().filter(|peer| peer.key != signer.public());
     let source =
         |peer: &crate::config::Peer| Some(Source { key: peer.key, address: peer.history? });
     // One that is silent anyway has nothing to lose.
     let known = if signer.is_silent(EPOCH) { u64::MAX } else { signer.known_view() };
+    let floor = signer.floor(EPOCH).view;
     let setup = catch_up::Setup {
         genesis: &identity.genesis,
         store,
         judge: judge.clone(),
         sources: others.filter_map(source).collect(),
-        own: (identity.index, known),
+        own: Own {
+            index: identity.index,
+            known,
+            watch: has_forgotten.then_some(Watch { time: WATCH, above: floor }),
+        },
         stop,
     };
     let recover::State { execute, lanes, recent, view, loaded, changed } = recovered;

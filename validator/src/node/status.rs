@@ -239,8 +239,6 @@ impl Reporter {
             reasons.push(
                 "its guard was lost: it follows without a vote until the next epoch".to_owned(),
             );
-        } else if !self.signer.is_open() {
-            reasons.push("it listens whether another process votes with its key".to_owned());
         } else if lanes.is_closed {
             let why = "what it signed for its lane is forgotten: it takes no transactions until the next epoch";
             reasons.push(why.to_owned());

@@ -32,9 +32,9 @@ pub enum Refused {
     /// Something else was signed there.
     #[error("it contradicts what was signed")]
     Contradiction,
-    /// It is not known yet whether another process signs with this key.
-    #[error("it is not known yet whether another process signs with this key")]
-    Watching,
+    /// This process has said its last.
+    #[error("the validator is stopping")]
+    Closed,
     /// The guard cannot be written.
     #[error("the guard: {0}")]
     Guard(#[from] io::Error),
@@ -61,8 +61,8 @@ pub(super) struct Desk {
     guard: Option<SharedGuard>,
     /// What the guard is known to say.
     state: State,
-    /// Whether it is still watched whether another process signs with this key.
-    pub(super) watching: bool,
+    /// Whether the guard says already what was signed, and no more.
+    closed: bool,
     /// The epoch of everything below.
     epoch: u64,
     votes: BTreeMap<u64, Voted>,
@@ -75,13 +75,13 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(secret: Secret, guard: Option<Guard>, watching: bool) -> Self {
+    pub(super) fn new(secret: Secret, guard: Option<Guard>) -> Self {
         let state = guard.as_ref().map(|guard| guard.state().clone()).unwrap_or_default();
         let before = state.lease.clone();
         Self {
             secret,
             guard: guard.map(|guard| Arc::new(Mutex::new(guard))),
-            watching,
+            closed: false,
             epoch: state.epoch,
             state,
             votes: BTreeMap::new(),
@@ -193,7 +193,7 @@ impl Desk {
 
     /// Signs nothing any more; what the guard is to say of all that was signed, where it was in this process's epoch.
     pub(super) fn close(&mut self) -> Option<(SharedGuard, State)> {
-        self.watching = true;
+        self.closed = true;
         let guard = self.guard.as_ref().filter(|_| self.state.epoch == self.epoch)?;
         let mut state = self.state.clone();
         state.lease = self.before.clone();
@@ -235,8 +235,8 @@ impl Desk {
 
     /// Turns to an epoch: places are its own, and nobody goes back.
     fn enter(&mut self, epoch: u64) -> Result<(), Refused> {
-        if self.watching {
-            return Err(Refused::Watching);
+        if self.closed {
+            return Err(Refused::Closed);
         }
         if epoch < self.epoch || epoch < self.state.silent_until {
             return Err(Refused::Forgotten);
@@ -308,7 +308,7 @@ mod tests {
 
     fn desk(place: &Place) -> Desk {
         let guard = Guard::open(&place.key).unwrap().unwrap();
-        Desk::new(Secret::from_seed(&[1; 32]), Some(guard), false)
+        Desk::new(Secret::from_seed(&[1; 32]), Some(guard))
     }
 
     fn lease(place: &Place) -> Marks {
@@ -321,7 +321,7 @@ mod tests {
     fn allows(result: Result<Signature, Refused>) -> bool {
         match result {
             Ok(_) => true,
-            Err(Refused::Forgotten | Refused::Contradiction | Refused::Watching) => false,
+            Err(Refused::Forgotten | Refused::Contradiction | Refused::Closed) => false,
             Err(Refused::Guard(error)) => panic!("{error}"),
         }
     }
@@ -486,18 +486,6 @@ mod tests {
             assert!(!allows(desk.ack(epoch, (0, 9), ONE, b"m")));
         }
         assert!(allows(desk.vote((2, 1), Vote::Nullify, b"m")));
-    }
-
-    #[test]
-    fn nothing_is_signed_while_it_is_watched() {
-        let place = place(&State::default());
-        let mut desk = desk(&place);
-        desk.watching = true;
-        assert!(!allows(desk.vote((0, 9), Vote::Nullify, b"m")));
-        assert!(!allows(desk.ack(0, (0, 9), ONE, b"m")));
-        assert!(!allows(desk.batch(0, (0, 9), ONE, b"m")));
-        desk.watching = false;
-        assert!(allows(desk.vote((0, 9), Vote::Nullify, b"m")));
     }
 
     #[test]

@@ -94,7 +94,7 @@ impl Bench {
     fn new(context: Context) -> Self {
         let notes = Notes::default();
         let (task, clock) = (context.child("paced"), context.child("clock"));
-        let sender = Paced::start(task, clock, notes.clone(), PACE);
+        let sender = Paced::start(task, clock, notes.clone(), PACE, false);
         Self { context, sender, notes }
     }
 
@@ -117,6 +117,20 @@ impl Bench {
 
 fn run<F: Future<Output = ()>>(test: impl FnOnce(Bench) -> F + Send) {
     Runner::default().start(async |context| test(Bench::new(context)).await);
+}
+
+#[test]
+fn whoever_is_mute_sends_none_to_all_and_answers_all_the_same() {
+    run(async |mut bench| {
+        bench.sender.is_mute = true;
+        for message in [notarization(1), finalization(1), nullification(2)] {
+            bench.send(&message);
+        }
+        assert!(bench.after(500).await.is_empty());
+        let key = PrivateKey::from_seed(0).public_key();
+        bench.sender.send(Recipients::One(key), notarization(3), true);
+        assert_eq!(bench.noted(0).await.len(), 1);
+    });
 }
 
 #[test]
