@@ -6,6 +6,7 @@ pub mod layers;
 pub mod schema;
 
 use crate::command::Exit;
+use crate::key::Source;
 use layers::{Flags, Layers, PeerEntry};
 use ledger::PublicKey;
 use net_ebpf::filter::{Action, Wanted};
@@ -25,6 +26,8 @@ pub struct Config {
     pub genesis: PathBuf,
     /// The key file of this validator.
     pub key: PathBuf,
+    /// Where the passphrase comes from, if the key file is encrypted.
+    pub key_passphrase: Source,
     /// The data folder: `ledger/`, `consensus/` and a copy of the genesis file.
     pub data: PathBuf,
     /// Where this validator listens.
@@ -223,6 +226,8 @@ impl Config {
         let config = Self {
             genesis: folder.join(layers.text("genesis")),
             key: folder.join(layers.text("key")),
+            key_passphrase: Source::parse(layers.text("key_passphrase"))
+                .expect("the shape of a source was checked"),
             data: folder.join(layers.text("data")),
             listen: Listen {
                 consensus: address("listen.consensus"),

@@ -2,7 +2,7 @@
 
 use super::{Config, read_text};
 use crate::command::Exit;
-use crate::key::Secret;
+use crate::key::{KeyFile, Secret};
 use ledger::{Digest, Genesis};
 use std::fs::{DirBuilder, File};
 use std::io::Write;
@@ -40,16 +40,19 @@ pub fn load_genesis(file: &Path) -> Result<Genesis, Exit> {
 impl Config {
     /// Loads genesis and key and checks that they, and the peers, belong together.
     ///
+    /// The passphrase of an encrypted key is read last, and once: a descriptor gives it only once, nobody is asked
+    /// for it in vain, and it is read by the process that runs if this one starts itself again before.
+    ///
     /// Errors: config, with what does not fit and what to do.
     pub fn identity(&self) -> Result<Identity, Exit> {
         let genesis = load_genesis(&self.genesis)?;
-        let secret = Secret::load(&self.key)?;
+        let file = KeyFile::read(&self.key)?;
         let set = genesis.set();
-        let Some(index) = set.index_of(&secret.public()) else {
+        let public = file.public();
+        let Some(index) = set.index_of(&public) else {
             return Err(Exit::config(format!(
-                "key {}: its public key {} is not a validator of genesis {}",
+                "key {}: its public key {public} is not a validator of genesis {}",
                 self.key.display(),
-                secret.public(),
                 self.genesis.display()
             )));
         };
@@ -64,12 +67,13 @@ impl Config {
         }
         for validator in set.keys() {
             let is_known = self.peers.iter().any(|peer| peer.key == *validator);
-            if !is_known && *validator != secret.public() {
+            if !is_known && *validator != public {
                 return Err(Exit::config(format!(
                     "validator {validator} has no [[peers]] entry: add its key and addresses"
                 )));
             }
         }
+        let secret = file.open(&self.key, &self.key_passphrase)?;
         Ok(Identity { genesis, secret, index })
     }
 

@@ -2,6 +2,7 @@
 
 use super::cores::Cpus;
 use super::schema::{self, KEYS, Key, PEER_KEYS, Shape, suggest};
+use crate::key::Source;
 use std::collections::BTreeMap;
 use std::fmt;
 use toml::Spanned;
@@ -266,10 +267,15 @@ fn parse(key: &Key, text: &str) -> Result<Value, String> {
             Err(expected(key, &format!("{text:?}")))
         }
         Shape::Cpus if Cpus::parse(text).is_none() => Err(expected(key, &format!("{text:?}"))),
+        // Never with what was found: somebody may have written the passphrase itself.
+        Shape::Passphrase if Source::parse(text).is_none() => Err(expected(key, "something else")),
         Shape::Path if text.is_empty() => Err(expected(key, "an empty text")),
-        Shape::Text | Shape::Path | Shape::Address | Shape::Choice(_) | Shape::Cpus => {
-            Ok(Value::Text(text.to_string()))
-        }
+        Shape::Text
+        | Shape::Path
+        | Shape::Address
+        | Shape::Choice(_)
+        | Shape::Cpus
+        | Shape::Passphrase => Ok(Value::Text(text.to_string())),
     }
 }
 
@@ -299,6 +305,9 @@ fn expected(key: &Key, found: &str) -> String {
         Shape::Choice(words) => format!("one of {}", words.join(", ")),
         Shape::Number(least, most) => format!("a whole number from {least} to {most}"),
         Shape::Cpus => "a list of CPUs such as \"0-3,8\", or empty".to_string(),
+        Shape::Passphrase => {
+            "\"fd:N\", \"credential:NAME\" or empty, and never the passphrase itself".to_string()
+        }
         Shape::Pages(least, most) => format!("a multiple of 4096 from {least} to {most}"),
     };
     format!("must be {wanted}, found {found}")

@@ -17,6 +17,8 @@ pub enum Shape {
     Pages(u64, u64),
     /// CPUs in the kernel's notation, as `0-3,8`, or none.
     Cpus,
+    /// Where a passphrase comes from, as `fd:3` or `credential:NAME`, or none.
+    Passphrase,
 }
 
 /// One key of the config file.
@@ -40,7 +42,7 @@ const fn key(dotted: &'static str, default: &'static str, shape: Shape, help: &'
 const SEGMENT_BYTES: Shape = Shape::Pages(2 * storage::GROUP_BYTES_MAX as u64, (4 << 30) - 4_096);
 
 /// All keys but those of `[[peers]]`, in the order of the file.
-pub const KEYS: [Key; 35] = [
+pub const KEYS: [Key; 36] = [
     key(
         "genesis",
         "\"genesis.json\"",
@@ -52,6 +54,12 @@ pub const KEYS: [Key; 35] = [
         "\"validator.key\"",
         Shape::Path,
         "This validator's key file, readable by its owner alone.",
+    ),
+    key(
+        "key_passphrase",
+        "\"\"",
+        Shape::Passphrase,
+        "Where an encrypted key's passphrase is read: fd:N, credential:NAME of systemd, or empty for the terminal.",
     ),
     key(
         "data",

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::command::Code;
-use crate::key::Secret;
+use crate::key::{KeyFile, Secret, testing};
 use layers::{Origin, Value};
 use ledger::Genesis;
 use proptest::prelude::*;
@@ -159,6 +159,51 @@ fn a_wrong_value_is_named_with_what_it_must_be() {
     let wrong = [("ALTHING_SIGVERIFY_THREADS", "many")];
     let exit = load("", &wrong, &[]).unwrap_err();
     assert!(exit.message().contains("ALTHING_SIGVERIFY_THREADS must be a whole number"), "{exit}");
+}
+
+#[test]
+fn a_passphrase_in_the_wrong_place_is_refused_and_not_shown() {
+    let expected = "key_passphrase must be \"fd:N\", \"credential:NAME\" or empty, and never the passphrase itself, \
+                    found something else";
+    assert_eq!(refusal("key_passphrase = \"hunter2\"\n"), format!("line 1: {expected}"));
+    for text in
+        ["key_passphrase = hunter2\n", "key_passphrase = 22222\n", "key_passphrase = \"hunter2\n"]
+    {
+        let said = refusal(text);
+        assert!(!said.contains("hunter2") && !said.contains("22222"), "{said}");
+    }
+    let exit = load("", &[("ALTHING_KEY_PASSPHRASE", "hunter2")], &[]).unwrap_err();
+    assert!(exit.message().contains("ALTHING_KEY_PASSPHRASE must be"), "{exit}");
+    assert!(!exit.message().contains("hunter2"), "{exit}");
+    for (text, source) in [
+        ("", Source::Terminal),
+        ("key_passphrase = \"\"\n", Source::Terminal),
+        ("key_passphrase = \"fd:3\"\n", Source::Descriptor(3)),
+        ("key_passphrase = \"credential:a\"\n", Source::Credential("a".into())),
+    ] {
+        assert_eq!(load(text, &[], &[]).unwrap().config.key_passphrase, source);
+    }
+    let flags = [("key_passphrase", "fd:5".to_string())];
+    let loaded = load("key_passphrase = \"fd:3\"\n", &[], &flags).unwrap();
+    assert_eq!(loaded.config.key_passphrase, Source::Descriptor(5));
+}
+
+#[test]
+fn an_encrypted_key_is_opened_when_all_else_fits() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut config, _, secrets) = network(folder.path(), "one");
+    std::fs::remove_file(&config.key).unwrap();
+    let passphrase = testing::passphrase("open");
+    let sealed = KeyFile::seal(&secrets[0], &passphrase, testing::CHEAP).unwrap();
+    sealed.create(&config.key).unwrap();
+    let (_file, source) = testing::given("open\n");
+    config.key_passphrase = source;
+    let lonely = Config { peers: Vec::new(), ..config.clone() };
+    assert!(lonely.identity().unwrap_err().message().contains("has no [[peers]] entry"));
+    // The refusal above has not read the descriptor, which gives the passphrase only once.
+    assert_eq!(config.identity().unwrap().secret.public(), secrets[0].public());
+    let exit = config.identity().unwrap_err();
+    assert!(exit.message().ends_with("is empty"), "{exit}");
 }
 
 #[test]
