@@ -5,6 +5,7 @@ pub mod described;
 pub mod evidence;
 pub mod exit;
 pub mod init;
+pub mod key;
 pub mod ledger;
 pub mod load;
 pub mod network;
@@ -39,6 +40,8 @@ struct Cli {
 enum Command {
     /// Make keys, a genesis and configurations
     Init(init::Arguments),
+    /// Look at a key file, encrypt it, or change its passphrase
+    Key(key::Arguments),
     /// Run a validator
     Start(start::Arguments),
     /// Run a whole network on this machine, under load, and check that it agrees
@@ -77,6 +80,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let result = match &cli.command {
         Command::Init(arguments) => init::run(arguments),
+        Command::Key(arguments) => key::run(arguments),
         Command::Start(arguments) => start::run(arguments),
         Command::Testnet(arguments) => testnet::run(arguments),
         Command::Pipeline(arguments) => pipeline::run(arguments),

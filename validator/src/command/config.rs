@@ -23,6 +23,9 @@ enum Command {
         /// The config file
         #[arg(env = "ALTHING_CONFIG")]
         file: PathBuf,
+        /// Read the passphrase of an encrypted key from this open file descriptor
+        #[arg(long, value_name = "N", value_parser = super::key::descriptor())]
+        passphrase_fd: Option<i32>,
     },
 }
 
@@ -35,8 +38,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Exit> {
             say(&schema::default_text());
             Ok(())
         }
-        Command::Check { file } => {
-            let loaded = Config::load(file, &[])?;
+        Command::Check { file, passphrase_fd } => {
+            let flag = passphrase_fd.map(|number| ("key_passphrase", format!("fd:{number}")));
+            let loaded = Config::load(file, flag.as_slice())?;
             let identity = loaded.config.identity()?;
             let data = crate::config::identity::network_of(&loaded.config.data)?;
             if let Some(other) = data.filter(|network| *network != identity.genesis.digest()) {
@@ -80,7 +84,7 @@ mod tests {
     use std::path::Path;
 
     fn check(file: &Path) -> Result<(), Exit> {
-        run(&Arguments { command: Command::Check { file: file.into() } })
+        run(&Arguments { command: Command::Check { file: file.into(), passphrase_fd: None } })
     }
 
     #[test]

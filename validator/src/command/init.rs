@@ -4,7 +4,7 @@ use super::network::{self, Network, Plan, make_folder, write_new};
 use super::terminal::{say, thousands};
 use super::{Exit, terminal};
 use crate::config::{identity::load_genesis, schema};
-use crate::key::Secret;
+use crate::key::{Cost, KeyFile, Secret, Source};
 use crate::signer::guard::{self, Guard};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,12 @@ pub struct Arguments {
     /// The genesis file of the network that the one validator belongs to
     #[arg(long, value_name = "FILE", conflicts_with = "validators")]
     genesis: Option<PathBuf>,
+    /// Encrypt the one validator's key under a passphrase
+    #[arg(long, conflicts_with = "validators")]
+    encrypt: bool,
+    /// Read that passphrase from this open file descriptor; the terminal is asked without it
+    #[arg(long, value_name = "N", requires = "encrypt", value_parser = super::key::descriptor())]
+    passphrase_fd: Option<i32>,
     /// Name of the network
     #[arg(long, default_value = "althing", requires = "validators")]
     name: String,
@@ -43,7 +49,10 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Exit> {
     match arguments.validators {
         Some(validators) => init_network(arguments, validators),
-        None => init_one(&arguments.folder, arguments.genesis.as_deref()),
+        None => {
+            let source = arguments.encrypt.then(|| Source::of_flag(arguments.passphrase_fd));
+            init_one(&arguments.folder, arguments.genesis.as_deref(), source.as_ref())
+        }
     }
 }
 
@@ -84,10 +93,10 @@ fn init_network(arguments: &Arguments, validators: u16) -> Result<(), Exit> {
     Ok(())
 }
 
-fn init_one(folder: &Path, genesis: Option<&Path>) -> Result<(), Exit> {
+/// Makes one validator's folder; its key is encrypted where there is a source for a passphrase.
+fn init_one(folder: &Path, genesis: Option<&Path>, source: Option<&Source>) -> Result<(), Exit> {
     // Judged before anything is written.
     let genesis = genesis.map(load_genesis).transpose()?;
-    make_folder(folder)?;
     let config = folder.join("config.toml");
     if config.exists() {
         return Err(Exit::config(format!(
@@ -95,9 +104,16 @@ fn init_one(folder: &Path, genesis: Option<&Path>) -> Result<(), Exit> {
             config.display()
         )));
     }
-    let secret = Secret::generate()?;
     let file = folder.join("validator.key");
-    secret.create(&file)?;
+    let passphrase = source.map(|source| source.choose(&file)).transpose()?;
+    make_folder(folder)?;
+    let secret = Secret::generate()?;
+    let public = secret.public();
+    let key = match &passphrase {
+        Some(passphrase) => KeyFile::seal(&secret, passphrase, Cost::DEFAULT)?,
+        None => KeyFile::Plain(secret),
+    };
+    key.create(&file)?;
     Guard::create(&file, &guard::State::default())?;
     write_new(&config, &schema::default_text())?;
     let mut steps = Vec::new();
@@ -110,9 +126,14 @@ fn init_one(folder: &Path, genesis: Option<&Path>) -> Result<(), Exit> {
     }
     let config = config.display();
     steps.push(format!("add a [[peers]] entry for each validator to {config}"));
+    if source.is_some() {
+        steps.push(format!(
+            "say in {config} where the passphrase is read (key_passphrase); without it the terminal is asked"
+        ));
+    }
     steps.push(format!("validator config check {config}"));
     steps.push(format!("validator start --config {config}"));
-    let mut text = format!("public key {}\nnext:\n", secret.public());
+    let mut text = format!("public key {public}\nnext:\n");
     for (index, step) in steps.iter().enumerate() {
         text.push_str(&format!("  {}. {step}\n", index + 1));
     }
@@ -124,18 +145,34 @@ fn init_one(folder: &Path, genesis: Option<&Path>) -> Result<(), Exit> {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::key::testing;
 
     #[test]
     fn one_validator_gets_a_key_and_a_config_and_keeps_them() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("new");
-        init_one(&folder, None).unwrap();
+        init_one(&folder, None, None).unwrap();
         let key = Secret::load(&folder.join("validator.key")).unwrap().public();
         let loaded = Config::load_with(&folder.join("config.toml"), &|_| None, &[]).unwrap();
         assert_eq!(loaded.config, Config::default_in(&folder));
-        let exit = init_one(&folder, None).unwrap_err();
+        let exit = init_one(&folder, None, None).unwrap_err();
         assert!(exit.message().contains("never replaced"), "{exit}");
         assert_eq!(Secret::load(&folder.join("validator.key")).unwrap().public(), key);
+    }
+
+    #[test]
+    fn a_key_is_encrypted_where_that_is_asked_for() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("new");
+        let exit = init_one(&folder, None, Some(&testing::given("").1)).unwrap_err();
+        assert!(exit.message().ends_with("is empty") && !folder.exists(), "{exit}");
+        let (_file, source) = testing::given("open\n");
+        init_one(&folder, None, Some(&source)).unwrap();
+        let file = folder.join("validator.key");
+        let key = KeyFile::read(&file).unwrap();
+        assert!(matches!(&key, KeyFile::Sealed(sealed) if sealed.cost() == Cost::DEFAULT));
+        let (_file, source) = testing::given("open");
+        key.open(&file, &source).unwrap();
     }
 
     #[test]
@@ -144,7 +181,7 @@ mod tests {
         let wrong = parent.path().join("genesis.json");
         std::fs::write(&wrong, "[]").unwrap();
         let folder = parent.path().join("new");
-        assert!(init_one(&folder, Some(&wrong)).is_err());
+        assert!(init_one(&folder, Some(&wrong), None).is_err());
         assert!(!folder.exists());
     }
 }

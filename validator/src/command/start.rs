@@ -15,6 +15,9 @@ pub struct Arguments {
     /// The config file
     #[arg(long, value_name = "FILE", env = "ALTHING_CONFIG")]
     config: PathBuf,
+    /// Read the passphrase of an encrypted key from this open file descriptor
+    #[arg(long, value_name = "N", value_parser = super::key::descriptor())]
+    passphrase_fd: Option<i32>,
     /// Let the kernel filter packets of this interface early
     #[arg(long, value_name = "IFACE", env = "ALTHING_NET_XDP")]
     xdp: Option<String>,
@@ -43,7 +46,9 @@ pub struct Arguments {
 
 impl Arguments {
     fn flags(&self) -> Vec<(&'static str, String)> {
+        let passphrase = self.passphrase_fd.map(|number| format!("fd:{number}"));
         [
+            ("key_passphrase", &passphrase),
             ("net.xdp", &self.xdp),
             ("net.xdp_mode", &self.xdp_mode),
             ("net.xdp_policy", &self.xdp_policy),
@@ -114,8 +119,10 @@ mod tests {
     #[test]
     fn flags_become_values_of_their_keys() {
         let line = ["start", "--config", "c", "--xdp", "eth0", "--storage", "portable"];
+        let line = [&line[..], &["--passphrase-fd", "3"]].concat();
         let arguments = Line::parse_from(line).arguments;
         let flags = arguments.flags();
+        assert!(flags.contains(&("key_passphrase", "fd:3".to_string())));
         assert!(flags.contains(&("net.xdp", "eth0".to_string())));
         assert!(flags.contains(&("storage.backend", "portable".to_string())));
     }

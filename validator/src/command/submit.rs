@@ -7,7 +7,7 @@ use crate::api::document::{FINAL, Submitted};
 use crate::client::author::Link;
 use crate::client::{Api, Url, api};
 use crate::config::identity::load_genesis;
-use crate::key::Secret;
+use crate::key::{KeyFile, Source};
 use crate::refusal::Refusal;
 use ledger::{Digest, Draft, Height, Kind, Outcome, PublicKey, Transfer};
 use serde_json::json;
@@ -45,6 +45,9 @@ pub struct Arguments {
     /// The author's key file; the funded client's of the network, where that is known
     #[arg(long, value_name = "FILE", env = "ALTHING_KEY")]
     key: Option<PathBuf>,
+    /// Read the key's passphrase from this open file descriptor; the terminal is asked without it
+    #[arg(long, value_name = "N", value_parser = super::key::descriptor())]
+    passphrase_fd: Option<i32>,
     /// Folder of a network, for its validators and its funded client's key
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -82,7 +85,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Exit> {
         }
         _ => arguments.to.clone(),
     };
-    let secret = Secret::load(&key_file(arguments, network.as_ref(), &urls)?)?;
+    let key = key_file(arguments, network.as_ref(), &urls)?;
+    let secret = KeyFile::read(&key)?.open(&key, &Source::of_flag(arguments.passphrase_fd))?;
     let body = body(arguments)?;
     let pinned = match (&arguments.genesis, &network) {
         (Some(file), _) => Some(load_genesis(file)?.digest()),
