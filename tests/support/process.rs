@@ -181,7 +181,7 @@ pub fn command(program: &str) -> Command {
     for key in &schema::KEYS {
         command.env_remove(key.variable());
     }
-    for name in ["ALTHING_CONFIG", "ALTHING_TO", "ALTHING_KEY"] {
+    for name in ["ALTHING_CONFIG", "ALTHING_TO", "ALTHING_KEY", "CREDENTIALS_DIRECTORY"] {
         command.env_remove(name);
     }
     command

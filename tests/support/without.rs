@@ -1,6 +1,6 @@
 //! Runs a program without something that a machine may deny: `without WHAT PROGRAM ARGUMENT..`.
 //!
-//! `io_uring`, `bpf`: a system call filter answers EPERM, as container runtimes do. `capabilities`:
+//! `io_uring`, `bpf`, `pidfd`: a system call filter answers EPERM, as container runtimes do. `capabilities`:
 //! root without any of its powers, as an ordinary user.
 
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
@@ -15,7 +15,7 @@ use std::{
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     let (Some(what), Some(program)) = (arguments.next(), arguments.next()) else {
-        eprintln!("usage: without io_uring|bpf|capabilities PROGRAM ARGUMENT..");
+        eprintln!("usage: without io_uring|bpf|pidfd|capabilities PROGRAM ARGUMENT..");
         return ExitCode::from(2);
     };
     let denied = match what.to_str() {
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
             deny(&[libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register])
         }
         Some("bpf") => deny(&[libc::SYS_bpf]),
+        Some("pidfd") => deny(&[libc::SYS_pidfd_getfd]),
         Some("capabilities") => deny_capabilities(),
         _ => Err("nothing of this name can be denied".into()),
     };
