@@ -22,7 +22,7 @@ mod tests;
 mod work;
 
 use crate::{consensus::Recent, execute, handle::Stop, votes::Judge};
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use ledger::{Digest, Genesis, PublicKey, ValidatorSet};
 use peer::{Fault, Peer};
 use progress::Progress;
@@ -320,7 +320,9 @@ impl<'a, 'b> Session<'a, 'b> {
         let replay = Replay::new(setup, state)?;
         let skeleton = Skeleton::new(setup, replay.parent().clone(), replay.chain());
         let progress = Progress::new(replay.chain().height().get(), newest.height);
-        let (jobs, waiting) = unbounded();
+        // Room for all that may be under way, so that nobody waits to hand over.
+        let room = 2 * (peers.sources.len() * WORKERS_OF_ONE + JOBS_AHEAD);
+        let (jobs, waiting) = bounded(room);
         Ok(Self {
             setup,
             look: Look::start(peers.clone(), setup.judge.clone(), newest),
@@ -331,7 +333,7 @@ impl<'a, 'b> Session<'a, 'b> {
             progress,
             jobs,
             waiting,
-            worked: unbounded(),
+            worked: bounded(room),
             workers: BTreeMap::new(),
             liars: BTreeSet::new(),
             again: BTreeMap::new(),
@@ -484,10 +486,7 @@ impl<'a, 'b> Session<'a, 'b> {
 
     /// Takes what workers have done.
     fn collect(&mut self) {
-        let mut next = match self.worked.1.recv_timeout(IDLE) {
-            Ok(worked) => Some(worked),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        };
+        let mut next = self.worked.1.recv_timeout(IDLE).ok();
         while let Some(worked) = next {
             match worked {
                 Worked::Done(number, bodies) => drop(self.ready.insert(number, bodies)),

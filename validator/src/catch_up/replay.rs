@@ -8,10 +8,37 @@ use crate::{
     lane::{Finalized, Ready, batch_record},
     record,
 };
-use crossbeam::channel::{Receiver, Sender, unbounded};
 use ledger::{Chain, Cut, Height};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use storage::Store;
+
+/// What the storage thread says, which never waits for this one.
+struct Durable {
+    /// Newest height whose append is durable, or why none is any more.
+    state: Mutex<Result<Height, storage::Error>>,
+    news: Condvar,
+}
+
+impl Durable {
+    fn tell(&self, result: Result<Height, storage::Error>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.is_ok() {
+            *state = result;
+        }
+        self.news.notify_all();
+    }
+
+    fn look(&self) -> Result<Height, storage::Error> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn wait(&self, height: Height) -> Result<Height, storage::Error> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_early = |state: &mut Result<Height, _>| state.as_ref().is_ok_and(|it| *it < height);
+        let state = self.news.wait_while(state, is_early);
+        state.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 /// Replays heights that are checked.
 pub(super) struct Replay<'a> {
@@ -19,7 +46,7 @@ pub(super) struct Replay<'a> {
     store: &'a Store,
     parent: Cut,
     own: Own,
-    durable: (Sender<Result<Height, storage::Error>>, Receiver<Result<Height, storage::Error>>),
+    durable: Arc<Durable>,
     /// Newest height whose append is durable, and newest that was appended.
     heights: (Height, Height),
     transactions: u64,
@@ -45,7 +72,7 @@ impl<'a> Replay<'a> {
             store: setup.store,
             parent,
             own: setup.own,
-            durable: unbounded(),
+            durable: Arc::new(Durable { state: Mutex::new(Ok(height)), news: Condvar::new() }),
             heights: (height, height),
             transactions: 0,
             broken: None,
@@ -104,10 +131,8 @@ impl<'a> Replay<'a> {
             .ready(ready)
             .map_err(|reject| broken(format!("it does not follow: {reject}")))?;
         self.act()?;
-        while let Ok(durable) = self.durable.1.try_recv() {
-            self.durable(durable)?;
-        }
-        Ok(())
+        let height = self.durable.look()?;
+        if height > self.heights.0 { self.durable(height) } else { Ok(()) }
     }
 
     fn act(&mut self) -> Result<(), Error> {
@@ -116,10 +141,9 @@ impl<'a> Replay<'a> {
                 Action::Executed(progress) => remember(&mut self.state.recent, *progress),
                 Action::Append(records, height) => {
                     self.heights.1 = height;
-                    let told = self.durable.0.clone();
-                    // Whoever waits for it may have given up.
+                    let durable = self.durable.clone();
                     let done = move |result: Result<(), storage::Error>| {
-                        drop(told.send(result.map(|()| height)));
+                        durable.tell(result.map(|()| height));
                     };
                     self.store.append(records, Some(Box::new(done)))?;
                 }
@@ -132,8 +156,7 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    fn durable(&mut self, durable: Result<Height, storage::Error>) -> Result<(), Error> {
-        let height = durable?;
+    fn durable(&mut self, height: Height) -> Result<(), Error> {
         self.heights.0 = height;
         self.state.execute.durable(height);
         self.act()
@@ -141,10 +164,8 @@ impl<'a> Replay<'a> {
 
     /// Waits until everything that was appended is durable; answers the newest height.
     pub(super) fn finish(&mut self) -> Result<u64, Error> {
-        while self.heights.0 < self.heights.1 {
-            let durable = self.durable.1.recv().expect("this end is held here");
-            self.durable(durable)?;
-        }
+        let height = self.durable.wait(self.heights.1)?;
+        self.durable(height)?;
         Ok(self.chain().height().get())
     }
 }
