@@ -4,11 +4,10 @@
 use std::{fs, path::Path, time::Duration};
 use tests::{
     cluster::{Cluster, alone, reached},
-    liar,
     load::{Load, Offer, Read},
     process::{finish, free_ports},
 };
-use validator::{handle::Status, signer::Guard};
+use validator::{command::testnet::liar, handle::Status, signer::Guard};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_althing-validator");
 /// Time for anything, on a machine that does other things too.
@@ -60,7 +59,7 @@ fn a_wiped_validator_comes_back_by_the_honest_and_votes_above_what_it_signed() {
     wipe(&cluster);
     load.wait_for(1_000, TIME);
     let honest = history_of(&cluster, 0);
-    let liar = liar::start(honest.parse().expect("an address")).to_string();
+    let liar = liar::start(honest.parse().expect("an address")).expect("a free port").to_string();
     edit(&cluster.network().config(WIPED), &honest, &liar);
     cluster.start(WIPED);
     let height = cluster.views()[0].as_ref().expect("it answers").executed_height;

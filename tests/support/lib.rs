@@ -3,7 +3,6 @@
 pub mod cluster;
 pub mod disk;
 pub mod inline;
-pub mod liar;
 pub mod load;
 pub mod namespace;
 pub mod process;

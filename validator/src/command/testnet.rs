@@ -6,6 +6,7 @@
 mod acknowledged;
 mod compare;
 mod kill;
+pub mod liar;
 mod live;
 mod meters;
 pub(super) mod ports;
@@ -13,6 +14,7 @@ mod process;
 pub mod signals;
 mod summary;
 mod watch;
+mod wipe;
 
 use super::Exit;
 use super::network::{Member, Network, Plan, consecutive};
@@ -89,6 +91,12 @@ pub struct Arguments {
     /// Kill one validator at this time and start it again 10 seconds later
     #[arg(long, value_name = "AT", value_parser = terminal::parse_duration)]
     kill: Option<Duration>,
+    /// Remove its ledger and journal while it is away: it rebuilds them from the others
+    #[arg(long, requires = "kill")]
+    wipe: bool,
+    /// Have one of those whom it asks for that lie to it
+    #[arg(long, requires = "wipe")]
+    liar: bool,
     /// Seed of the authors' keys and of the transactions
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -133,6 +141,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Exit> {
         is_stopped,
         control,
         kill: None,
+        latencies: Vec::new(),
         costs: Costs::default(),
         problems: Vec::new(),
     };
@@ -276,6 +285,8 @@ struct Run<'a> {
     is_stopped: Arc<AtomicBool>,
     control: Arc<Control>,
     kill: Option<Kill>,
+    /// For each second of the load when it was, and the 99th percentile of its latencies.
+    latencies: Vec<(Duration, Duration)>,
     costs: Costs,
     problems: Vec<String>,
 }
@@ -309,6 +320,8 @@ impl Run<'_> {
                     for snapshot in ticks.try_iter() {
                         start.get_or_insert_with(|| Instant::now() - snapshot.elapsed);
                         self.measure_pause(Some(&snapshot));
+                        let latency = snapshot.latency.as_ref().map(|latency| latency.p99);
+                        self.latencies.extend(latency.map(|p99| (snapshot.elapsed, p99)));
                         say(&live.line(snapshot.elapsed, Some(&snapshot), &self.watch.views()));
                     }
                 }
@@ -393,7 +406,12 @@ impl Run<'_> {
                 self.processes.kill(validator);
                 self.control.mark();
                 self.watch.mark();
-                self.kill = Some(Kill::new(validator, elapsed));
+                self.kill = Some(Kill::new(validator, elapsed, self.arguments.wipe));
+                if self.arguments.wipe
+                    && let Err(exit) = wipe::wipe(self.network, validator, self.arguments.liar)
+                {
+                    self.problems.push(exit.to_string());
+                }
             }
             Some(kill) if kill.restarted.is_none() && elapsed >= kill.killed + AWAY => {
                 kill.restart(elapsed, Instant::now());
@@ -463,6 +481,8 @@ impl Run<'_> {
         self.bring_back();
         if self.problems.is_empty() {
             self.settle();
+            let wiped = self.kill.as_ref().filter(|kill| kill.is_wiped);
+            self.problems.extend(wiped.and_then(|it| wipe::unheard(self.network, it.validator)));
         }
         let is_whole = self.problems.is_empty() && !self.is_stopped.load(Ordering::Relaxed);
         let behind = self.kill.as_ref().filter(|kill| is_whole && kill.caught_up.is_none());
@@ -488,7 +508,7 @@ impl Run<'_> {
             report,
             compared,
             acknowledged,
-            kill: self.kill,
+            kill: self.kill.map(|kill| kill.with_latencies(&self.latencies)),
             costs: self.costs,
             problems: self.problems,
         })

@@ -1,7 +1,12 @@
 //! A validator that is killed under load and started again: when, and when it had caught up.
 
 use super::watch::View;
+use crate::command::terminal;
 use std::time::{Duration, Instant};
+
+/// So long before the kill the load is steady.
+const STEADY: Duration = Duration::from_secs(10);
+const HALF: Duration = Duration::from_millis(500);
 
 /// A validator that was killed and started again. Times count from the start of the load.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +21,12 @@ pub(super) struct Kill {
     pub(super) caught_up: Option<Duration>,
     /// The longest time for which the others had no news of finality since the kill.
     pub(super) longest_pause: Duration,
+    /// Whether its ledger and journal were removed.
+    pub(super) is_wiped: bool,
+    /// How many transactions there were when it had caught up.
+    pub(super) transactions: u64,
+    /// 99th percentiles of the clients' latencies, medians of seconds: before the kill, and while it caught up.
+    pub(super) p99: Option<(Duration, Duration)>,
     /// Where the others were last, and when that was known.
     goal: Option<(Instant, u64)>,
     /// When it was started again, by this machine's clock.
@@ -23,13 +34,16 @@ pub(super) struct Kill {
 }
 
 impl Kill {
-    pub(super) fn new(validator: usize, killed: Duration) -> Self {
+    pub(super) fn new(validator: usize, killed: Duration, is_wiped: bool) -> Self {
         Self {
             validator,
             killed,
             restarted: None,
             caught_up: None,
             longest_pause: Duration::ZERO,
+            is_wiped,
+            transactions: 0,
+            p99: None,
             goal: None,
             started: None,
         }
@@ -38,6 +52,12 @@ impl Kill {
     /// It was started again.
     pub(super) fn restart(&mut self, elapsed: Duration, now: Instant) {
         (self.restarted, self.started) = (Some(elapsed), Some(now));
+    }
+
+    /// How many transactions a second it has taken in again, if it had lost them all.
+    pub(super) fn per_second(&self) -> Option<u64> {
+        let time = self.caught_up.filter(|_| self.is_wiped)?;
+        Some(terminal::per_second(self.transactions, time))
     }
 
     /// Whether it runs again and is not yet where the others are.
@@ -57,7 +77,10 @@ impl Kill {
         let own = &views[self.validator];
         let is_asked_since = |(since, _): &(Instant, u64)| own.asked.is_some_and(|at| at >= *since);
         if let Some((_, height)) = self.goal.filter(is_asked_since) {
-            if own.is_ready && own.height >= height {
+            // One that lost everything takes no transactions before the next epoch, but keeps up.
+            let is_there = own.is_ready || (self.is_wiped && own.is_up);
+            if is_there && own.height >= height {
+                self.transactions = own.transactions;
                 self.catch_up(now);
             }
             self.goal = None;
@@ -66,6 +89,25 @@ impl Kill {
             let others = views.iter().enumerate().filter(|(index, _)| *index != self.validator);
             self.goal = others.map(|(_, view)| view.height).max().map(|height| (now, height));
         }
+    }
+
+    /// What clients felt of it: the seconds of a load, each with the 99th percentile of its latencies.
+    pub(super) fn with_latencies(mut self, seconds: &[(Duration, Duration)]) -> Self {
+        let between = |from: Duration, until: Duration| {
+            let mut found: Vec<Duration> = seconds
+                .iter()
+                // A second belongs to where most of it lies.
+                .filter(|(end, _)| *end >= from + HALF && *end < until + HALF)
+                .map(|(_, p99)| *p99)
+                .collect();
+            found.sort_unstable();
+            found.get(found.len() / 2).copied()
+        };
+        let before = between(self.killed.saturating_sub(STEADY), self.killed);
+        let back = self.restarted.zip(self.caught_up).map(|(from, time)| (from, from + time));
+        let during = back.and_then(|(from, until)| between(from, until));
+        self.p99 = before.zip(during);
+        self
     }
 
     /// It is where the others are.
@@ -99,7 +141,7 @@ mod tests {
     /// Looks of all validators every 200 ms, the killed one's `phase` earlier; the others at 50 heights a second.
     fn run(phase: Duration, own: impl Fn(Duration) -> u64) -> Kill {
         let start = Instant::now();
-        let mut kill = Kill::new(1, Duration::ZERO);
+        let mut kill = Kill::new(1, Duration::ZERO, false);
         kill.restart(Duration::from_secs(1), start);
         for tick in 0..200_u32 {
             let now = Duration::from_millis(50) * tick;
@@ -141,7 +183,7 @@ mod tests {
     #[test]
     fn one_that_is_not_ready_or_not_started_has_not_caught_up() {
         let start = Instant::now();
-        let mut kill = Kill::new(1, Duration::ZERO);
+        let mut kill = Kill::new(1, Duration::ZERO, false);
         let later = |millis| start + Duration::from_millis(millis);
         kill.look(&views(later(10), [5; 4]), later(10));
         kill.catch_up(later(10));
@@ -156,5 +198,39 @@ mod tests {
         kill.catch_up(later(1_000));
         kill.catch_up(later(2_000));
         assert_eq!(kill.caught_up, Some(Duration::from_secs(1)), "the first time counts");
+    }
+    #[test]
+    fn one_that_lost_everything_is_there_without_being_ready() {
+        let start = Instant::now();
+        let later = |millis| start + Duration::from_millis(millis);
+        for is_wiped in [false, true] {
+            let mut kill = Kill::new(1, Duration::ZERO, is_wiped);
+            kill.restart(Duration::ZERO, start);
+            for tick in 1..10 {
+                let mut seen = views(later(100 * tick), [5; 4]);
+                (seen[1].is_ready, seen[1].transactions) = (false, 77);
+                kill.look(&seen, later(100 * tick));
+            }
+            assert_eq!((kill.caught_up.is_some(), kill.transactions > 0), (is_wiped, is_wiped));
+        }
+    }
+
+    #[test]
+    fn latencies_are_those_of_before_and_of_the_way_back() {
+        let second = Duration::from_secs(1);
+        let mut kill = Kill::new(1, 20 * second, true);
+        assert_eq!(kill.clone().with_latencies(&[(second, second)]).p99, None);
+        (kill.restarted, kill.caught_up) = (Some(30 * second), Some(3 * second));
+        let micros = |(one, other)| (Duration::from_micros(one), Duration::from_micros(other));
+        let latency = |at: u32| match at {
+            11..=20 => 100,
+            31 => 130,
+            32 => 140,
+            33 => 900,
+            _ => 7_777,
+        };
+        let seconds: Vec<_> =
+            (1..60).map(|at| (at * second, Duration::from_micros(latency(at)))).collect();
+        assert_eq!(kill.with_latencies(&seconds).p99, Some(micros((100, 140))));
     }
 }

@@ -104,6 +104,10 @@ impl Summary {
                 "restarted_us": kill.restarted.map(micros),
                 "caught_up_us": kill.caught_up.map(micros),
                 "longest_pause_us": micros(kill.longest_pause),
+                "wiped": kill.is_wiped,
+                "catch_up_per_second": kill.per_second(),
+                "p99_before_us": kill.p99.map(|(before, _)| micros(before)),
+                "p99_catching_up_us": kill.p99.map(|(_, during)| micros(during)),
             })
         });
         json!({
@@ -131,6 +135,17 @@ fn sentence(kill: &Kill) -> String {
         Some(time) => format!(", caught up {} later", duration(time)),
         None => ", not caught up".into(),
     });
+    if let Some(rate) = kill.per_second() {
+        text.push_str(&format!(
+            " from nothing, {} transactions at {}/s",
+            thousands(kill.transactions),
+            thousands(rate)
+        ));
+    }
+    if let Some((before, during)) = kill.p99 {
+        let (before, during) = (duration(before), duration(during));
+        text.push_str(&format!("; p99 {before} before, {during} meanwhile"));
+    }
     let pause = duration(kill.longest_pause);
     text.push_str(&format!("; longest pause of the others {pause}"));
     text
@@ -146,7 +161,7 @@ mod tests {
     fn summary(problems: &[&str]) -> Summary {
         let written = Written { height: 1_234, history_root: Digest([7; 32]) };
         let history_root = problems.is_empty().then_some(Digest([7; 32]));
-        let mut kill = Kill::new(1, Duration::from_secs(10));
+        let mut kill = Kill::new(1, Duration::from_secs(10), false);
         kill.restarted = Some(Duration::from_secs(20));
         kill.caught_up = Some(Duration::from_millis(1_500));
         kill.longest_pause = Duration::from_millis(340);

@@ -1,23 +1,25 @@
 //! A peer that lies about old blocks: it passes on what an honest one answers, and changes a byte of every batch.
 
+use crate::history::wire::{Kind, PART_BYTES, Part};
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     thread,
 };
-use validator::history::wire::{Kind, PART_BYTES, Part};
 
 /// Listens until the process ends; answers where.
-pub fn start(honest: SocketAddr) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("it is bound");
+///
+/// Errors: the machine's.
+pub fn start(honest: SocketAddr) -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
             // Whoever goes away is no error.
             thread::spawn(move || drop(pass(client, honest)));
         }
     });
-    address
+    Ok(address)
 }
 
 fn pass(client: TcpStream, honest: SocketAddr) -> io::Result<()> {
