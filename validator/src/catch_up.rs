@@ -39,8 +39,9 @@ use work::{Job, Worked};
 
 /// Heights behind the others that the engine's own way bridges: less than a few seconds of them.
 const NEAR: u64 = 64;
-/// Connections to each peer: one is answered while what another brought is checked.
-const WORKERS_OF_ONE: usize = 2;
+/// Connections to each peer: one is answered while what another brought is checked, and together they are as many as
+/// there are cores, as far as peers admit so many.
+const WORKERS_OF_ONE: std::ops::RangeInclusive<usize> = 2..=6;
 /// Batches in a job, about; a job may have more where one height has.
 const JOB_BATCHES: u64 = 48;
 /// Heights in a job.
@@ -297,7 +298,8 @@ struct Session<'a, 'b> {
     jobs: Sender<Job>,
     waiting: Receiver<Job>,
     worked: (Sender<Worked>, Receiver<Worked>),
-    /// Workers that run, by the place of their source.
+    /// Workers for each source, and those that run by its place.
+    workers_of_one: usize,
     workers: BTreeMap<usize, usize>,
     /// Sources that lied, and when others are tried again that did not answer.
     liars: BTreeSet<usize>,
@@ -321,7 +323,10 @@ impl<'a, 'b> Session<'a, 'b> {
         let skeleton = Skeleton::new(setup, replay.parent().clone(), replay.chain());
         let progress = Progress::new(replay.chain().height().get(), newest.height);
         // Room for all that may be under way, so that nobody waits to hand over.
-        let room = 2 * (peers.sources.len() * WORKERS_OF_ONE + JOBS_AHEAD);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let share = cores.div_ceil(peers.sources.len().max(1));
+        let workers_of_one = share.clamp(*WORKERS_OF_ONE.start(), *WORKERS_OF_ONE.end());
+        let room = 2 * (peers.sources.len() * workers_of_one + JOBS_AHEAD);
         let (jobs, waiting) = bounded(room);
         Ok(Self {
             setup,
@@ -334,6 +339,7 @@ impl<'a, 'b> Session<'a, 'b> {
             jobs,
             waiting,
             worked: bounded(room),
+            workers_of_one,
             workers: BTreeMap::new(),
             liars: BTreeSet::new(),
             again: BTreeMap::new(),
@@ -398,7 +404,7 @@ impl<'a, 'b> Session<'a, 'b> {
             if rests || self.liars.contains(&place) {
                 continue;
             }
-            while *count < WORKERS_OF_ONE {
+            while *count < self.workers_of_one {
                 *count += 1;
                 let worker = work::Worker {
                     place,

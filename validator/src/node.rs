@@ -20,7 +20,7 @@ mod threads;
 pub use delivered::{Delivered, Handover, certificate};
 pub use stored::Stored;
 pub use threads::fatal;
-pub(crate) use threads::{end, give_way};
+pub(crate) use threads::{end, give_way, take_what_is_left};
 
 use crate::{
     admission::{self, AdmissionBoard},
@@ -109,7 +109,6 @@ fn run(config: &Config, feed: Option<Feed>) -> Result<(), Exit> {
             identity: &identity,
             signer: &signer,
             has_forgotten: bound.has_forgotten,
-            judge: &signatures,
             store: &store,
             stop: &stop,
         },

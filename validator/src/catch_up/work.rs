@@ -45,7 +45,7 @@ pub(super) struct Worker {
 impl Worker {
     /// Works until there are no jobs any more, or its peer fails.
     pub(super) fn run(self) {
-        crate::node::give_way();
+        crate::node::take_what_is_left();
         let Self { place, address, network, set, judge, jobs, worked } = self;
         let leave = |job, fault| {
             // The session may be over.

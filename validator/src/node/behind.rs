@@ -24,7 +24,6 @@ pub(super) struct Setup<'a> {
     pub(super) signer: &'a Signer,
     /// Whether something that this key signed may be forgotten.
     pub(super) has_forgotten: bool,
-    pub(super) judge: &'a Arc<Judge>,
     pub(super) store: &'a Store,
     pub(super) stop: &'a Stop,
 }
@@ -37,17 +36,21 @@ pub(super) fn catch_up(
     setup: Setup<'_>,
     recovered: recover::State,
 ) -> Result<recover::State, Exit> {
-    let Setup { config, identity, signer, has_forgotten, judge, store, stop } = setup;
+    let Setup { config, identity, signer, has_forgotten, store, stop } = setup;
     let others = config.peers.iter().filter(|peer| peer.key != signer.public());
     let source =
         |peer: &crate::config::Peer| Some(Source { key: peer.key, address: peer.history? });
     // One that is silent anyway has nothing to lose.
     let known = if signer.is_silent(EPOCH) { u64::MAX } else { signer.known_view() };
     let floor = signer.floor(EPOCH).view;
+    let alone = sigverify::Options { backend: config.sigverify.backend.clone(), threads: 1 };
+    let verifier = sigverify::Verifier::new(&alone)
+        .map_err(|error| Exit::config(format!("sigverify.backend: {error}")))?;
     let setup = catch_up::Setup {
         genesis: &identity.genesis,
         store,
-        judge: judge.clone(),
+        // Each worker checks what it fetched: they are as many as there are cores.
+        judge: Arc::new(Judge::new(Arc::new(verifier))),
         sources: others.filter_map(source).collect(),
         own: Own {
             index: identity.index,
@@ -59,7 +62,7 @@ pub(super) fn catch_up(
     let recover::State { execute, lanes, recent, view, loaded, changed } = recovered;
     let mut state = catch_up::State { execute, recent, view, changed: BTreeSet::new() };
     let caught_up = threads::apart(|| {
-        threads::give_way();
+        threads::take_what_is_left();
         catch_up::run(&setup, &mut state)
     });
     let caught_up = caught_up.map_err(|error| match error {

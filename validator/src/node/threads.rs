@@ -121,10 +121,18 @@ pub(super) fn apart<T: Send>(make: impl FnOnce() -> T + Send) -> T {
 /// How much a thread with bulk work gives way: a third of the weight of others.
 const BULK_NICENESS: i32 = 5;
 
+/// How much a thread gives way that nobody waits for: it takes what is left over.
+const LEFT_OVER_NICENESS: i32 = 19;
+
 /// Lets others come before the calling thread.
 pub(crate) fn give_way() {
     // Where it may not, it is as important as the others.
     let _ = rustix::process::setpriority_process(None, BULK_NICENESS);
+}
+
+/// Has the calling thread take what is left over, also by other processes of this machine.
+pub(crate) fn take_what_is_left() {
+    let _ = rustix::process::setpriority_process(None, LEFT_OVER_NICENESS);
 }
 
 impl From<StorageBackend> for storage::Backend {
