@@ -39,6 +39,8 @@ use work::{Job, Worked};
 
 /// Heights behind the others that the engine's own way bridges: less than a few seconds of them.
 const NEAR: u64 = 64;
+/// Heights by which validators that keep up differ.
+pub const LEVEL: u64 = 4;
 /// Connections to each peer: one is answered while what another brought is checked, and together they are as many as
 /// there are cores, as far as peers admit so many.
 const WORKERS_OF_ONE: std::ops::RangeInclusive<usize> = 2..=6;
@@ -78,8 +80,31 @@ pub struct State {
     pub recent: Recent,
     /// The newest view.
     pub view: u64,
-    /// Accounts that changed, by number.
-    pub changed: BTreeSet<u32>,
+    /// Accounts that changed.
+    pub changed: Numbers,
+}
+
+/// Numbers of accounts, each a bit: millions of them change again and again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Numbers(Vec<u64>);
+
+impl Numbers {
+    fn insert(&mut self, number: u32) {
+        let word = number as usize / 64;
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (number % 64);
+    }
+
+    /// All of them, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        let bits = |(place, word): (u32, &u64)| {
+            let word = *word;
+            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| 64 * place + bit)
+        };
+        (0..).zip(&self.0).flat_map(bits)
+    }
 }
 
 /// What is needed besides.
@@ -150,6 +175,8 @@ pub struct CaughtUp {
     pub heights: u64,
     /// Who sent false history.
     pub liars: Vec<Source>,
+    /// Whether the others went on meanwhile: what is missing comes by the engine.
+    pub is_behind: bool,
 }
 
 /// Brings a validator to within a few seconds of the others.
@@ -175,7 +202,9 @@ pub fn run(setup: &Setup<'_>, state: &mut State) -> Result<CaughtUp, Error> {
             newest = peers.newest(&setup.judge);
         }
     } else if newest.height <= start + NEAR {
-        return newest.used.map_or(Ok(CaughtUp::default()), |view| Err(Error::Used { view }));
+        let is_behind = newest.height > start + LEVEL;
+        let near = CaughtUp { is_behind, ..CaughtUp::default() };
+        return newest.used.map_or(Ok(near), |view| Err(Error::Used { view }));
     }
     if newest.height > start + NEAR {
         let newest = newest.height;
@@ -186,7 +215,8 @@ pub fn run(setup: &Setup<'_>, state: &mut State) -> Result<CaughtUp, Error> {
     let height = session.replay.finish()?;
     session.progress.end(height);
     let liars = session.liars.iter().map(|place| session.peers.sources[*place].clone()).collect();
-    Ok(CaughtUp { heights: height - start, liars })
+    let is_behind = height > start;
+    Ok(CaughtUp { heights: height - start, liars, is_behind })
 }
 
 /// The newest that anybody has proved to be final.
@@ -432,7 +462,7 @@ impl<'a, 'b> Session<'a, 'b> {
             self.cuts = self.connect();
         }
         let Some((place, mut peer)) = self.cuts.take() else { return };
-        match peer.cuts(self.skeleton.height() + 1).and_then(|cuts| self.skeleton.extend(cuts)) {
+        match peer.cuts(self.skeleton.height() + 1).and_then(|cuts| self.skeleton.extend(&cuts)) {
             Ok(()) => self.cuts = Some((place, peer)),
             Err(fault) => self.fault(place, &fault),
         }

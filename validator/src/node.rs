@@ -441,8 +441,13 @@ impl Node<'_> {
         threads.start_bulk("checkpoint", cores::on(&groups.stages, move || checkpoint.run()));
         threads.start_bulk("prove", cores::on(&groups.stages, move || prove.run()));
         threads.start_bulk("evidence", cores::on(&groups.stages, move || evidence.run()));
-        let (signer, guard_stop) = (self.signer.clone(), stop.clone());
-        threads.start("guard", move || stage::guard::run(&signer, &guard_stop));
+        let guard = stage::guard::Stage {
+            signer: self.signer.clone(),
+            observer: observer.clone(),
+            delivered: delivered.clone(),
+        };
+        let guard_stop = stop.clone();
+        threads.start("guard", move || guard.run(&guard_stop));
         let repair_stop = stop.clone();
         let repair = move || repair.run(&repair_stop);
         threads.start_bulk("repair", cores::on(&groups.stages, repair));

@@ -15,7 +15,10 @@ use desk::Desk;
 use ledger::{Digest, PublicKey, Signature};
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// What is signed for a place in a lane.
@@ -47,6 +50,8 @@ pub struct Signer {
     public: PublicKey,
     /// What the guard said when this process started.
     start: Arc<guard::State>,
+    /// Whether it votes not for now.
+    quiet: Arc<AtomicBool>,
 }
 
 impl Signer {
@@ -63,7 +68,8 @@ impl Signer {
 
     fn with(secret: Secret, guard: Option<Guard>, start: Arc<guard::State>) -> Self {
         let public = secret.public();
-        Self { desk: Arc::new(Mutex::new(Desk::new(secret, guard))), public, start }
+        let desk = Arc::new(Mutex::new(Desk::new(secret, guard)));
+        Self { desk, public, start, quiet: Arc::default() }
     }
 
     /// The public key.
@@ -86,8 +92,22 @@ impl Signer {
         epoch < self.start.silent_until
     }
 
-    /// Signs a vote of an epoch and view; none where that is not safe.
+    /// Whether it votes not for now, see [`Signer::keep_quiet`].
+    pub fn is_quiet(&self) -> bool {
+        self.quiet.load(Ordering::Relaxed)
+    }
+
+    /// Does not vote until told to: whoever shows that it is there has its turns waited for, and one that is behind
+    /// has nothing to propose.
+    pub fn keep_quiet(&self, quiet: bool) {
+        self.quiet.store(quiet, Ordering::Relaxed);
+    }
+
+    /// Signs a vote of an epoch and view; none where that is not safe, or not wanted for now.
     pub fn vote(&self, place: (u64, u64), vote: Vote, message: &[u8]) -> Option<Signature> {
+        if self.is_quiet() {
+            return None;
+        }
         match self.lock().vote(place, vote, message) {
             Ok(signature) => Some(signature),
             Err(Refused::Guard(error)) => guard_failed(&error),

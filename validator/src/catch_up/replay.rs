@@ -149,7 +149,9 @@ impl<'a> Replay<'a> {
                 }
                 Action::Final(done) => {
                     self.transactions += done.outcomes.len() as u64;
-                    self.state.changed.extend(done.accounts.iter().map(|(number, ..)| *number));
+                    for (number, ..) in done.accounts.iter() {
+                        self.state.changed.insert(*number);
+                    }
                 }
             }
         }

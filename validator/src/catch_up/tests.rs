@@ -79,7 +79,7 @@ impl Late {
         let saved = Folder::none(self.genesis.digest());
         let recovered = recover::recover(&store, &self.genesis, &saved).unwrap();
         let recover::State { execute, recent, view, .. } = recovered;
-        let mut state = State { execute, recent, view, changed: BTreeSet::new() };
+        let mut state = State { execute, recent, view, changed: Numbers::default() };
         let setup = Setup {
             genesis: &self.genesis,
             store: &store,
@@ -114,7 +114,7 @@ fn from_nothing_to_what_the_others_have() {
     for peer in &peers {
         let late = Late::new(&fixture);
         let (result, height, root) = late.run(&[peer], NOBODY);
-        assert_eq!(result.unwrap(), CaughtUp { heights: BLOCKS, liars: vec![] });
+        assert_eq!(result.unwrap(), CaughtUp { heights: BLOCKS, liars: vec![], is_behind: true });
         assert_eq!(height, BLOCKS);
         assert_eq!(late.audit(), (BLOCKS, root));
         // And it is just the others' ledger.
@@ -216,7 +216,7 @@ fn peers_without_all_of_it_are_no_liars() {
     };
     let late = Late::new(&fixture);
     let (result, height, root) = late.run(&[&poor, &mute, &honest], NOBODY);
-    assert_eq!(result.unwrap(), CaughtUp { heights: BLOCKS, liars: vec![] });
+    assert_eq!(result.unwrap(), CaughtUp { heights: BLOCKS, liars: vec![], is_behind: true });
     assert_eq!((height, late.audit()), (BLOCKS, (BLOCKS, root)));
 }
 
@@ -267,9 +267,19 @@ fn whoever_has_forgotten_follows_for_a_while_even_if_it_is_near() {
 }
 
 #[test]
+fn numbers_come_back_once_each_and_in_order() {
+    let mut numbers = Numbers::default();
+    for number in [700, 0, 63, 64, 65, 700, 6_399, 128] {
+        numbers.insert(number);
+    }
+    assert_eq!(numbers.iter().collect::<Vec<_>>(), [0, 63, 64, 65, 128, 700, 6_399]);
+}
+
+#[test]
 fn whoever_is_near_leaves_it_to_the_engine() {
     let fixture = Fixture::new(NEAR);
     let late = Late::new(&fixture);
     let (result, height, _) = late.run(&[&serve(1, &fixture)], NOBODY);
-    assert_eq!((result.unwrap(), height), (CaughtUp::default(), 0));
+    let near = CaughtUp { is_behind: true, ..CaughtUp::default() };
+    assert_eq!((result.unwrap(), height), (near, 0));
 }

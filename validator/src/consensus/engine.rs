@@ -5,7 +5,7 @@ use super::{
     block::Digest,
     finals::{FinalBlocks, FinalCertificates, Ledger},
     offence,
-    paced::Paced,
+    paced::{Mute, Paced},
     patient::{Patient, Room},
     scheme::Scheme,
 };
@@ -139,6 +139,8 @@ pub struct Observer {
 pub struct Observed {
     /// Newest view with a notarization, nullification or finalization.
     pub view: u64,
+    /// Newest height that is known to be final.
+    pub tip: u64,
     /// Newest view in which each validator was seen to vote, by its place in the set.
     pub votes: Vec<u64>,
     /// Views that ended without a block.
@@ -151,6 +153,11 @@ impl Observer {
     /// One that hands on what proves a validator's misbehaviour; dropped when the queue is full.
     pub fn telling(witnesses: Witnesses, network: ledger::Digest) -> Self {
         Self { state: Arc::default(), witnesses: Some((witnesses, network)) }
+    }
+
+    fn tip(&self, height: u64) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.tip = state.tip.max(height);
     }
 
     /// What was seen so far.
@@ -208,17 +215,23 @@ impl Reporter for Observer {
 
 /// Passes marshal's updates into a task that adds the certificate.
 #[derive(Clone)]
-struct Updates(mpsc::Sender<(Digested<Block>, Exact)>);
+struct Updates {
+    blocks: mpsc::Sender<(Digested<Block>, Exact)>,
+    observer: Observer,
+}
 
 impl Reporter for Updates {
     type Activity = Update<Block>;
 
     fn report(&mut self, activity: Self::Activity) -> commonware_actor::Feedback {
-        if let Update::Block(block, acknowledgement) = activity
-            && self.0.try_send((block, acknowledgement)).is_err()
-        {
+        match activity {
+            Update::Tip(_, height, _) => self.observer.tip(height.get()),
             // Room for every unacknowledged block is reserved: only a stopped task is left.
-            return commonware_actor::Feedback::Closed;
+            Update::Block(block, acknowledgement) => {
+                if self.blocks.try_send((block, acknowledgement)).is_err() {
+                    return commonware_actor::Feedback::Closed;
+                }
+            }
         }
         commonware_actor::Feedback::Ok
     }
@@ -249,7 +262,7 @@ where
     let context = Patient::new(context, setup.room).with_vault(&setup.partition).await?;
     let public_key = PublicKey::decode(Copying(setup.signer.public().as_bytes()))
         .expect("the key of a signer is one");
-    let is_silent = setup.signer.is_silent(0);
+    let voter = setup.signer.clone();
     let scheme = Scheme::signer(&setup.namespace, setup.validators.clone(), setup.signer, 0)
         .expect("the key was found in the set");
     // 4,096 pages of 4 KiB: the newest of every journal.
@@ -338,7 +351,8 @@ where
     )
     .await;
     let (updates, mut delivered) = mpsc::channel(2 * PENDING_ACKS_MAX);
-    actor.start(Updates(updates), buffer, backfill);
+    let updates = Updates { blocks: updates, observer: setup.observer.clone() };
+    actor.start(updates, buffer, backfill);
 
     let mut deliver = setup.deliver;
     let certificates = mailbox.clone();
@@ -387,9 +401,10 @@ where
         },
     );
     let (certificates, from_peers) = channels.certificates;
+    let mute: Mute = Arc::new(move || voter.is_silent(0) || voter.is_quiet());
     let pace = PACE_MAX.min(setup.view_timeout / 8);
     let clock = context.child("clock");
-    let certificates = Paced::start(context.child("paced"), clock, certificates, pace, is_silent);
+    let certificates = Paced::start(context.child("paced"), clock, certificates, pace, mute);
     Ok(engine.start(channels.votes, (certificates, from_peers), channels.resolver))
 }
 

@@ -74,13 +74,16 @@ impl Waiting {
     }
 }
 
+/// Says whether this validator shows no sign of life for now.
+pub(super) type Mute = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// A sender of certificates; see above.
 pub(super) struct Paced<S, C> {
     inner: S,
     clock: Arc<C>,
     pace: Duration,
-    /// Whether nothing is sent to all.
-    is_mute: bool,
+    /// Says whether nothing is sent to all.
+    mute: Mute,
     waiting: Arc<Waiting>,
 }
 
@@ -90,7 +93,7 @@ impl<S: Clone, C> Clone for Paced<S, C> {
             inner: self.inner.clone(),
             clock: self.clock.clone(),
             pace: self.pace,
-            is_mute: self.is_mute,
+            mute: self.mute.clone(),
             waiting: self.waiting.clone(),
         }
     }
@@ -105,10 +108,10 @@ impl<S: Sender, C: Clock> Paced<S, C> {
         clock: C,
         inner: S,
         pace: Duration,
-        is_mute: bool,
+        mute: Mute,
     ) -> Self {
         let (clock, waiting) = (Arc::new(clock), Arc::default());
-        let sender = Self { inner, clock, pace, is_mute, waiting };
+        let sender = Self { inner, clock, pace, mute, waiting };
         let mut task = sender.clone();
         context.spawn(move |context| async move {
             loop {
@@ -161,7 +164,7 @@ impl<S: Sender, C: Clock> LimitedSender for Paced<S, C> {
         let is_for_all = matches!(recipients, Recipients::All);
         let inner = self.inner.check(recipients)?;
         let (clock, waiting) = (&*self.clock, &*self.waiting);
-        let (pace, is_mute) = (self.pace, self.is_mute);
+        let (pace, is_mute) = (self.pace, (self.mute)());
         Ok(Checked { inner, is_for_all, is_mute, clock, pace, waiting })
     }
 }

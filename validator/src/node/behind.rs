@@ -2,13 +2,13 @@
 
 use super::{Exit, recover, threads};
 use crate::{
-    catch_up::{self, Error, Own, Source, Watch},
+    catch_up::{self, Error, Numbers, Own, Source, Watch},
     config::{Config, Identity},
     handle::Stop,
     signer::Signer,
     votes::Judge,
 };
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use storage::Store;
 
 /// The only epoch there is.
@@ -60,7 +60,7 @@ pub(super) fn catch_up(
         stop,
     };
     let recover::State { execute, lanes, recent, view, loaded, changed } = recovered;
-    let mut state = catch_up::State { execute, recent, view, changed: BTreeSet::new() };
+    let mut state = catch_up::State { execute, recent, view, changed: Numbers::default() };
     let caught_up = threads::apart(|| {
         threads::take_what_is_left();
         catch_up::run(&setup, &mut state)
@@ -72,8 +72,9 @@ pub(super) fn catch_up(
     })?;
     let catch_up::State { execute, recent, view, changed: moved } = state;
     let before = recover::State { execute, lanes, recent, view, loaded, changed };
+    signer.keep_quiet(caught_up.is_behind);
     if caught_up.heights == 0 {
         return Ok(before);
     }
-    before.moved(moved, store, &identity.genesis.digest()).map_err(threads::corrupt)
+    before.moved(&moved, store, &identity.genesis.digest()).map_err(threads::corrupt)
 }

@@ -1,6 +1,7 @@
 //! What a restart finds in the store: the executed chain, acks given, batches not yet final.
 
 use crate::{
+    catch_up::Numbers,
     consensus::{PROGRESS_MAX, Recent, remember},
     execute::{Core, Done, INDEX_TRANSACTIONS_MAX},
     held::Held,
@@ -43,14 +44,14 @@ impl State {
     /// Errors: [`Error`].
     pub(super) fn moved(
         self,
-        moved: BTreeSet<u32>,
+        moved: &Numbers,
         store: &Store,
         network: &Digest,
     ) -> Result<Self, Error> {
         let lanes = above(store, network, &self.execute.chain().tips())?;
         let mut numbers: BTreeSet<u32> = self.changed.iter().map(|(number, ..)| *number).collect();
         // Without a saved state all of it is to be saved, and it stands there already where any of it does.
-        numbers.extend(moved);
+        numbers.extend(moved.iter());
         let table = self.execute.chain().state().table();
         let entry = |number| {
             let (key, account) = table.get(number);

@@ -1,15 +1,42 @@
-//! The thread that keeps the guard beside the key ahead of what is signed.
+//! The thread that keeps the guard beside the key ahead of what is signed, and a validator that is behind quiet.
 
-use crate::{handle::Stop, signer::Signer};
-use std::time::Duration;
+use crate::{
+    catch_up::LEVEL, consensus::engine::Observer, handle::Stop, node::Delivered, signer::Signer,
+};
+use std::time::{Duration, Instant};
 
 /// How often the lease is looked at: half of it lasts ten times as long at a hundred views a second.
 const LOOK: Duration = Duration::from_millis(30);
+/// How long a validator keeps quiet at most: should many be behind at once, nobody goes on without them.
+const QUIET_MAX: Duration = Duration::from_secs(5);
 
-/// Renews the lease until told to stop.
-pub fn run(signer: &Signer, stop: &Stop) {
-    while !stop.is_stopped() {
-        signer.renew();
-        std::thread::sleep(LOOK);
+/// What there is to watch.
+pub struct Stage {
+    /// Who signs.
+    pub signer: Signer,
+    /// What is known to be final.
+    pub observer: Observer,
+    /// What is durable here.
+    pub delivered: Delivered,
+}
+
+impl Stage {
+    /// Runs until told to stop.
+    pub fn run(self, stop: &Stop) {
+        let start = Instant::now();
+        let first = self.delivered.durable().get();
+        while !stop.is_stopped() {
+            self.signer.renew();
+            if self.signer.is_quiet() {
+                let tip = self.observer.observed().tip;
+                let is_level = tip > first && self.delivered.durable().get() + LEVEL >= tip;
+                if is_level || start.elapsed() > QUIET_MAX {
+                    self.signer.keep_quiet(false);
+                    let time_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    tracing::info!(height = tip, time_ms, "where the others are: voting");
+                }
+            }
+            std::thread::sleep(LOOK);
+        }
     }
 }

@@ -94,7 +94,7 @@ impl Bench {
     fn new(context: Context) -> Self {
         let notes = Notes::default();
         let (task, clock) = (context.child("paced"), context.child("clock"));
-        let sender = Paced::start(task, clock, notes.clone(), PACE, false);
+        let sender = Paced::start(task, clock, notes.clone(), PACE, Arc::new(|| false));
         Self { context, sender, notes }
     }
 
@@ -122,7 +122,7 @@ fn run<F: Future<Output = ()>>(test: impl FnOnce(Bench) -> F + Send) {
 #[test]
 fn whoever_is_mute_sends_none_to_all_and_answers_all_the_same() {
     run(async |mut bench| {
-        bench.sender.is_mute = true;
+        bench.sender.mute = Arc::new(|| true);
         for message in [notarization(1), finalization(1), nullification(2)] {
             bench.send(&message);
         }
