@@ -13,7 +13,7 @@ use tests::{
 use validator::{
     command::network::Network,
     key::Secret,
-    signer::guard::{Guard, State},
+    signer::guard::{Guard, Marks, State},
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_althing-validator");
@@ -140,10 +140,12 @@ fn a_key_that_signs_without_its_memory_is_convicted_by_all_and_nothing_forks() {
     cluster.kill(GUILTY);
     (0..2).for_each(|index| cluster.pause(index, false));
     fs::remove_dir_all(cluster.data(GUILTY)).expect("the folder is ours");
-    // With a guard that says that nothing was signed: no honest one would.
+    // With a guard that says that nothing was signed for any lane, whatever was voted: no honest one would.
     let key = cluster.network().config(GUILTY).with_file_name("validator.key");
     fs::remove_file(Guard::path(&key)).expect("it was written with the key");
-    Guard::create(&key, &State::default()).expect("our folder");
+    let lease = Marks { view: u64::MAX / 2, lanes: Vec::new() };
+    let forged = State { lease, ..State::default() };
+    Guard::create(&key, &forged).expect("our folder");
     cluster.start(GUILTY);
     let end = std::time::Instant::now() + TIME;
     let honest = [0, 1, 2];

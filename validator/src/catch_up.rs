@@ -39,6 +39,8 @@ use work::{Job, Worked};
 
 /// Heights behind the others that the engine's own way bridges: less than a few seconds of them.
 const NEAR: u64 = 64;
+/// Heights that are left to the engine in the end: it has the others send them beside what they have to do.
+const LEFT: u64 = 16;
 /// Heights by which validators that keep up differ.
 pub const LEVEL: u64 = 4;
 /// Connections to each peer: one is answered while what another brought is checked, and together they are as many as
@@ -55,10 +57,12 @@ const PLANNED_MIN: usize = 1_024;
 /// Without any progress in this time the engine's own way is tried.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Time between two questions how far the others are.
-const ASK: Duration = Duration::from_millis(500);
+const ASK: Duration = Duration::from_millis(200);
 /// Others that have made nothing final for so long do not move: then there is nothing to wait for.
 const STANDSTILL: Duration = Duration::from_secs(10);
-/// How long a peer rests that was of no help.
+/// What all wait for is asked of another peer after this time.
+const SLOW: Duration = Duration::from_secs(3);
+/// How long a peer rests that was of no help, the first time.
 const REST: Duration = Duration::from_secs(3);
 /// How long to wait for work when there is nothing to do.
 const IDLE: Duration = Duration::from_millis(20);
@@ -177,6 +181,9 @@ pub struct CaughtUp {
     pub liars: Vec<Source>,
     /// Whether the others went on meanwhile: what is missing comes by the engine.
     pub is_behind: bool,
+    /// Whether others were listened to for as long as was asked for, and none of them has a vote of the own key that
+    /// nobody here has made.
+    pub is_watched: bool,
 }
 
 /// Brings a validator to within a few seconds of the others.
@@ -211,12 +218,12 @@ pub fn run(setup: &Setup<'_>, state: &mut State) -> Result<CaughtUp, Error> {
         tracing::info!(height = start, newest, "far behind: catching up from the other validators");
     }
     let mut session = Session::new(setup, state, peers, newest)?;
-    session.run()?;
+    let is_watched = session.run()?;
     let height = session.replay.finish()?;
     session.progress.end(height);
     let liars = session.liars.iter().map(|place| session.peers.sources[*place].clone()).collect();
-    let is_behind = height > start;
-    Ok(CaughtUp { heights: height - start, liars, is_behind })
+    let is_behind = height > start || session.newest > height + LEVEL;
+    Ok(CaughtUp { heights: height - start, liars, is_behind, is_watched })
 }
 
 /// The newest that anybody has proved to be final.
@@ -334,8 +341,12 @@ struct Session<'a, 'b> {
     /// Sources that lied, and when others are tried again that did not answer.
     liars: BTreeSet<usize>,
     again: BTreeMap<usize, Instant>,
+    /// How often they did not, up to five.
+    times: BTreeMap<usize, u32>,
     /// Numbers of the next job, and of the next that is replayed.
     next: (u64, u64),
+    /// Jobs that are handed out, and since when.
+    handed: BTreeMap<u64, (Job, Instant)>,
     ready: BTreeMap<u64, Vec<bodies::Bodied>>,
     /// A connection for cuts, and whose turn it is.
     cuts: Option<(usize, Peer)>,
@@ -373,14 +384,17 @@ impl<'a, 'b> Session<'a, 'b> {
             workers: BTreeMap::new(),
             liars: BTreeSet::new(),
             again: BTreeMap::new(),
+            times: BTreeMap::new(),
             next: (0, 0),
+            handed: BTreeMap::new(),
             ready: BTreeMap::new(),
             cuts: None,
             turn: 0,
         })
     }
 
-    fn run(&mut self) -> Result<(), Error> {
+    /// Goes on until there is little left; answers whether others were listened to as long as was asked for.
+    fn run(&mut self) -> Result<bool, Error> {
         let begin = Instant::now();
         let mut moved = begin;
         let mut arrived = None;
@@ -388,6 +402,7 @@ impl<'a, 'b> Session<'a, 'b> {
             self.hire();
             self.plan();
             self.hand_out();
+            self.hand_out_again();
             self.collect();
             let before = self.replay.chain().height().get();
             self.apply()?;
@@ -405,25 +420,25 @@ impl<'a, 'b> Session<'a, 'b> {
                 None => true,
                 Some(Watch { time, above }) => {
                     let is_above = self.replay.view() > above || moved.elapsed() > STANDSTILL;
-                    begin.elapsed() >= time && is_above
+                    tip.height > 0 && begin.elapsed() >= time && is_above
                 }
             };
             if height >= self.newest {
                 // What was said before it came so far is old: the round after the one under way counts.
                 let since = *arrived.get_or_insert(rounds);
                 if is_over && (rounds >= since + 2 || moved.elapsed() > PATIENCE) {
-                    return Ok(());
+                    return Ok(true);
                 }
-            } else if arrived.is_some() && height + NEAR >= self.newest && is_over {
-                return Ok(());
+            } else if arrived.is_some() && height + LEFT >= self.newest && is_over {
+                return Ok(true);
             }
-            let patience = moved.elapsed() > PATIENCE && height < self.newest;
-            if patience || self.liars.len() == self.peers.sources.len() {
+            let is_stuck = moved.elapsed() > PATIENCE && (height < self.newest || tip.height == 0);
+            if is_stuck || self.liars.len() == self.peers.sources.len() {
                 tracing::warn!(height, newest = self.newest, "nobody has what is missing");
-                return Ok(());
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Starts workers for every source that is not known to lie and has too few.
@@ -488,7 +503,13 @@ impl<'a, 'b> Session<'a, 'b> {
         fault.tell(&self.peers.sources[place]);
         match fault {
             Fault::Lie(_) => drop(self.liars.insert(place)),
-            Fault::Silent(_) => drop(self.again.insert(place, Instant::now() + REST)),
+            Fault::Silent(_) => {
+                // Twice as long each time: one that is slow again and again holds up less and less.
+                let times = self.times.entry(place).or_insert(0);
+                let rest = REST.saturating_mul(1 << *times).min(PATIENCE);
+                *times = (*times + 1).min(5);
+                self.again.insert(place, Instant::now() + rest);
+            }
         }
     }
 
@@ -504,15 +525,30 @@ impl<'a, 'b> Session<'a, 'b> {
             }
             let job = Job { number: self.next.0, heights };
             self.next.0 += 1;
+            self.handed.insert(job.number, (job.clone(), Instant::now()));
             // This session holds a receiver.
             let _ = self.jobs.send(job);
+        }
+    }
+
+    /// Hands out a second time what all wait for and one peer does not bring.
+    fn hand_out_again(&mut self) {
+        let next = self.next.1;
+        if let Some((job, since)) = self.handed.get_mut(&next)
+            && !self.ready.contains_key(&next)
+            && since.elapsed() > SLOW
+            && self.jobs.try_send(job.clone()).is_ok()
+        {
+            *since = Instant::now();
         }
     }
 
     fn take(&mut self) -> Vec<Planned> {
         let mut heights = Vec::new();
         let mut batches = 0;
-        while heights.len() < JOB_HEIGHTS && batches < JOB_BATCHES {
+        // To a height with a certificate, which the skeleton ends with: what has none is not stored before that.
+        let is_open = |heights: &Vec<Planned>| heights.last().is_some_and(Planned::is_uncovered);
+        while is_open(&heights) || heights.len() < JOB_HEIGHTS && batches < JOB_BATCHES {
             let Some(planned) = self.skeleton.take() else { break };
             batches += planned.batches();
             heights.push(planned);
@@ -525,12 +561,17 @@ impl<'a, 'b> Session<'a, 'b> {
         let mut next = self.worked.1.recv_timeout(IDLE).ok();
         while let Some(worked) = next {
             match worked {
-                Worked::Done(number, bodies) => drop(self.ready.insert(number, bodies)),
+                // What two have brought is replayed once.
+                Worked::Done(number, bodies) if number >= self.next.1 => {
+                    self.ready.insert(number, bodies);
+                }
+                Worked::Done(..) => {}
                 Worked::Left { place, job, fault } => {
                     *self.workers.entry(place).or_insert(1) -= 1;
                     self.fault(place, &fault);
-                    if let Some(job) = job {
-                        let _ = self.jobs.send(job);
+                    if let Some(job) = job.filter(|job| job.number >= self.next.1) {
+                        // Where there is no room it is handed out again in time.
+                        let _ = self.jobs.try_send(job);
                     }
                 }
                 Worked::Broken { height, what } => {
@@ -544,6 +585,7 @@ impl<'a, 'b> Session<'a, 'b> {
     /// Replays what is next.
     fn apply(&mut self) -> Result<(), Error> {
         while let Some(bodies) = self.ready.remove(&self.next.1) {
+            self.handed.remove(&self.next.1);
             self.next.1 += 1;
             for bodied in bodies {
                 self.replay.height(bodied)?;

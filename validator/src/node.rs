@@ -32,7 +32,7 @@ use crate::{
     cost::Meter,
     evidence,
     handle::{Admission, Budget, NodeHandle, StatusBoard, Stop},
-    history, ingest, lane,
+    ingest, lane,
     metrics::Metrics,
     network, prover,
     saved::{Folder, Saver},
@@ -88,32 +88,31 @@ fn run(config: &Config, feed: Option<Feed>) -> Result<(), Exit> {
     threads::drop_capabilities()?;
     let store = open_store(config, &identity.genesis)?;
     let network = identity.genesis.digest();
-    let bound = guard::bind(&config.key, &config.data, network, store.durable() > 0)?;
+    let guard = guard::bind(&config.key, &config.data, network, store.durable() > 0)?;
     let secret = crate::key::Secret::from_seed(&identity.secret.seed());
-    let signer = Signer::guarded(secret, bound.guard);
+    let signer = Signer::guarded(secret, guard);
     let verifier = threads::verifier(config)?;
     // Before anybody can see that it runs, and ask it to stop.
     let stop = Stop::new();
     threads::watch_signals(&stop)?;
     let mut threads = Threads::default();
     // First of all: others that are behind may be waiting for just what is here.
-    let history = serve_history(config, &mut doors, &mut threads, network, &store, &stop);
+    let history = doors.serve_history(config, &mut threads, network, &store, &stop);
     let backends = status::backends(&doors.gate, &verifier, &store, &history);
     tracing::info!(backends = %status::line(&backends), "accelerators");
     cores::tell(&config.cores);
     let signatures = Arc::new(Judge::metered(verifier, Meter::ON));
     let recovered = recovered(config, &identity, &signer, &store)?;
     let recovered = behind::catch_up(
-        behind::Setup {
-            config,
-            identity: &identity,
-            signer: &signer,
-            has_forgotten: bound.has_forgotten,
-            store: &store,
-            stop: &stop,
-        },
+        behind::Setup { config, identity: &identity, signer: &signer, store: &store, stop: &stop },
         recovered,
     )?;
+    if stop.is_stopped() {
+        // Nothing was signed, and nobody takes part yet.
+        threads.join(STOP);
+        signer.close();
+        return store.close().map_err(threads::store_error);
+    }
     let height = recovered.execute.chain().height();
     let from = recovered.loaded.unwrap_or(0);
     tracing::info!(height = height.get(), from, view = recovered.view, "recovered");
@@ -123,35 +122,6 @@ fn run(config: &Config, feed: Option<Feed>) -> Result<(), Exit> {
         (threads, stop),
         feed,
     )
-}
-
-/// Starts the thread that answers whoever asks for old blocks; answers what it uses for that.
-fn serve_history(
-    config: &Config,
-    doors: &mut doors::Doors,
-    threads: &mut Threads,
-    network: ledger::Digest,
-    store: &storage::Store,
-    stop: &Stop,
-) -> history::Backend {
-    let listener = doors.history.take().expect("the doors were just opened");
-    let settings = history::Settings {
-        network,
-        store: store.clone(),
-        bytes_per_second: config.storage.history_bytes,
-        stop: stop.clone(),
-    };
-    let (told, backend) = bounded(1);
-    let (wanted, cpus) = (config.storage.backend.into(), config.cores.network.clone());
-    let serve = move || {
-        let tell = |backend| drop(told.send(backend));
-        if let Err(error) = history::serve(listener, settings, wanted, tell) {
-            // Others serve it too.
-            tracing::error!(%error, "old blocks are served no more");
-        }
-    };
-    threads.start_bulk("history", cores::on(&cpus, serve));
-    backend.recv().unwrap_or_else(|_| threads::fatal(&"the history thread ended at its start"))
 }
 
 /// What signs an admission key and publishes it.
@@ -294,7 +264,9 @@ impl Node<'_> {
             metrics: metrics.clone(),
         };
         let lane_core = self.lane_core(execute.chain().tips(), lanes, waiting_bytes.clone());
-        let lane_report = Arc::new(Mutex::new(stage::lane::Report::default()));
+        let is_closed = !lane_core.is_open();
+        let first = stage::lane::Report { is_closed, ..stage::lane::Report::default() };
+        let lane_report = Arc::new(Mutex::new(first));
         let lane = stage::lane::Stage {
             core: lane_core,
             clock,
@@ -411,6 +383,8 @@ impl Node<'_> {
             clock,
         };
         let status = Arc::new(StatusBoard::new(reporter.status(&self.store.stats())));
+        // Before anything comes in that could never leave.
+        status.set_closed(is_closed);
         let handle = NodeHandle {
             requests: ingest_verify,
             requests_budget,

@@ -52,6 +52,8 @@ pub struct Signer {
     start: Arc<guard::State>,
     /// Whether it votes not for now.
     quiet: Arc<AtomicBool>,
+    /// Whether it signs nothing as long as this process lasts.
+    silent: Arc<AtomicBool>,
 }
 
 impl Signer {
@@ -69,7 +71,7 @@ impl Signer {
     fn with(secret: Secret, guard: Option<Guard>, start: Arc<guard::State>) -> Self {
         let public = secret.public();
         let desk = Arc::new(Mutex::new(Desk::new(secret, guard)));
-        Self { desk, public, start, quiet: Arc::default() }
+        Self { desk, public, start, quiet: Arc::default(), silent: Arc::default() }
     }
 
     /// The public key.
@@ -87,9 +89,27 @@ impl Signer {
         self.start.lease.view
     }
 
-    /// Whether nothing at all is signed in an epoch, because the guard was lost.
+    /// Whether nothing at all is signed in an epoch, because the guard was lost or nobody could be listened to.
     pub fn is_silent(&self, epoch: u64) -> bool {
-        epoch < self.start.silent_until
+        epoch < self.start.silent_until || self.silent.load(Ordering::Relaxed)
+    }
+
+    /// Whether others are to be listened to before anything is signed.
+    pub fn is_to_watch(&self) -> bool {
+        self.start.watch
+    }
+
+    /// Others were listened to: nobody else signs with this key.
+    pub fn watched(&self) {
+        let done = self.lock().watched();
+        if let Err(error) = done {
+            guard_failed(&error);
+        }
+    }
+
+    /// Nobody could be listened to: nothing is signed as long as this process lasts.
+    pub fn stay_silent(&self) {
+        self.silent.store(true, Ordering::Relaxed);
     }
 
     /// Whether it votes not for now, see [`Signer::keep_quiet`].
@@ -135,6 +155,13 @@ impl Signer {
         match signed {
             Ok(signature) => signature,
             Err(Refused::Guard(error)) => guard_failed(&error),
+            Err(Refused::Closed) => {
+                drop(desk);
+                // The process is about to end, and whoever waits for this thread gives it up in time.
+                loop {
+                    std::thread::park();
+                }
+            }
             Err(why) => crate::node::end(
                 &format!("{what:?} of lane {lane} at {sequence} is not signed: {why}"),
                 Code::UnsafeToSign,

@@ -13,8 +13,12 @@ use std::{
 const CONNECT: Duration = Duration::from_secs(1);
 /// Time without a byte.
 const SILENCE: Duration = Duration::from_secs(3);
-/// Time for an answer: whoever is so slow holds others up.
-const ANSWER: Duration = Duration::from_secs(20);
+/// Time for a tip, for cuts and for batches, whatever comes meanwhile.
+const TIP: Duration = Duration::from_secs(3);
+const CUTS_TIME: Duration = Duration::from_secs(10);
+const BATCHES_TIME: Duration = Duration::from_secs(20);
+/// Bytes of cuts in one answer at most.
+const CUTS_BYTES_MAX: usize = 48 << 20;
 /// Cuts asked for at once.
 const CUTS: u32 = 512;
 /// Parts of an answer at most: cuts with their certificates, and those up to the next certificate.
@@ -41,7 +45,8 @@ impl Fault {
         let Source { key, address } = source;
         match self {
             Self::Lie(what) => {
-                tracing::warn!(validator = %key, %address, what, "it sends false history: asked no more");
+                tracing::warn!(validator = %key, %address, what,
+                    "it sends false history, or its disk does: asked no more");
             }
             Self::Silent(why) => tracing::debug!(validator = %key, %address, why, "no help"),
         }
@@ -83,7 +88,7 @@ impl Peer {
         signatures: &dyn Signatures,
     ) -> Result<Option<(u64, Finality)>, Fault> {
         let mut parts = Vec::new();
-        self.ask(&Question::Tip, |part| {
+        self.ask(&Question::Tip, TIP, |part| {
             parts.push(part);
             if parts.len() > 2 { Err(Fault::lie("more than a tip")) } else { Ok(()) }
         })?;
@@ -106,9 +111,12 @@ impl Peer {
     /// Cuts from a height on, and certificates.
     pub(super) fn cuts(&mut self, from: u64) -> Result<Vec<Received>, Fault> {
         let mut parts = Vec::new();
-        self.ask(&Question::Cuts { from, count: CUTS }, |part| {
+        let mut bytes = 0;
+        self.ask(&Question::Cuts { from, count: CUTS }, CUTS_TIME, |part| {
+            bytes += part.bytes.len();
             parts.push(part);
-            if parts.len() > PARTS_MAX { Err(Fault::lie("cuts without end")) } else { Ok(()) }
+            let is_endless = parts.len() > PARTS_MAX || bytes > CUTS_BYTES_MAX;
+            if is_endless { Err(Fault::lie("cuts without end")) } else { Ok(()) }
         })?;
         Ok(parts)
     }
@@ -119,7 +127,7 @@ impl Peer {
         walks: Vec<Walk>,
         mut take: impl FnMut(Vec<u8>) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        self.ask(&Question::Batches(walks), |part| match part.kind {
+        self.ask(&Question::Batches(walks), BATCHES_TIME, |part| match part.kind {
             Kind::Batch => take(part.bytes),
             _ => Err(Fault::lie("something else than batches")),
         })
@@ -128,18 +136,19 @@ impl Peer {
     fn ask(
         &mut self,
         question: &Question,
+        time: Duration,
         mut take: impl FnMut(Received) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        let end = Instant::now() + ANSWER;
+        let end = Instant::now() + time;
         self.stream.write_all(&question.encode(&self.network))?;
         loop {
             let mut head = [0; PART_BYTES];
-            self.stream.read_exact(&mut head)?;
+            self.read(&mut head, end)?;
             let Some(part) = Part::decode(&head) else {
                 return Err(Fault::lie("what it sends is no part of an answer"));
             };
             let mut bytes = vec![0; part.bytes];
-            self.stream.read_exact(&mut bytes)?;
+            self.read(&mut bytes, end)?;
             match part.kind {
                 Kind::End => return Ok(()),
                 Kind::Refused => {
@@ -149,9 +158,23 @@ impl Peer {
                 }
                 kind => take(Received { kind, height: part.height, bytes })?,
             }
-            if Instant::now() > end {
+        }
+    }
+
+    /// Fills a buffer until then: byte by byte nobody holds anything up.
+    fn read(&mut self, buffer: &mut [u8], end: Instant) -> Result<(), Fault> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
                 return Err(Fault::Silent("too slow".to_owned()));
             }
+            self.stream.set_read_timeout(Some(left.min(SILENCE)))?;
+            match self.stream.read(&mut buffer[filled..])? {
+                0 => return Err(Fault::Silent("it has closed the connection".to_owned())),
+                count => filled += count,
+            }
         }
+        Ok(())
     }
 }

@@ -31,6 +31,11 @@ pub(super) struct Planned {
 }
 
 impl Planned {
+    /// Whether only a later one's certificate covers it.
+    pub(super) const fn is_uncovered(&self) -> bool {
+        self.certificate.is_none()
+    }
+
     /// How many batches it commits.
     pub(super) fn batches(&self) -> u64 {
         self.stretches.iter().map(|it| it.to.sequence - it.from.sequence).sum()

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     command::ledger::{fixture::Fixture, store::Location, verify},
-    history,
+    history::{self, wire::Kind},
     node::recover,
     record,
     saved::Folder,
@@ -44,6 +44,7 @@ fn serve(number: u8, fixture: &Fixture) -> Served {
         network: fixture.genesis.digest(),
         store,
         bytes_per_second: 1 << 30,
+        validators: BTreeSet::new(),
         stop: stop.clone(),
     };
     // Every other one is of each kind.
@@ -114,7 +115,10 @@ fn from_nothing_to_what_the_others_have() {
     for peer in &peers {
         let late = Late::new(&fixture);
         let (result, height, root) = late.run(&[peer], NOBODY);
-        assert_eq!(result.unwrap(), CaughtUp { heights: BLOCKS, liars: vec![], is_behind: true });
+        assert_eq!(
+            result.unwrap(),
+            CaughtUp { heights: BLOCKS, liars: vec![], is_behind: true, is_watched: true }
+        );
         assert_eq!(height, BLOCKS);
         assert_eq!(late.audit(), (BLOCKS, root));
         // And it is just the others' ledger.
@@ -216,7 +220,10 @@ fn peers_without_all_of_it_are_no_liars() {
     };
     let late = Late::new(&fixture);
     let (result, height, root) = late.run(&[&poor, &mute, &honest], NOBODY);
-    assert_eq!(result.unwrap(), CaughtUp { heights: BLOCKS, liars: vec![], is_behind: true });
+    assert_eq!(
+        result.unwrap(),
+        CaughtUp { heights: BLOCKS, liars: vec![], is_behind: true, is_watched: true }
+    );
     assert_eq!((height, late.audit()), (BLOCKS, (BLOCKS, root)));
 }
 
@@ -258,12 +265,64 @@ fn whoever_has_forgotten_follows_for_a_while_even_if_it_is_near() {
     ] {
         let start = Instant::now();
         let (result, height, _) = late.run(&[&honest], own);
-        assert_eq!((result.unwrap().heights, height), (heights, BLOCKS));
+        let caught_up = result.unwrap();
+        assert!(caught_up.is_watched);
+        assert_eq!((caught_up.heights, height), (heights, BLOCKS));
         assert!(start.elapsed() >= Duration::from_secs(2));
     }
     // Somebody votes with this key, and nobody here knows of it.
     let (result, ..) = late.run(&[&honest], Own { index: 0, watch: watch(0), ..NOBODY });
     assert!(matches!(result, Err(Error::Used { view: BLOCKS })), "{result:?}");
+}
+
+/// A peer that begins to answer and then sends a byte a second.
+fn trickle() -> Served {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let source = Source { key: PublicKey([8; 32]), address: listener.local_addr().unwrap() };
+    std::thread::spawn(move || {
+        use std::io::Write as _;
+        for mut client in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let head = history::wire::Part { kind: Kind::Cut, bytes: 60_000, height: 1 };
+                let _ = client.write_all(&head.encode());
+                while client.write_all(&[0]).is_ok() {
+                    std::thread::sleep(Duration::from_secs(1));
+                }
+            });
+        }
+    });
+    let (stop, thread) = (Stop::new(), Some(std::thread::spawn(|| {})));
+    Served { source, stop, thread, _folder: tempfile::tempdir().unwrap() }
+}
+
+#[test]
+fn one_that_sends_byte_by_byte_holds_nobody_up() {
+    let fixture = Fixture::new(BLOCKS);
+    let (slow, honest) = (trickle(), serve(1, &fixture));
+    let late = Late::new(&fixture);
+    let start = Instant::now();
+    let (result, height, root) = late.run(&[&slow, &honest], NOBODY);
+    assert_eq!((result.unwrap().heights, height, late.audit()), (BLOCKS, BLOCKS, (BLOCKS, root)));
+    assert!(start.elapsed() < Duration::from_secs(45), "{:?}", start.elapsed());
+}
+
+#[test]
+fn who_could_listen_to_nobody_has_not_watched() {
+    let fixture = Fixture::new(BLOCKS);
+    let late = Late::new(&fixture);
+    let own = Own { watch: Some(Watch { time: Duration::ZERO, above: 0 }), ..NOBODY };
+    let (result, ..) = late.run(&[], own);
+    assert_eq!(result.unwrap(), CaughtUp::default());
+}
+
+#[test]
+fn a_ledger_without_a_certificate_at_a_jobs_border_is_stored_to_the_last_that_is_covered() {
+    // Every other height has none of its own, and jobs end after 24 heights of two batches.
+    let fixture = Fixture::new(BLOCKS - 1);
+    let late = Late::new(&fixture);
+    let (result, height, root) = late.run(&[&serve(1, &fixture)], NOBODY);
+    assert_eq!((result.unwrap().heights, height), (BLOCKS - 1, BLOCKS - 1));
+    assert_eq!(late.audit(), (BLOCKS - 1, root));
 }
 
 #[test]

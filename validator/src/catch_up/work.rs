@@ -11,6 +11,7 @@ use ledger::{Digest, ValidatorSet};
 use std::{net::SocketAddr, sync::Arc};
 
 /// Heights whose batches are to be fetched.
+#[derive(Clone)]
 pub(super) struct Job {
     pub(super) number: u64,
     pub(super) heights: Vec<Planned>,

@@ -172,7 +172,7 @@ pub const KEYS: [Key; 36] = [
     ),
     key(
         "storage.history_mib_per_second",
-        "128",
+        "64",
         Shape::Number(1, 100_000),
         "How much of old blocks others may fetch from here each second.",
     ),

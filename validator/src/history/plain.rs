@@ -19,15 +19,16 @@ type Shared = Arc<Mutex<Limits<TcpStream>>>;
 ///
 /// Errors: the machine's.
 pub(super) fn serve(listener: TcpListener, settings: Settings) -> io::Result<()> {
-    let Settings { network, store, bytes_per_second, stop } = settings;
-    let shared: Shared = Arc::new(Mutex::new(Limits::new(bytes_per_second)));
+    let Settings { network, store, bytes_per_second, validators, stop } = settings;
+    let shared: Shared = Arc::new(Mutex::new(Limits::new(bytes_per_second, validators)));
     listener.set_nonblocking(true)?;
     while !stop.is_stopped() {
         lock(&shared).overdue(false).for_each(end);
         match listener.accept() {
             Ok((stream, from)) => {
                 let (stored, limits) = (store.clone(), shared.clone());
-                stream.set_nonblocking(false)?;
+                // Where the machine is short of something, this one goes without.
+                let Ok(()) = stream.set_nonblocking(false) else { continue };
                 let Ok(other) = stream.try_clone() else { continue };
                 let Some(id) = lock(&shared).admit(from.ip(), other) else { continue };
                 let run = move || {
@@ -36,7 +37,10 @@ pub(super) fn serve(listener: TcpListener, settings: Settings) -> io::Result<()>
                     end(&stream);
                     lock(&limits).end(id);
                 };
-                std::thread::Builder::new().name("history-answer".to_owned()).spawn(run)?;
+                let thread = std::thread::Builder::new().name("history-answer".to_owned());
+                if thread.spawn(run).is_err() {
+                    lock(&shared).end(id);
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(LOOK / 5),
             Err(_) => std::thread::sleep(LOOK),

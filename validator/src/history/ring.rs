@@ -88,19 +88,19 @@ impl Ring {
 }
 
 fn serve(ring: Ring, listener: std::net::TcpListener, settings: Settings) -> io::Result<()> {
-    let Settings { network, store, bytes_per_second, stop } = settings;
+    let Settings { network, store, bytes_per_second, validators, stop } = settings;
     let Ring { runtime, pool } = ring;
     let shared = Rc::new(Shared {
         network,
         store,
         pool,
-        limits: RefCell::new(Limits::new(bytes_per_second)),
+        limits: RefCell::new(Limits::new(bytes_per_second, validators)),
         files: RefCell::default(),
     });
     // The ring itself waits for connections.
     listener.set_nonblocking(false)?;
     let door = listener.try_clone()?;
-    runtime.block_on(async move {
+    let left = runtime.block_on(async move {
         let watched = shared.clone();
         let ending = stop.clone();
         tokio_uring::spawn(async move {
@@ -118,6 +118,9 @@ fn serve(ring: Ring, listener: std::net::TcpListener, settings: Settings) -> io:
                 tokio::time::sleep(LOOK).await;
                 continue;
             };
+            if stop.is_stopped() {
+                break;
+            }
             let stream = Rc::new(stream);
             let admitted = shared.limits.borrow_mut().admit(from.ip(), stream.clone());
             let Some(id) = admitted else { continue };
@@ -131,9 +134,15 @@ fn serve(ring: Ring, listener: std::net::TcpListener, settings: Settings) -> io:
         }
         let patience = Instant::now() + STOP;
         while shared.limits.borrow().len() > 0 && Instant::now() < patience {
+            shared.limits.borrow().overdue(true).for_each(|it| end(it));
             tokio::time::sleep(LOOK / 10).await;
         }
+        shared.limits.borrow().len()
     });
+    if left > 0 {
+        // Something is still under way, and its buffer with it: the process ends soon, the memory stays until then.
+        std::mem::forget(runtime);
+    }
     Ok(())
 }
 

@@ -4,16 +4,20 @@ use super::{limit::Bucket, plain, ring};
 use crate::handle::Stop;
 use ledger::Digest;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
-    net::{IpAddr, TcpListener},
+    net::{IpAddr, Ipv6Addr, TcpListener},
     time::{Duration, Instant},
 };
 use storage::Store;
 
-/// Connections at once, and of one address.
-const CONNECTIONS_MAX: usize = 32;
-const CONNECTIONS_OF_ONE_MAX: usize = 8;
+/// Connections of strangers at once, and of one of them: one address, or one network of IPv6.
+const STRANGERS_MAX: usize = 24;
+const STRANGER_MAX: usize = 8;
+/// Connections of one address of a validator, which strangers take none of.
+const VALIDATOR_MAX: usize = 16;
+/// Connections at all.
+const CONNECTIONS_MAX: usize = 96;
 /// How long a connection may be without a question.
 pub(super) const QUESTION_TIME: Duration = Duration::from_secs(30);
 /// How long a part may take to leave: whoever is slower than 64 KiB/s is no help to anybody.
@@ -29,6 +33,8 @@ pub struct Settings {
     pub store: Store,
     /// Bytes that may leave in a second, over all connections.
     pub bytes_per_second: u64,
+    /// Addresses of the other validators.
+    pub validators: BTreeSet<IpAddr>,
     /// When it ends.
     pub stop: Stop,
 }
@@ -70,23 +76,45 @@ pub(super) struct Limits<C> {
     bucket: Bucket,
     start: Instant,
     next: u64,
+    validators: BTreeSet<IpAddr>,
     connections: BTreeMap<u64, (IpAddr, Instant, C)>,
 }
 
+/// Who counts as one: an address, of IPv6 the network that one host is given.
+fn origin(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        address => address,
+    }
+}
+
 impl<C> Limits<C> {
-    pub(super) fn new(bytes_per_second: u64) -> Self {
+    pub(super) fn new(bytes_per_second: u64, validators: BTreeSet<IpAddr>) -> Self {
         Self {
             bucket: Bucket::new(bytes_per_second),
             start: Instant::now(),
             next: 0,
+            validators: validators.into_iter().map(|it| it.to_canonical()).collect(),
             connections: BTreeMap::new(),
         }
     }
 
     /// Admits a connection; none where there are enough.
     pub(super) fn admit(&mut self, from: IpAddr, connection: C) -> Option<u64> {
+        let is_validator = self.validators.contains(&from.to_canonical());
+        let from = if is_validator { from.to_canonical() } else { origin(from) };
         let same = self.connections.values().filter(|(ip, ..)| *ip == from).count();
-        if self.connections.len() >= CONNECTIONS_MAX || same >= CONNECTIONS_OF_ONE_MAX {
+        let is_stranger = |(ip, ..): &&(IpAddr, Instant, C)| !self.validators.contains(ip);
+        let strangers = self.connections.values().filter(is_stranger).count();
+        let has_room = if is_validator {
+            same < VALIDATOR_MAX
+        } else {
+            same < STRANGER_MAX && strangers < STRANGERS_MAX
+        };
+        if !has_room || self.connections.len() >= CONNECTIONS_MAX {
             return None;
         }
         self.next += 1;

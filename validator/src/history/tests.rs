@@ -8,6 +8,7 @@ use super::{
 use crate::{command::ledger::fixture::Fixture, handle::Stop, record};
 use ledger::{Digest, batch::HEADER_BYTES};
 use std::{
+    collections::BTreeSet,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     thread::JoinHandle,
@@ -35,8 +36,13 @@ impl Drop for Server {
 fn server(network: Digest, store: &Store, name: &'static str) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, stop) = (listener.local_addr().unwrap(), Stop::new());
-    let settings =
-        Settings { network, store: store.clone(), bytes_per_second: 1 << 30, stop: stop.clone() };
+    let settings = Settings {
+        network,
+        store: store.clone(),
+        bytes_per_second: 1 << 30,
+        validators: BTreeSet::new(),
+        stop: stop.clone(),
+    };
     let wanted =
         if name == "portable" { storage::Backend::Portable } else { storage::Backend::Auto };
     let thread = std::thread::spawn(move || serve(listener, settings, wanted, |_| {}).unwrap());

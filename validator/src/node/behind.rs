@@ -1,6 +1,6 @@
 //! Catching up before anything else runs: what recovery found becomes what the others have by now.
 
-use super::{Exit, recover, threads};
+use super::{Exit, guard, recover, threads};
 use crate::{
     catch_up::{self, Error, Numbers, Own, Source, Watch},
     config::{Config, Identity},
@@ -22,21 +22,19 @@ pub(super) struct Setup<'a> {
     pub(super) config: &'a Config,
     pub(super) identity: &'a Identity,
     pub(super) signer: &'a Signer,
-    /// Whether something that this key signed may be forgotten.
-    pub(super) has_forgotten: bool,
     pub(super) store: &'a Store,
     pub(super) stop: &'a Stop,
 }
 
 /// Brings what was recovered to within a few seconds of the other validators.
 ///
-/// Errors: unsafe to sign, where somebody else has signed with this key; data corrupt, where what is final does not
+/// Errors: unsafe to sign, where somebody else has signed with this key; a check failed, where what is final does not
 /// hold; those of the store.
 pub(super) fn catch_up(
     setup: Setup<'_>,
     recovered: recover::State,
 ) -> Result<recover::State, Exit> {
-    let Setup { config, identity, signer, has_forgotten, store, stop } = setup;
+    let Setup { config, identity, signer, store, stop } = setup;
     let others = config.peers.iter().filter(|peer| peer.key != signer.public());
     let source =
         |peer: &crate::config::Peer| Some(Source { key: peer.key, address: peer.history? });
@@ -55,7 +53,7 @@ pub(super) fn catch_up(
         own: Own {
             index: identity.index,
             known,
-            watch: has_forgotten.then_some(Watch { time: WATCH, above: floor }),
+            watch: signer.is_to_watch().then_some(Watch { time: WATCH, above: floor }),
         },
         stop,
     };
@@ -66,15 +64,29 @@ pub(super) fn catch_up(
         catch_up::run(&setup, &mut state)
     });
     let caught_up = caught_up.map_err(|error| match error {
-        Error::Broken { .. } => Exit::data_corrupt(format!("catching up: {error}")),
+        Error::Broken { .. } => Exit::check_failed(format!("catching up: {error}")),
         Error::Storage(error) => threads::store_error(error),
         Error::Used { .. } => Exit::unsafe_to_sign(error.to_string()),
     })?;
     let catch_up::State { execute, recent, view, changed: moved } = state;
     let before = recover::State { execute, lanes, recent, view, loaded, changed };
+    match (signer.is_to_watch(), caught_up.is_watched) {
+        (false, _) => {}
+        (true, true) => signer.watched(),
+        (true, false) => {
+            tracing::warn!(
+                "nobody could be asked whether another process signs with this key: this validator follows without \
+                 a vote; start it again when the history ports of others answer"
+            );
+            signer.stay_silent();
+        }
+    }
     signer.keep_quiet(caught_up.is_behind);
     if caught_up.heights == 0 {
         return Ok(before);
     }
+    // A ledger that is lost from now on is missed.
+    guard::begin(&config.data)
+        .map_err(|error| Exit::host_unfit(format!("{}: {error}", config.data.display())))?;
     before.moved(&moved, store, &identity.genesis.digest()).map_err(threads::corrupt)
 }

@@ -1,13 +1,17 @@
 //! Everything that clients and peers come in by, opened before any thread starts.
 
+use super::cores;
 use super::threads::{Threads, fatal};
 use crate::{
     command::Exit,
     config::{Config, Identity},
     cost::Meter,
     handle::{NodeHandle, PacketBoard, Stop},
+    history,
     ingest::{self, udp},
 };
+use crossbeam::channel::bounded;
+use ledger::Digest;
 use net_ebpf::{
     filter::{self, Gate},
     interface,
@@ -20,6 +24,7 @@ use std::{
     net::{IpAddr, SocketAddr, TcpListener},
     sync::Arc,
 };
+use storage::Store;
 use zeroize::Zeroizing;
 
 /// The share of one CPU that handshakes may take. Units: percent.
@@ -115,6 +120,36 @@ impl Doors {
         })
         .map_err(failed)?;
         Ok(Self { gate: opened.choice, packets, intake, answers, tcp, http, history })
+    }
+
+    /// Starts the thread that answers whoever asks for old blocks; answers what it uses for that.
+    pub(super) fn serve_history(
+        &mut self,
+        config: &Config,
+        threads: &mut Threads,
+        network: Digest,
+        store: &Store,
+        stop: &Stop,
+    ) -> history::Backend {
+        let listener = self.history.take().expect("the doors were just opened");
+        let settings = history::Settings {
+            network,
+            store: store.clone(),
+            bytes_per_second: config.storage.history_bytes,
+            validators: config.peers.iter().map(|peer| peer.consensus.ip()).collect(),
+            stop: stop.clone(),
+        };
+        let (told, backend) = bounded(1);
+        let (wanted, cpus) = (config.storage.backend.into(), config.cores.network.clone());
+        let serve = move || {
+            let tell = |backend| drop(told.send(backend));
+            if let Err(error) = history::serve(listener, settings, wanted, tell) {
+                // Others serve it too.
+                tracing::error!(%error, "old blocks are served no more");
+            }
+        };
+        threads.start_bulk("history", cores::on(&cpus, serve));
+        backend.recv().unwrap_or_else(|_| fatal(&"the history thread ended at its start"))
     }
 
     /// Starts the threads that take requests.

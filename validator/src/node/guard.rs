@@ -34,16 +34,8 @@ const IDENTITY_DIGITS: usize = 2 * size_of::<Identity>();
 /// The only epoch there is.
 const EPOCH: u64 = 0;
 
-/// What a start found.
-#[derive(Debug)]
-pub(super) struct Bound {
-    /// The guard, which names this data folder by now.
-    pub(super) guard: Guard,
-    /// Whether something that was signed may be forgotten: then others are listened for first.
-    pub(super) has_forgotten: bool,
-}
-
-/// Binds the key to the data folder; `has_records` says whether the folder's ledger is not empty.
+/// Binds the key to the data folder; `has_records` says whether the folder's ledger is not empty. Answers the guard,
+/// which names this data folder by now.
 ///
 /// What is of no use without what was lost is removed: the engine's files without the ledger.
 ///
@@ -54,7 +46,7 @@ pub(super) fn bind(
     data: &Path,
     network: Digest,
     has_records: bool,
-) -> Result<Bound, Exit> {
+) -> Result<Guard, Exit> {
     let journal = data.join("consensus");
     let has_journal = journal.read_dir().is_ok_and(|mut entries| entries.next().is_some());
     let identity = read(&data.join("identity"))?;
@@ -79,7 +71,8 @@ pub(super) fn bind(
             Guard::path(key).display()
         )));
     }
-    let is_new = state.network.is_none();
+    // Not where something was done here with another guard of this key.
+    let is_new = state.network.is_none() && identity.is_none() && !has_records && !has_journal;
     let is_known = identity.is_some_and(|it| [state.folder, state.next].contains(&Some(it)));
     let ledger_lost = !has_records && (began(data).exists() || (has_journal && !is_known));
     let journal_lost = has_records && !has_journal;
@@ -87,6 +80,8 @@ pub(super) fn bind(
     if has_forgotten {
         let lease = state.lease.clone();
         state.floor.raise_to(&lease);
+        // Until that is done, whatever is cut short.
+        state.watch = true;
         tracing::warn!(
             ledger_lost,
             journal_lost,
@@ -110,7 +105,7 @@ pub(super) fn bind(
     guard.write(state.clone()).map_err(failed)?;
     write(&data.join("identity"), &hex::encode(next))?;
     guard.write(State { folder: Some(next), next: None, ..state }).map_err(failed)?;
-    Ok(Bound { guard, has_forgotten })
+    Ok(guard)
 }
 
 /// Notes that the ledger has records, so that a later start misses them.
@@ -198,13 +193,14 @@ mod tests {
 
         /// Starts, signs up to a view and a place, and is killed.
         fn run(&self, has_records: bool, view: u64) -> (bool, Marks) {
-            let bound = bind(&self.key, &self.data, NETWORK, has_records).unwrap();
-            let floor = bound.guard.state().floor.clone();
-            let mut guard = bound.guard;
+            let mut guard = bind(&self.key, &self.data, NETWORK, has_records).unwrap();
+            let floor = guard.state().floor.clone();
             let mut state = guard.state().clone();
+            // As when it has listened.
+            let has_forgotten = std::mem::take(&mut state.watch);
             state.lease.raise_to(&Marks { view, lanes: vec![view] });
             guard.write(state).unwrap();
-            (bound.has_forgotten, floor)
+            (has_forgotten, floor)
         }
 
         fn remembers(&self, has_records: bool, view: u64) -> bool {
@@ -293,6 +289,32 @@ mod tests {
     }
 
     #[test]
+    fn who_has_forgotten_listens_even_if_a_start_is_cut_short_before() {
+        let place = place();
+        place.journal();
+        assert!(place.remembers(true, 10));
+        std::fs::remove_file(place.data.join("identity")).unwrap();
+        for _ in 0..3 {
+            assert!(bind(&place.key, &place.data, NETWORK, true).unwrap().state().watch);
+        }
+    }
+
+    #[test]
+    fn a_guard_of_a_new_key_beside_what_it_signed_is_none() {
+        for what in ["identity", "consensus/votes", "nothing"] {
+            let place = place();
+            let has_records = what == "nothing";
+            if what == "identity" {
+                std::fs::write(place.data.join("identity"), "11".repeat(32)).unwrap();
+            } else if !has_records {
+                place.journal();
+            }
+            let guard = bind(&place.key, &place.data, NETWORK, has_records).unwrap();
+            assert!(guard.state().watch, "{what}");
+        }
+    }
+
+    #[test]
     fn a_folder_from_before_is_no_memory() {
         let place = place();
         place.journal();
@@ -332,8 +354,8 @@ mod tests {
         assert!(place.remembers(true, 10));
         std::fs::remove_file(Guard::path(&place.key)).unwrap();
         for _ in 0..2 {
-            let bound = bind(&place.key, &place.data, NETWORK, true).unwrap();
-            assert_eq!(bound.guard.state().silent_until, EPOCH + 1);
+            let guard = bind(&place.key, &place.data, NETWORK, true).unwrap();
+            assert_eq!(guard.state().silent_until, EPOCH + 1);
         }
     }
 

@@ -236,9 +236,7 @@ impl Reporter {
             reasons.push("finalized blocks wait for their batches or their execution".to_owned());
         }
         if self.signer.is_silent(EPOCH) {
-            reasons.push(
-                "its guard was lost: it follows without a vote until the next epoch".to_owned(),
-            );
+            reasons.push(silent(self.signer.is_to_watch()).to_owned());
         } else if lanes.is_closed {
             let why = "what it signed for its lane is forgotten: it takes no transactions until the next epoch";
             reasons.push(why.to_owned());
@@ -286,6 +284,15 @@ impl Reporter {
             reasons,
             uptime_ms: now / 1_000_000,
         }
+    }
+}
+
+/// Why a validator signs nothing.
+const fn silent(could_not_watch: bool) -> &'static str {
+    if could_not_watch {
+        "nobody could be asked whether another process signs with its key: it follows without a vote"
+    } else {
+        "its guard was lost: it follows without a vote until the next epoch"
     }
 }
 

@@ -201,6 +201,12 @@ impl Desk {
         Some((guard.clone(), state))
     }
 
+    /// Others were listened to, and nobody else signs with this key.
+    pub(super) fn watched(&mut self) -> io::Result<()> {
+        self.state.watch = false;
+        self.lease()
+    }
+
     /// The guard says this by now.
     pub(super) fn renewed(&mut self, state: &State) {
         if state.epoch == self.state.epoch {
@@ -270,10 +276,17 @@ pub(super) fn write(guard: &Mutex<Guard>, mut state: State) -> io::Result<State>
     if says.epoch > state.epoch {
         return Ok(says.clone());
     }
+    // Rot of the newer slot leaves the older one, which is taken for a little more than it says: never much less.
+    let jumps = says.epoch != state.epoch || state.lease.is_far_above(&says.lease);
     if says.epoch == state.epoch {
         state.lease.raise_to(&says.lease);
+        // Whether it was watched is said by one who knows.
+        state.watch &= says.watch;
     }
     guard.write(state.clone())?;
+    if jumps {
+        guard.write(state.clone())?;
+    }
     Ok(state)
 }
 

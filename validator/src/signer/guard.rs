@@ -16,10 +16,11 @@
 //!       120     8  in epochs below this one nothing is signed
 //!       128     8  lease: newest view that may have been signed in
 //!       136     8  floor: newest view whose votes may be forgotten
-//!       144   800  lease of each lane: newest place of which a batch or ack may have been signed
-//!       944   800  floor of each lane
-//!      1744    32  BLAKE3 (derive_key, "althing guard v1") of bytes 0 to 1,744
-//!      1776        zeros
+//!       144     8  1 where others are to be listened to before anything is signed, otherwise 0
+//!       152   800  lease of each lane: newest place of which a batch or ack may have been signed
+//!       952   800  floor of each lane
+//!      1752    32  BLAKE3 (derive_key, "althing guard v1") of bytes 0 to 1,752
+//!      1784        zeros
 //! ```
 
 use crate::command::Exit;
@@ -38,7 +39,7 @@ const SLOT_BYTES: usize = 4_096;
 /// renewed once a second, and that who has lost all else is silent for no longer.
 pub const AHEAD: u64 = 64;
 /// Bytes that the hash covers.
-const BODY_BYTES: usize = 144 + 2 * 8 * VALIDATORS_MAX;
+const BODY_BYTES: usize = 152 + 2 * 8 * VALIDATORS_MAX;
 const _: () = assert!(VALIDATORS_MAX == 100 && BODY_BYTES + 32 <= SLOT_BYTES);
 
 /// Names a data folder, drawn anew at every start: a copy of the folder from before is none of it.
@@ -68,6 +69,13 @@ impl Marks {
         self.lanes[lane] = self.lanes[lane].max(sequence);
     }
 
+    /// Whether a mark is above another's by more than a slot that was lost is made up for.
+    pub(super) fn is_far_above(&self, other: &Self) -> bool {
+        let is_far = |mark: u64, other: u64| mark > other.saturating_add(2 * AHEAD);
+        let mut lanes = (0..).zip(&self.lanes);
+        is_far(self.view, other.view) || lanes.any(|(lane, mark)| is_far(*mark, other.lane(lane)))
+    }
+
     /// Raises every mark to another's.
     pub fn raise_to(&mut self, other: &Self) {
         self.view = self.view.max(other.view);
@@ -90,6 +98,9 @@ pub struct State {
     pub epoch: u64,
     /// Nothing is signed in epochs below: nobody knows what was.
     pub silent_until: u64,
+    /// Whether others are to be listened to before anything is signed: something that was may be forgotten, and
+    /// nobody has looked yet whether another process signs with this key.
+    pub watch: bool,
     /// What may have been signed.
     pub lease: Marks,
     /// What may have been signed and is forgotten: only above it is signed again.
@@ -181,7 +192,7 @@ impl Guard {
         let (one, other) = slots.split_at(SLOT_BYTES);
         let newest = [one, other].into_iter().filter_map(decode).max_by_key(|slot| slot.0);
         let is_torn = |slot: &[u8]| slot.iter().any(|byte| *byte != 0) && decode(slot).is_none();
-        let torn = is_torn(one) || is_torn(other);
+        let torn = is_torn(one) || is_torn(other) || filled < slots.len();
         let Some((generation, mut state)) = newest else {
             return Err(Exit::unsafe_to_sign(format!(
                 "{}: damaged, so nobody knows what this key has signed; give it back from where it was copied \
@@ -229,7 +240,8 @@ fn encode(state: &State, generation: u64) -> [u8; SLOT_BYTES] {
     bytes.extend_from_slice(&state.network.map_or([0; 32], |network| *network.as_bytes()));
     bytes.extend_from_slice(&state.folder.unwrap_or_default());
     bytes.extend_from_slice(&state.next.unwrap_or_default());
-    for number in [state.epoch, state.silent_until, state.lease.view, state.floor.view] {
+    let State { epoch, silent_until, watch, lease, floor, .. } = state;
+    for number in [*epoch, *silent_until, lease.view, floor.view, u64::from(*watch)] {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
     for marks in [&state.lease, &state.floor] {
@@ -269,8 +281,9 @@ fn decode(slot: &[u8]) -> Option<(u64, State)> {
         next: name(80),
         epoch: number(112),
         silent_until: number(120),
-        lease: marks(128, 144),
-        floor: marks(136, 144 + 8 * VALIDATORS_MAX),
+        watch: number(144) != 0,
+        lease: marks(128, 152),
+        floor: marks(136, 152 + 8 * VALIDATORS_MAX),
     };
     Some((number(8), state))
 }
@@ -288,6 +301,7 @@ mod tests {
             next: Some([3; 32]),
             epoch: 4,
             silent_until: 5,
+            watch: true,
             lease: Marks { view: 6, lanes: lanes(100) },
             floor: Marks { view: 7, lanes: lanes(300) },
         }
