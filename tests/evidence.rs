@@ -123,8 +123,8 @@ fn what_one_validator_can_prove_all_keep() {
     refused.expect_refusal(1, &["lie.evidence: refused: no_offence"]);
 }
 
-/// Everything of a validator but its key is gone, its guard is forged, and it starts anew: its lane goes on where batches
-/// of before still wait for their certificate. As a copy of the key does that another process uses.
+/// Everything of a validator but its key is gone, its guard is forged, and it starts anew: its lane goes on where
+/// batches of before still wait for their certificate. As a copy of the key does that another process uses.
 #[test]
 fn a_key_that_signs_without_its_memory_is_convicted_by_all_and_nothing_forks() {
     let _machine = alone();

@@ -168,7 +168,7 @@ fn the_probes_and_metrics_answer(place: &Place) {
         assert_eq!(status["finalized_transactions"], 3, "{status}");
         let stages = status["backends"].as_array().expect("a list");
         let names: Vec<_> = stages.iter().filter_map(|stage| stage["stage"].as_str()).collect();
-        assert_eq!(names, ["sigverify", "net", "storage"], "{status}");
+        assert_eq!(names, ["sigverify", "net", "storage", "history"], "{status}");
         let metrics = place.get(validator, "/metrics");
         let text = String::from_utf8(metrics.body).expect("text");
         assert_eq!(metrics.status, 200);

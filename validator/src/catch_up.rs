@@ -195,27 +195,25 @@ pub fn run(setup: &Setup<'_>, state: &mut State) -> Result<CaughtUp, Error> {
     let start = state.execute.chain().height().get();
     let peers = Peers::new(setup);
     let mut newest = peers.newest(&setup.judge);
-    if let Some(Watch { time, .. }) = setup.own.watch
-        && !peers.sources.is_empty()
-    {
-        tracing::info!(
-            time_s = time.as_secs(),
-            "following the others first: what this key signed is forgotten"
-        );
+    let has_watch = setup.own.watch.is_some() && !peers.sources.is_empty();
+    if has_watch {
+        tracing::info!("following the others first: what this key signed is forgotten");
         let end = Instant::now() + PATIENCE;
         // They may be starting, too.
         while newest == Tip::default() && Instant::now() < end && !setup.stop.is_stopped() {
             std::thread::sleep(ASK);
             newest = peers.newest(&setup.judge);
         }
-    } else if newest.height <= start + NEAR {
-        let is_behind = newest.height > start + LEVEL;
-        let near = CaughtUp { is_behind, ..CaughtUp::default() };
-        return newest.used.map_or(Ok(near), |view| Err(Error::Used { view }));
+    }
+    if let Some(view) = newest.used {
+        return Err(Error::Used { view });
     }
     if newest.height > start + NEAR {
         let newest = newest.height;
         tracing::info!(height = start, newest, "far behind: catching up from the other validators");
+    } else if !has_watch {
+        let is_behind = newest.height > start + LEVEL;
+        return Ok(CaughtUp { is_behind, ..CaughtUp::default() });
     }
     let mut session = Session::new(setup, state, peers, newest)?;
     let is_watched = session.run()?;

@@ -291,6 +291,7 @@ mod tests {
     #[test]
     fn who_has_forgotten_listens_even_if_a_start_is_cut_short_before() {
         let place = place();
+        assert!(place.remembers(false, 0));
         place.journal();
         assert!(place.remembers(true, 10));
         std::fs::remove_file(place.data.join("identity")).unwrap();
@@ -317,6 +318,7 @@ mod tests {
     #[test]
     fn a_folder_from_before_is_no_memory() {
         let place = place();
+        assert!(place.remembers(false, 0));
         place.journal();
         assert!(place.remembers(true, 10));
         let backup = std::fs::read(place.data.join("identity")).unwrap();
@@ -330,6 +332,7 @@ mod tests {
     #[test]
     fn a_start_that_was_cut_short_between_the_two_files_is_no_loss() {
         let place = place();
+        assert!(place.remembers(false, 0));
         place.journal();
         assert!(place.remembers(true, 10));
         let before = read(&place.data.join("identity")).unwrap();
@@ -350,6 +353,7 @@ mod tests {
     #[test]
     fn without_its_guard_a_key_is_silent_until_the_next_epoch() {
         let place = place();
+        assert!(place.remembers(false, 0));
         place.journal();
         assert!(place.remembers(true, 10));
         std::fs::remove_file(Guard::path(&place.key)).unwrap();
