@@ -223,6 +223,27 @@ fn blocks_checked_together_say_what_they_say_one_after_another() {
 }
 
 #[test]
+fn of_two_signatures_that_do_not_hold_the_first_is_named() {
+    let network = Network::new();
+    let mut builder = Builder::new(&network);
+    let mut author = author(0);
+    for lane in [0, 1] {
+        let transactions = vec![author.record(&network.digest(), b"")];
+        builder.batch(lane, &transactions);
+    }
+    let mut stored = builder.block().0;
+    assert_eq!(stored.batches.len(), 2);
+    for batch in &mut stored.batches {
+        // The owner's signature, which no root covers.
+        batch[HEADER_BYTES + 40] ^= 1;
+    }
+    let place = Place::Batch { lane: 0, sequence: 1 };
+    let expected = Finding { height: Height(1), place, what: What::Signature };
+    assert_eq!(replay(&network, &[stored.clone()]), Err(expected));
+    assert_eq!(replay_together(&network, &[stored]), Err(expected));
+}
+
+#[test]
 fn every_changed_byte_is_found() {
     let (builder, ledger) = ledger();
     let mut before = Auditor::new(&builder.network.genesis, &Dalek);
