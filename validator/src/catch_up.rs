@@ -517,6 +517,10 @@ impl<'a, 'b> Session<'a, 'b> {
         let (next, applied) = self.next;
         let under_way = usize::try_from(next - applied).unwrap_or(usize::MAX);
         for _ in under_way..workers + JOBS_AHEAD {
+            // What was handed out again may fill it: whoever waited here could hire nobody who takes it.
+            if self.jobs.is_full() {
+                return;
+            }
             let heights = self.take();
             if heights.is_empty() {
                 return;

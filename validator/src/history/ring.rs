@@ -83,67 +83,63 @@ impl Ring {
         listener: std::net::TcpListener,
         settings: Settings,
     ) -> io::Result<()> {
-        serve(self, listener, settings)
-    }
-}
-
-fn serve(ring: Ring, listener: std::net::TcpListener, settings: Settings) -> io::Result<()> {
-    let Settings { network, store, bytes_per_second, validators, stop } = settings;
-    let Ring { runtime, pool } = ring;
-    let shared = Rc::new(Shared {
-        network,
-        store,
-        pool,
-        limits: RefCell::new(Limits::new(bytes_per_second, validators)),
-        files: RefCell::default(),
-    });
-    // The ring itself waits for connections.
-    listener.set_nonblocking(false)?;
-    let door = listener.try_clone()?;
-    let left = runtime.block_on(async move {
-        let watched = shared.clone();
-        let ending = stop.clone();
-        tokio_uring::spawn(async move {
-            while !ending.is_stopped() {
-                watched.limits.borrow().overdue(false).for_each(|it| end(it));
-                tokio::time::sleep(LOOK).await;
-            }
-            watched.limits.borrow().overdue(true).for_each(|it| end(it));
-            // Whoever waits for a connection is told that none comes.
-            let _ = rustix::net::shutdown(&door, rustix::net::Shutdown::Both);
+        let Settings { network, store, bytes_per_second, validators, stop } = settings;
+        let Self { runtime, pool } = self;
+        let shared = Rc::new(Shared {
+            network,
+            store,
+            pool,
+            limits: RefCell::new(Limits::new(bytes_per_second, validators)),
+            files: RefCell::default(),
         });
-        let listener = TcpListener::from_std(listener);
-        while !stop.is_stopped() {
-            let Ok((stream, from)) = listener.accept().await else {
-                tokio::time::sleep(LOOK).await;
-                continue;
-            };
-            if stop.is_stopped() {
-                break;
-            }
-            let stream = Rc::new(stream);
-            let admitted = shared.limits.borrow_mut().admit(from.ip(), stream.clone());
-            let Some(id) = admitted else { continue };
-            let shared = shared.clone();
+        // The ring itself waits for connections.
+        listener.set_nonblocking(false)?;
+        let door = listener.try_clone()?;
+        let left = runtime.block_on(async move {
+            let watched = shared.clone();
+            let ending = stop.clone();
             tokio_uring::spawn(async move {
-                // Whoever goes away, or is shut out, is no error.
-                let _ = shared.connection(&stream, id).await;
-                end(&stream);
-                shared.limits.borrow_mut().end(id);
+                while !ending.is_stopped() {
+                    watched.limits.borrow().overdue(false).for_each(|it| end(it));
+                    tokio::time::sleep(LOOK).await;
+                }
+                watched.limits.borrow().overdue(true).for_each(|it| end(it));
+                // Whoever waits for a connection is told that none comes.
+                let _ = rustix::net::shutdown(&door, rustix::net::Shutdown::Both);
             });
+            let listener = TcpListener::from_std(listener);
+            while !stop.is_stopped() {
+                let Ok((stream, from)) = listener.accept().await else {
+                    tokio::time::sleep(LOOK).await;
+                    continue;
+                };
+                if stop.is_stopped() {
+                    break;
+                }
+                let stream = Rc::new(stream);
+                let admitted = shared.limits.borrow_mut().admit(from.ip(), stream.clone());
+                let Some(id) = admitted else { continue };
+                let shared = shared.clone();
+                tokio_uring::spawn(async move {
+                    // Whoever goes away, or is shut out, is no error.
+                    let _ = shared.connection(&stream, id).await;
+                    end(&stream);
+                    shared.limits.borrow_mut().end(id);
+                });
+            }
+            let patience = Instant::now() + STOP;
+            while shared.limits.borrow().len() > 0 && Instant::now() < patience {
+                shared.limits.borrow().overdue(true).for_each(|it| end(it));
+                tokio::time::sleep(LOOK / 10).await;
+            }
+            shared.limits.borrow().len()
+        });
+        if left > 0 {
+            // Something is still under way, and its buffer with it: the process ends soon, the memory stays until then.
+            std::mem::forget(runtime);
         }
-        let patience = Instant::now() + STOP;
-        while shared.limits.borrow().len() > 0 && Instant::now() < patience {
-            shared.limits.borrow().overdue(true).for_each(|it| end(it));
-            tokio::time::sleep(LOOK / 10).await;
-        }
-        shared.limits.borrow().len()
-    });
-    if left > 0 {
-        // Something is still under way, and its buffer with it: the process ends soon, the memory stays until then.
-        std::mem::forget(runtime);
+        Ok(())
     }
-    Ok(())
 }
 
 fn end(stream: &TcpStream) {
