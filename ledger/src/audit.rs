@@ -6,11 +6,12 @@
 //! place and link; every transaction's signature; the outcomes, against its own; and the finality
 //! certificate, when the block has one. A block without one is covered by that of a descendant.
 //!
-//! Batches that a lane's quota leaves for later stay with the auditor, decoded.
+//! Batches that a lane's quota leaves for later stay with the auditor, decoded. Who decides in which epoch is what the
+//! auditor's own execution gives; a stored validator set is held against that.
 
 mod bodies;
 
-pub use bodies::Bodies;
+pub use bodies::{Bodies, Sets};
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -38,6 +39,8 @@ pub struct AuditBlock<'a> {
     pub outcomes: &'a [u8],
     /// The encoded batches that this cut commits, in any order.
     pub batches: &'a [&'a [u8]],
+    /// The encoded validator set that decides from the next height on, stored where it is another.
+    pub set: Option<&'a [u8]>,
 }
 
 /// What a checked block contained.
@@ -113,6 +116,8 @@ pub enum Place {
     },
     /// The finality certificate.
     Certificate,
+    /// The validator set that follows.
+    Set,
 }
 
 impl fmt::Display for Place {
@@ -127,6 +132,7 @@ impl fmt::Display for Place {
             Self::Outcomes => formatter.write_str("outcomes"),
             Self::Outcome { index } => write!(formatter, "outcome {index}"),
             Self::Certificate => formatter.write_str("certificate"),
+            Self::Set => formatter.write_str("validator set"),
         }
     }
 }
@@ -179,7 +185,6 @@ pub struct Finding {
 #[derive(Clone)]
 pub struct Auditor<'a> {
     signatures: &'a dyn Signatures,
-    set: ValidatorSet,
     chain: Chain,
     parent: Cut,
     pending: Vec<VecDeque<Batch<'static>>>,
@@ -205,7 +210,6 @@ impl<'a> Auditor<'a> {
         };
         Self {
             signatures,
-            set: genesis.set().clone(),
             chain,
             parent: Cut::genesis(genesis),
             pending: vec![VecDeque::new(); genesis.set().len()],
@@ -219,13 +223,23 @@ impl<'a> Auditor<'a> {
         &self.chain
     }
 
+    /// Returns the validator sets of this epoch and, once it is settled, of the next.
+    pub fn sets(&self) -> Sets {
+        let (council, mut sets) = (self.chain.state().council(), Sets::default());
+        sets.insert(council.epoch(), self.chain.set().clone());
+        if let Some(next) = council.next() {
+            sets.insert(council.epoch() + 1, next.set().clone());
+        }
+        sets
+    }
+
     /// Checks the next block.
     ///
     /// Errors: the first thing that is wrong with it; the auditor is of no further use then.
     pub fn block(&mut self, block: &AuditBlock<'_>) -> Result<BlockSummary, Finding> {
         let batches = block.batches.iter().map(|batch| batch.to_vec()).collect();
         let network = self.parent.network;
-        let bodies = Bodies::check(&network, &self.set, vec![batches], self.signatures);
+        let bodies = Bodies::check(&network, &self.sets(), vec![batches], self.signatures);
         self.block_checked(block, bodies.into_iter().next().expect("one block was checked"))
     }
 
@@ -256,12 +270,14 @@ impl<'a> Auditor<'a> {
     fn check_block(
         &mut self,
         block: &AuditBlock<'_>,
-        bodies: Bodies,
+        mut bodies: Bodies,
     ) -> Result<BlockSummary, Wrong> {
+        let set = self.chain.set().clone();
         let (cut, tips) = self.check_cut(block.cut)?;
         let digest = cut.digest();
         let mut signatures = cut.lanes.iter().map(|lane| length_u64(lane.signatures.len())).sum();
-        let (verdict, bytes) = (bodies.verdict(), bodies.bytes);
+        let verdict = bodies.judge_owners(self.chain.set(), self.signatures);
+        let bytes = bodies.bytes;
         let batches = self.link_batches(&cut, &tips, bodies.batches)?;
         signatures += verdict?;
         for batch in batches {
@@ -269,8 +285,9 @@ impl<'a> Auditor<'a> {
         }
         let executed = self.execute(&cut, &digest)?;
         check_outcomes(&executed, block.outcomes)?;
+        self.check_set(&cut, block.set)?;
         if let Some(bytes) = block.certificate {
-            signatures += self.check_certificate(&cut, &digest, bytes)?;
+            signatures += self.check_certificate(&cut, &digest, &set, bytes)?;
             self.certified = cut.height;
         }
         self.parent = cut;
@@ -282,8 +299,9 @@ impl<'a> Auditor<'a> {
         let wrong = |reject| (Place::Cut, What::Refused(reject));
         let cut = Cut::decode(bytes).map_err(wrong)?;
         let (parent_digest, tips) = (self.chain.cut_digest(), self.chain.tips());
+        let epochs = self.chain.state().council().epochs();
         let tips = cut
-            .check(&self.parent, &parent_digest, &tips, &self.set, self.signatures)
+            .check(&self.parent, &parent_digest, &tips, (epochs, self.chain.set()), self.signatures)
             .map_err(wrong)?;
         let declared = (cut.history_root, cut.state_root);
         if self.chain.roots_at(cut.executed) != Some(declared) {
@@ -352,6 +370,10 @@ impl<'a> Auditor<'a> {
             .chain
             .execute(cut, digest, &pending)
             .map_err(|reject| (Place::Cut, What::Refused(reject)))?;
+        if executed.turned {
+            // What they left is void.
+            self.pending = vec![VecDeque::new(); self.chain.set().len()];
+        }
         for (lane, tip) in self.pending.iter_mut().zip(&self.chain.executed_tips().0) {
             while lane.front().is_some_and(|batch| batch.header().sequence <= tip.sequence) {
                 lane.pop_front();
@@ -360,8 +382,25 @@ impl<'a> Auditor<'a> {
         Ok(executed)
     }
 
+    /// Holds a stored validator set against who follows; it is stored only where that is another.
+    fn check_set(&self, cut: &Cut, stored: Option<&[u8]>) -> Result<(), Wrong> {
+        match stored {
+            None if cut.next_set == cut.set => Ok(()),
+            None => Err((Place::Set, What::Absent)),
+            Some(_) if cut.next_set == cut.set => Err((Place::Set, What::Uncommitted)),
+            Some(bytes) if bytes == self.chain.set().encode() => Ok(()),
+            Some(_) => Err((Place::Set, What::Differs)),
+        }
+    }
+
     /// Checks a finality certificate; returns how many signatures it has.
-    fn check_certificate(&self, cut: &Cut, digest: &Digest, bytes: &[u8]) -> Result<u64, Wrong> {
+    fn check_certificate(
+        &self,
+        cut: &Cut,
+        digest: &Digest,
+        set: &ValidatorSet,
+        bytes: &[u8],
+    ) -> Result<u64, Wrong> {
         let wrong = |reject| (Place::Certificate, What::Refused(reject));
         let certificate = Finality::decode(bytes).map_err(wrong)?;
         if certificate.payload != *digest {
@@ -370,7 +409,7 @@ impl<'a> Auditor<'a> {
         if certificate.epoch != cut.epoch {
             return Err(wrong(Reject::WrongEpoch));
         }
-        certificate.check(&cut.network, &self.set, self.signatures).map_err(wrong)?;
+        certificate.check(&cut.network, set, self.signatures).map_err(wrong)?;
         Ok(length_u64(certificate.signatures.len()))
     }
 

@@ -2,7 +2,7 @@
 //! advanced.
 //!
 //! ```text
-//!   0  version      u8 = 1
+//!   0  version      u8 = 2
 //!   1  reserved     3    zero
 //!   4  lanes        u32  how many availability certificates follow
 //!   8  network      32   genesis digest
@@ -14,17 +14,19 @@
 //! 104  executed     u64  the height whose execution the next two roots declare
 //! 112  history_root 32   mountain range over the records up to `executed`
 //! 144  state_root   32   at the last checkpoint height at or below `executed`
-//! 176  next_set     32   zero in this version
-//! 208  certificates      one after the other, see `ack`
+//! 176  set          32   digest of the validator set of the epoch
+//! 208  next_set     32   digest of the set that decides the next height: another only in the last block of an epoch
+//! 240  certificates      one after the other, see `ack`
 //! ```
 //!
-//! The digest is that of the 208 bytes and the digest of the certificates (domains `althing 2026
-//! cut v1` and `althing 2026 cut lanes v1`), so a proof carries 240 bytes of a block. Lanes stand
+//! The digest is that of the 240 bytes and the digest of the certificates (domains `althing 2026
+//! cut v2` and `althing 2026 cut lanes v1`), so a proof carries 272 bytes of a block. Lanes stand
 //! in the order `(lane + n - height mod n) mod n`: who goes first rotates with the height.
 
 use crate::ack::{self, AvailabilityCertificate};
 use crate::codec::{Reader, count_u32, index};
 use crate::digest::{Digest, Height, View, domain};
+use crate::epochs::Epochs;
 use crate::genesis::Genesis;
 use crate::history;
 use crate::limits::{CUT_BYTES_MAX, CUT_HEADER_BYTES, EXECUTION_LAG_MAX, VALIDATORS_MAX};
@@ -33,7 +35,7 @@ use crate::set::ValidatorSet;
 use crate::signatures::Signatures;
 use crate::state::State;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The newest batch of a lane: its place and its digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,21 +123,20 @@ pub struct Cut {
     pub history_root: Digest,
     /// The state root of the last checkpoint at or below `executed`.
     pub state_root: Digest,
-    /// The digest of the next validator set; zero in this version.
+    /// The digest of the validator set of the epoch.
+    pub set: Digest,
+    /// The digest of the set that decides the next height.
     pub next_set: Digest,
     /// The newest certified batch of each lane that advanced, in rotation.
     pub lanes: Vec<AvailabilityCertificate>,
 }
 
 impl Cut {
-    /// The epoch of the genesis block; no other begins in this version.
-    pub(crate) const GENESIS_EPOCH: u64 = 0;
-
     /// Returns the block that every validator of the network starts with; nobody signs it.
     pub fn genesis(genesis: &Genesis) -> Self {
         Self {
             network: genesis.digest(),
-            epoch: Self::GENESIS_EPOCH,
+            epoch: 0,
             height: Height::ZERO,
             view: View::ZERO,
             parent: Digest::ZERO,
@@ -143,7 +144,8 @@ impl Cut {
             executed: Height::ZERO,
             history_root: history::History::new().root(),
             state_root: State::genesis(genesis).root(),
-            next_set: Digest::ZERO,
+            set: genesis.set().digest(),
+            next_set: genesis.set().digest(),
             lanes: Vec::new(),
         }
     }
@@ -173,7 +175,8 @@ impl Cut {
         bytes[104..112].copy_from_slice(&self.executed.0.to_le_bytes());
         bytes[112..144].copy_from_slice(&self.history_root.0);
         bytes[144..176].copy_from_slice(&self.state_root.0);
-        bytes[176..208].copy_from_slice(&self.next_set.0);
+        bytes[176..208].copy_from_slice(&self.set.0);
+        bytes[208..240].copy_from_slice(&self.next_set.0);
         bytes
     }
 
@@ -221,12 +224,10 @@ impl Cut {
             executed: Height(reader.u64()?),
             history_root: reader.digest()?,
             state_root: reader.digest()?,
+            set: reader.digest()?,
             next_set: reader.digest()?,
             lanes: Vec::with_capacity(count),
         };
-        if cut.next_set != Digest::ZERO {
-            return Err(Reject::ReservedNotZero);
-        }
         Ok((cut, count))
     }
 
@@ -254,11 +255,12 @@ impl Cut {
 
     /// Checks that the block may follow its parent, and returns the tips after it.
     ///
-    /// `tips` are those after the parent. All signatures go to the verifier at once. Whether the
+    /// `tips` are those after the parent, and `set` is that of the block's epoch. All signatures go to the verifier at once. Whether the
     /// declared roots are right is for who has executed that height to say; here they are held
-    /// against the parent's when both declare the same height.
+    /// against the parent's when both declare the same height. The same goes for the set that follows in the last
+    /// block of an epoch.
     ///
-    /// Errors: [`Reject::WrongNetwork`], [`Reject::WrongEpoch`], [`Reject::WrongParent`],
+    /// Errors: [`Reject::WrongNetwork`], [`Reject::WrongEpoch`], [`Reject::WrongParent`], [`Reject::WrongSet`],
     /// [`Reject::WrongHeight`], [`Reject::WrongView`], [`Reject::TimeBackwards`],
     /// [`Reject::ExecutedRange`], [`Reject::DeclaredRoots`], [`Reject::UnknownValidator`],
     /// [`Reject::LaneOrder`], [`Reject::TipNotAdvanced`], [`Reject::QuorumMissing`],
@@ -268,10 +270,11 @@ impl Cut {
         parent: &Self,
         parent_digest: &Digest,
         tips: &Tips,
-        set: &ValidatorSet,
+        (epochs, set): (Epochs, &ValidatorSet),
         signatures: &dyn Signatures,
     ) -> Result<Tips, Reject> {
-        self.check_link(parent, parent_digest)?;
+        self.check_link(parent, parent_digest, epochs)?;
+        self.check_sets(parent, epochs, set)?;
         self.check_executed(parent)?;
         let tips = self.check_lanes(tips, set)?;
         let certificates: Vec<&AvailabilityCertificate> = self.lanes.iter().collect();
@@ -279,12 +282,14 @@ impl Cut {
         Ok(tips)
     }
 
-    fn check_link(&self, parent: &Self, parent_digest: &Digest) -> Result<(), Reject> {
+    fn check_link(
+        &self,
+        parent: &Self,
+        parent_digest: &Digest,
+        epochs: Epochs,
+    ) -> Result<(), Reject> {
         if self.network != parent.network {
             return Err(Reject::WrongNetwork);
-        }
-        if self.epoch != parent.epoch {
-            return Err(Reject::WrongEpoch);
         }
         if self.parent != *parent_digest {
             return Err(Reject::WrongParent);
@@ -292,13 +297,28 @@ impl Cut {
         if parent.height.0.checked_add(1) != Some(self.height.0) {
             return Err(Reject::WrongHeight);
         }
-        if self.view <= parent.view {
+        if self.epoch != epochs.of(self.height) {
+            return Err(Reject::WrongEpoch);
+        }
+        // Views begin anew with an epoch.
+        let before = if self.epoch == parent.epoch { parent.view } else { View::ZERO };
+        if self.view <= before {
             return Err(Reject::WrongView);
         }
         if self.time_ms < parent.time_ms {
             return Err(Reject::TimeBackwards);
         }
         Ok(())
+    }
+
+    /// Checks who decides, and that nobody else follows before the epoch ends.
+    fn check_sets(&self, parent: &Self, epochs: Epochs, set: &ValidatorSet) -> Result<(), Reject> {
+        let stays = self.next_set == self.set || epochs.is_last(self.height);
+        if self.set == parent.next_set && self.set == set.digest() && stays {
+            Ok(())
+        } else {
+            Err(Reject::WrongSet)
+        }
     }
 
     fn check_executed(&self, parent: &Self) -> Result<(), Reject> {
@@ -377,6 +397,16 @@ impl Header {
         self.cut.state_root
     }
 
+    /// Returns the digest of the set that decides the block.
+    pub const fn set(&self) -> Digest {
+        self.cut.set
+    }
+
+    /// Returns the digest of the set that decides the next height.
+    pub const fn next_set(&self) -> Digest {
+        self.cut.next_set
+    }
+
     /// Computes the digest that names the block.
     pub fn digest(&self) -> Digest {
         domain::CUT.digest(&[&self.bytes, &self.lanes.0])
@@ -384,13 +414,10 @@ impl Header {
 
     /// Checks what every block of the network is.
     ///
-    /// Errors: [`Reject::WrongNetwork`], [`Reject::WrongEpoch`], [`Reject::ExecutedRange`].
+    /// Errors: [`Reject::WrongNetwork`], [`Reject::ExecutedRange`].
     pub(crate) fn check(&self, network: &Digest) -> Result<(), Reject> {
         if self.cut.network != *network {
             return Err(Reject::WrongNetwork);
-        }
-        if self.cut.epoch != Cut::GENESIS_EPOCH {
-            return Err(Reject::WrongEpoch);
         }
         if self.cut.executed >= self.cut.height {
             return Err(Reject::ExecutedRange);

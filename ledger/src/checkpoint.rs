@@ -1,11 +1,11 @@
 //! The checkpoint: all that a chain is at a checkpoint height, except for its accounts.
 //!
 //! ```text
-//!   0  version   u8 = 1
+//!   0  version   u8 = 2
 //!   1  reserved  3    zero
 //!   4  lanes     u32
 //!   8  network   32   genesis digest
-//!  40  epoch     u64
+//!  40  epoch     u64  of the next height
 //!  48  height    u64  at least 1
 //!  56  cut       32   digest of the block
 //!  88  accounts  u64  how many there are
@@ -15,6 +15,8 @@
 //!  ..  peaks          32 each, of the history range: as many as the height has one bits
 //!  ..  roots          history root 32, state root 32 each: after each of the last heights, the last is
 //!                     `height`; 65 of them, or all from genesis on
+//!  ..  epoch_length u64
+//!  ..  council          see [`Council`]
 //! ```
 //!
 //! The accounts go beside it, by number, [`Account::encode`](crate::Account::encode) each.
@@ -23,14 +25,16 @@
 //! elsewhere compares the cut and the roots with what a quorum has finalized.
 
 use crate::codec::{Reader, count_u32, index};
+use crate::council::Council;
 use crate::digest::{Digest, Height};
+use crate::epochs::Epochs;
 use crate::execute::ROOTS_MAX;
 use crate::history::History;
-use crate::limits::{CHECKPOINT_BYTES_MAX, VALIDATORS_MAX};
+use crate::limits::{CHECKPOINT_BYTES_MAX, EPOCH_LENGTH_MAX, EPOCH_LENGTH_MIN, VALIDATORS_MAX};
 use crate::reject::Reject;
 use crate::state::Lane;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// What a chain is at a checkpoint height, except for its accounts.
 ///
@@ -47,6 +51,7 @@ pub struct Checkpoint {
     pub(crate) history: History,
     /// History and state root after each of the last heights; the last is that of `height`.
     pub(crate) roots: Vec<(Digest, Digest)>,
+    pub(crate) council: Council,
 }
 
 impl Checkpoint {
@@ -55,7 +60,7 @@ impl Checkpoint {
         self.network
     }
 
-    /// Returns the epoch.
+    /// Returns the epoch of the next height.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -110,6 +115,8 @@ impl Checkpoint {
             bytes.extend_from_slice(&history_root.0);
             bytes.extend_from_slice(&state_root.0);
         }
+        bytes.extend_from_slice(&self.council.epochs().length().to_le_bytes());
+        bytes.extend_from_slice(&self.council.encode());
         assert!(bytes.len() <= CHECKPOINT_BYTES_MAX, "every list of a chain is capped");
         bytes
     }
@@ -118,7 +125,8 @@ impl Checkpoint {
     ///
     /// Errors: [`Reject::TooLong`], [`Reject::Truncated`], [`Reject::TrailingBytes`],
     /// [`Reject::UnknownVersion`], [`Reject::ReservedNotZero`], [`Reject::CountMismatch`],
-    /// [`Reject::WrongHeight`], [`Reject::LaneState`], [`Reject::RootMismatch`].
+    /// [`Reject::WrongHeight`], [`Reject::WrongEpoch`], [`Reject::LaneState`], [`Reject::RootMismatch`],
+    /// [`Reject::ValidatorOrder`], [`Reject::BallotBody`].
     pub fn decode(bytes: &[u8]) -> Result<Self, Reject> {
         if bytes.len() > CHECKPOINT_BYTES_MAX {
             return Err(Reject::TooLong);
@@ -141,9 +149,24 @@ impl Checkpoint {
         let history = History::of_peaks(height.0, peaks.collect::<Result<_, _>>()?);
         let roots = (0..roots_count(height)).map(|_| Ok((reader.digest()?, reader.digest()?)));
         let roots: Vec<(Digest, Digest)> = roots.collect::<Result<_, _>>()?;
+        let length = reader.u64()?;
+        if !(EPOCH_LENGTH_MIN..=EPOCH_LENGTH_MAX).contains(&length) {
+            return Err(Reject::WrongEpoch);
+        }
+        let council = Council::read(&mut reader, Epochs::new(length), epoch)?;
         reader.finish()?;
-        let checkpoint =
-            Self { network, epoch, height, cut_digest, accounts, burned, lanes, history, roots };
+        let checkpoint = Self {
+            network,
+            epoch,
+            height,
+            cut_digest,
+            accounts,
+            burned,
+            lanes,
+            history,
+            roots,
+            council,
+        };
         if checkpoint.history.root() != checkpoint.history_root() {
             return Err(Reject::RootMismatch);
         }

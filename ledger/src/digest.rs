@@ -326,7 +326,7 @@ pub(crate) mod domain {
     pub(crate) static TRANSACTION_LEAF: Domain = Domain::new("althing 2026 transaction leaf v2");
     pub(crate) static BATCH: Domain = Domain::new("althing 2026 batch header v1");
     pub(crate) static ACK: Domain = Domain::new("althing 2026 ack v1");
-    pub(crate) static CUT: Domain = Domain::new("althing 2026 cut v1");
+    pub(crate) static CUT: Domain = Domain::new("althing 2026 cut v2");
     pub(crate) static CUT_LANES: Domain = Domain::new("althing 2026 cut lanes v1");
     pub(crate) static OUTCOME_LEAF: Domain = Domain::new("althing 2026 outcome leaf v2");
     pub(crate) static RECORD_LEAF: Domain = Domain::new("althing 2026 history record v1");
@@ -337,13 +337,14 @@ pub(crate) mod domain {
     pub(crate) static STATE_PAGE: Domain = Domain::new("althing 2026 state page v1");
     pub(crate) static STATE_LINKS: Domain = Domain::new("althing 2026 state links v1");
     pub(crate) static STATE_LANES: Domain = Domain::new("althing 2026 state lanes v1");
-    pub(crate) static STATE: Domain = Domain::new("althing 2026 state v3");
-    pub(crate) static GENESIS: Domain = Domain::new("althing 2026 genesis v1");
+    pub(crate) static STATE: Domain = Domain::new("althing 2026 state v4");
+    pub(crate) static GENESIS: Domain = Domain::new("althing 2026 genesis v2");
     pub(crate) static EVIDENCE: Domain = Domain::new("althing 2026 evidence v1");
     pub(crate) static VALIDATOR_SET: Domain = Domain::new("althing 2026 validator set v1");
+    pub(crate) static COUNCIL: Domain = Domain::new("althing 2026 council v1");
 
     #[cfg(test)]
-    pub(super) static ALL: [&Domain; 19] = [
+    pub(super) static ALL: [&Domain; 20] = [
         &TRANSACTION,
         &TRANSACTION_LEAF,
         &BATCH,
@@ -363,6 +364,7 @@ pub(crate) mod domain {
         &GENESIS,
         &EVIDENCE,
         &VALIDATOR_SET,
+        &COUNCIL,
     ];
 }
 
@@ -374,7 +376,7 @@ mod tests {
 
     #[test]
     fn a_domain_is_the_derive_key_mode_of_blake3() {
-        let expected = blake3::derive_key("althing 2026 cut v1", b"one two");
+        let expected = blake3::derive_key("althing 2026 cut v2", b"one two");
         assert_eq!(domain::CUT.digest(&[b"one ", b"two"]), Digest(expected));
     }
 

@@ -27,7 +27,6 @@
 
 use crate::ack::ack_signing_message;
 use crate::batch::{self, BatchHeader, batch_signing_message, transaction_leaf};
-use crate::block::Cut;
 use crate::codec::{Reader, count_u32, index};
 use crate::digest::{Digest, PublicKey, Signature, View, domain};
 use crate::finality::{finalize_message, notarize_message, nullify_message};
@@ -158,9 +157,12 @@ impl Evidence {
         domain::EVIDENCE.digest(&[&self.encode()])
     }
 
-    /// Checks that the validator is guilty.
+    /// Checks that the validator is guilty, given the set of its epoch.
     ///
-    /// Errors: [`Reject::WrongNetwork`], [`Reject::WrongEpoch`], [`Reject::UnknownValidator`],
+    /// Under another set it does not hold, or speaks of somebody who is guilty all the same: its key made both
+    /// signatures, for this epoch.
+    ///
+    /// Errors: [`Reject::WrongNetwork`], [`Reject::UnknownValidator`],
     /// [`Reject::NoOffence`], [`Reject::BadSignature`], [`Reject::ProofShape`], [`Reject::ProofRoot`], and those
     /// of [`Transaction::decode`].
     pub fn check(
@@ -171,10 +173,6 @@ impl Evidence {
     ) -> Result<(), Reject> {
         if self.network != *network {
             return Err(Reject::WrongNetwork);
-        }
-        // The set is that of the only epoch there is.
-        if self.epoch != Cut::GENESIS_EPOCH {
-            return Err(Reject::WrongEpoch);
         }
         let key = set.key(self.validator).ok_or(Reject::UnknownValidator)?;
         match &self.offence {

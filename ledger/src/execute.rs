@@ -7,6 +7,9 @@
 //! The quota of a lane starts at the genesis parameter. After a cut that executed something of the
 //! lane it is halved, but never below one batch, when more than a quarter of those bytes paid
 //! nothing (stale, forked, expired, ahead); otherwise it is doubled up to the parameter.
+//!
+//! With the last height of an epoch its lanes end: what they committed and no cut has executed is void. The chain
+//! then stands at the start of the next epoch, with new lanes, the next council and its rates.
 
 use std::borrow::Borrow;
 use std::collections::VecDeque;
@@ -21,6 +24,7 @@ use crate::history::{History, HistoryRecord};
 use crate::limits::{BATCH_BODY_BYTES_MAX, EXECUTION_LAG_MAX};
 use crate::outcome::{self, Outcome};
 use crate::reject::Reject;
+use crate::set::ValidatorSet;
 use crate::state::{Account, Lane, State, StateProof};
 
 /// What one cut executed of one lane.
@@ -66,6 +70,8 @@ pub struct Executed {
     pub history_root: Digest,
     /// What was executed of each lane, in the order of execution; lanes with nothing are left out.
     pub lanes: Vec<ExecutedLane>,
+    /// Whether the epoch ended: what comes next is of new lanes, and perhaps of another set.
+    pub turned: bool,
 }
 
 impl Executed {
@@ -79,7 +85,6 @@ impl Executed {
 #[derive(Clone, Debug)]
 pub struct Chain {
     network: Digest,
-    epoch: u64,
     state: State,
     history: History,
     height: Height,
@@ -103,7 +108,6 @@ impl Chain {
         assert_eq!(state.update_root(), cut.state_root, "one state has one root");
         Self {
             network: cut.network,
-            epoch: cut.epoch,
             state,
             history: History::new(),
             height: cut.height,
@@ -134,15 +138,14 @@ impl Chain {
         check_supply(genesis, checkpoint.burned, &accounts)?;
         let state_root = checkpoint.state_root();
         let Checkpoint {
-            network, epoch, height, cut_digest, burned, lanes, history, roots, ..
+            network, height, cut_digest, burned, lanes, history, roots, council, ..
         } = checkpoint;
-        let mut state = State::restore(*genesis.parameters(), accounts, lanes, burned)?;
+        let mut state = State::restore(genesis, council, accounts, lanes, burned)?;
         if state.update_root() != state_root {
             return Err(Reject::RootMismatch);
         }
         Ok(Self {
             network,
-            epoch,
             state,
             history,
             height,
@@ -165,7 +168,7 @@ impl Chain {
         }
         Some(Checkpoint {
             network: self.network,
-            epoch: self.epoch,
+            epoch: self.epoch(),
             height: self.height,
             cut_digest: self.cut_digest,
             accounts: length_u64(self.state.table().len()),
@@ -173,12 +176,28 @@ impl Chain {
             lanes: self.state.lanes.clone(),
             history: self.history.clone(),
             roots: self.roots.iter().copied().collect(),
+            council: self.state.council().clone(),
         })
     }
 
     /// Returns the genesis digest.
     pub fn network(&self) -> Digest {
         self.network
+    }
+
+    /// Returns the epoch of the next height.
+    pub const fn epoch(&self) -> u64 {
+        self.state.council().epoch()
+    }
+
+    /// Returns the validators that decide the next height.
+    pub const fn set(&self) -> &ValidatorSet {
+        self.state.council().term().set()
+    }
+
+    /// Returns the digest of the set that decides the next epoch, once that is settled.
+    pub fn next_set(&self) -> Option<Digest> {
+        self.state.council().next().map(|term| term.set().digest())
     }
 
     /// Returns the last executed height.
@@ -259,7 +278,7 @@ impl Chain {
     /// without a gap, every signature in them checked. On an error nothing has changed.
     ///
     /// Errors: [`Reject::WrongNetwork`], [`Reject::WrongEpoch`], [`Reject::WrongHeight`],
-    /// [`Reject::WrongParent`], [`Reject::UnknownValidator`], [`Reject::TipNotAdvanced`],
+    /// [`Reject::WrongParent`], [`Reject::WrongSet`], [`Reject::UnknownValidator`], [`Reject::TipNotAdvanced`],
     /// [`Reject::BatchMissing`], [`Reject::BatchUnlinked`].
     ///
     /// Panics: when the cut before was applied and not sealed.
@@ -295,6 +314,7 @@ impl Chain {
         let Unsealed { height, cut_digest, run } = unsealed;
         assert_eq!(self.applied.take(), Some(height), "a chain seals what it applied");
         let outcomes_root = outcome::outcomes_root(&run.outcomes);
+        let turned = self.state.end_height(height);
         let record = HistoryRecord { height, cut: cut_digest, outcomes_root };
         self.history.append(&record.leaf());
         self.height = height;
@@ -310,14 +330,14 @@ impl Chain {
         let Run { outcomes, mut changed, lanes } = run;
         changed.sort_unstable();
         changed.dedup();
-        Executed { height, record, outcomes, changed, history_root, lanes }
+        Executed { height, record, outcomes, changed, history_root, lanes, turned }
     }
 
     fn check_cut(&self, cut: &Cut) -> Result<(), Reject> {
         if cut.network != self.network {
             return Err(Reject::WrongNetwork);
         }
-        if cut.epoch != self.epoch {
+        if cut.epoch != self.epoch() {
             return Err(Reject::WrongEpoch);
         }
         if cut.height != self.height.next() {
@@ -325,6 +345,12 @@ impl Chain {
         }
         if cut.parent != self.cut_digest {
             return Err(Reject::WrongParent);
+        }
+        let set = self.set().digest();
+        let is_last = self.state.council().epochs().is_last(cut.height);
+        let next = if is_last { self.next_set() } else { Some(set) };
+        if cut.set != set || Some(cut.next_set) != next {
+            return Err(Reject::WrongSet);
         }
         Ok(())
     }
@@ -341,7 +367,7 @@ impl Chain {
             return Err(Reject::BatchMissing);
         }
         for batch in batches {
-            tip = next_tip(&tip, self.network, self.epoch, lane, batch.borrow())?;
+            tip = next_tip(&tip, self.network, self.epoch(), lane, batch.borrow())?;
         }
         if tip == *committed { Ok(()) } else { Err(Reject::BatchUnlinked) }
     }
@@ -353,16 +379,19 @@ fn check_checkpoint(genesis: &Genesis, checkpoint: &Checkpoint) -> Result<(), Re
     if checkpoint.network != genesis.digest() {
         return Err(Reject::WrongNetwork);
     }
-    if checkpoint.epoch != Cut::GENESIS_EPOCH {
+    let term = checkpoint.council.term();
+    if checkpoint.epoch != parameters.epochs().of(checkpoint.height.next())
+        || checkpoint.council.epochs() != parameters.epochs()
+    {
         return Err(Reject::WrongEpoch);
     }
     if !checkpoint.height.0.is_multiple_of(parameters.checkpoint_interval) {
         return Err(Reject::WrongHeight);
     }
-    if checkpoint.lanes.len() != genesis.set().len() {
+    if checkpoint.lanes.len() != term.set().len() {
         return Err(Reject::CountMismatch);
     }
-    if checkpoint.lanes.iter().any(|lane| lane.quota_bytes > parameters.lane_quota_bytes) {
+    if checkpoint.lanes.iter().any(|lane| lane.quota_bytes > term.rates().lane_quota_bytes) {
         return Err(Reject::LaneState);
     }
     Ok(())

@@ -3,23 +3,24 @@
 //! The file is JSON for people; its digest, which names the network, is taken over one binary form:
 //!
 //! ```text
-//! version u8 = 1 | name length u32, name | validators u32, key 32 each
+//! version u8 = 2 | name length u32, name | validators u32, key 32 each
 //! accounts u32, key 32 and balance u64 each
 //! base_fee u64 | fee_per_byte u64 | account_deposit u64 | checkpoint_interval u64
-//! retention u64 | lane_quota_bytes u64
+//! retention u64 | lane_quota_bytes u64 | epoch_length u64
 //! ```
 
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{count_u32, length_u64};
 use crate::digest::{Digest, PublicKey, domain};
+use crate::epochs::Epochs;
 use crate::limits::{
-    BATCH_BODY_BYTES_MAX, GENESIS_ACCOUNTS_MAX, GENESIS_NAME_BYTES_MAX, LANE_QUOTA_BYTES_MAX,
-    VALIDATORS_MAX,
+    BATCH_BODY_BYTES_MAX, EPOCH_LENGTH_MAX, EPOCH_LENGTH_MIN, GENESIS_ACCOUNTS_MAX,
+    GENESIS_NAME_BYTES_MAX, LANE_QUOTA_BYTES_MAX, VALIDATORS_MAX,
 };
 use crate::set::ValidatorSet;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The largest fee or deposit: so large that nobody pays it, so small that sums cannot overflow.
 const PRICE_MAX: u64 = 1 << 40;
@@ -86,7 +87,20 @@ pub enum Error {
     },
 }
 
-/// The rules that a network fixes once.
+/// Says whether a validator's key is canonical and torsion-free, which the engine's rule does not ask for.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyCheck(pub fn(&[u8; 32]) -> bool);
+
+impl PartialEq for KeyCheck {
+    /// A check is part of the program, not of what it checked.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for KeyCheck {}
+
+/// The rules that a network starts with; a vote may change all but the checkpoint interval and the length of an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Parameters {
@@ -102,6 +116,8 @@ pub struct Parameters {
     pub retention: u64,
     /// Bytes of a lane that one block executes at most.
     pub lane_quota_bytes: u64,
+    /// Heights for which one validator set decides.
+    pub epoch_length: u64,
 }
 
 impl Default for Parameters {
@@ -113,6 +129,7 @@ impl Default for Parameters {
             checkpoint_interval: 256,
             retention: 100_000,
             lane_quota_bytes: 16 * 1024 * 1024,
+            epoch_length: 4_096,
         }
     }
 }
@@ -124,7 +141,12 @@ impl Parameters {
         self.base_fee.saturating_add(bytes)
     }
 
-    fn check(&self) -> Result<(), Error> {
+    /// Returns how heights fall into epochs.
+    pub const fn epochs(&self) -> Epochs {
+        Epochs::new(self.epoch_length)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
         let quota_least = length_u64(BATCH_BODY_BYTES_MAX);
         let quota_most = length_u64(LANE_QUOTA_BYTES_MAX);
         let ranges = [
@@ -134,6 +156,7 @@ impl Parameters {
             ("checkpoint_interval", self.checkpoint_interval, 1, HEIGHTS_MAX),
             ("retention", self.retention, 1, HEIGHTS_MAX),
             ("lane_quota_bytes", self.lane_quota_bytes, quota_least, quota_most),
+            ("epoch_length", self.epoch_length, EPOCH_LENGTH_MIN, EPOCH_LENGTH_MAX),
         ];
         for (name, found, least, most) in ranges {
             if !(least..=most).contains(&found) {
@@ -173,13 +196,13 @@ pub struct Genesis {
     accounts: Vec<GenesisAccount>,
     parameters: Parameters,
     digest: Digest,
+    key_check: KeyCheck,
 }
 
 impl Genesis {
     /// Checks the parts and puts them together.
     ///
-    /// `key_check` says whether a validator's key is canonical and torsion-free, which the engine's
-    /// rule does not ask for.
+    /// `key_check` is asked for the keys of later validators, too.
     ///
     /// Errors: every [`Error`] but that of the JSON form.
     pub fn new(
@@ -187,20 +210,20 @@ impl Genesis {
         validators: Vec<PublicKey>,
         accounts: Vec<GenesisAccount>,
         parameters: Parameters,
-        key_check: &dyn Fn(&[u8; 32]) -> bool,
+        key_check: fn(&[u8; 32]) -> bool,
     ) -> Result<Self, Error> {
         check_name(&name)?;
         let set = check_validators(validators, key_check)?;
         check_accounts(&accounts)?;
         parameters.check()?;
         let digest = digest(&name, &set, &accounts, &parameters);
-        Ok(Self { name, set, accounts, parameters, digest })
+        Ok(Self { name, set, accounts, parameters, digest, key_check: KeyCheck(key_check) })
     }
 
     /// Reads the file.
     ///
     /// Errors: every [`Error`], with the field and the reason.
-    pub fn from_json(text: &str, key_check: &dyn Fn(&[u8; 32]) -> bool) -> Result<Self, Error> {
+    pub fn from_json(text: &str, key_check: fn(&[u8; 32]) -> bool) -> Result<Self, Error> {
         let file: File =
             serde_json::from_str(text).map_err(|error| Error::Json(error.to_string()))?;
         Self::new(file.name, file.validators, file.accounts, file.parameters, key_check)
@@ -240,6 +263,11 @@ impl Genesis {
         &self.accounts
     }
 
+    /// Returns what judges the keys of validators.
+    pub const fn key_check(&self) -> KeyCheck {
+        self.key_check
+    }
+
     /// Returns the parameters.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
@@ -256,7 +284,7 @@ fn check_name(name: &str) -> Result<(), Error> {
 
 fn check_validators(
     keys: Vec<PublicKey>,
-    key_check: &dyn Fn(&[u8; 32]) -> bool,
+    key_check: fn(&[u8; 32]) -> bool,
 ) -> Result<ValidatorSet, Error> {
     let found = keys.len();
     if let Some(pair) = keys.windows(2).position(|pair| pair[0] >= pair[1]) {
@@ -310,10 +338,17 @@ fn digest(
         checkpoint_interval,
         retention,
         lane_quota_bytes,
+        epoch_length,
     } = parameters;
-    for number in
-        [base_fee, fee_per_byte, account_deposit, checkpoint_interval, retention, lane_quota_bytes]
-    {
+    for number in [
+        base_fee,
+        fee_per_byte,
+        account_deposit,
+        checkpoint_interval,
+        retention,
+        lane_quota_bytes,
+        epoch_length,
+    ] {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
     domain::GENESIS.digest(&[&bytes])

@@ -27,7 +27,7 @@
 //! network, know the time, decide what to propose, or agree on anything.
 //!
 //! Modules: [`limits`], [`digest`], [`reject`], [`signatures`], [`transaction`], [`batch`],
-//! [`set`], [`ack`], [`block`], [`finality`], [`merkle`], [`history`], [`genesis`], [`outcome`],
+//! [`set`], [`epochs`], [`council`], [`ack`], [`block`], [`finality`], [`merkle`], [`history`], [`genesis`], [`outcome`],
 //! [`state`], [`table`], [`execute`], [`checkpoint`], [`audit`], [`proof`], [`evidence`].
 
 #![forbid(unsafe_code)]
@@ -41,7 +41,9 @@ pub mod audit;
 pub mod batch;
 pub mod block;
 pub mod checkpoint;
+pub mod council;
 pub mod digest;
+pub mod epochs;
 pub mod evidence;
 pub mod execute;
 pub mod finality;
@@ -59,20 +61,22 @@ pub mod table;
 pub mod transaction;
 
 pub use ack::{Ack, AvailabilityCertificate, ack_signing_message};
-pub use audit::{AuditBlock, Auditor, BlockSummary, Bodies, Finding, Summary};
+pub use audit::{AuditBlock, Auditor, BlockSummary, Bodies, Finding, Sets, Summary};
 pub use batch::{Batch, BatchHeader, BatchPlace, Sealer, Unhashed, batch_signing_message};
 pub use block::{Cut, Header, Tip, Tips};
 pub use checkpoint::Checkpoint;
+pub use council::{Addresses, Ballot, Change, Council, Member, Motion, Rates, Term};
 pub use digest::{Digest, Height, Keyed, PublicKey, Signature, View};
+pub use epochs::Epochs;
 pub use evidence::{Evidence, Offence, SignedHeader, Vote};
 pub use execute::{Chain, Executed, ExecutedLane, Unsealed};
 pub use finality::{
     Finality, engine_namespace, finalize_message, notarize_message, nullify_message,
 };
-pub use genesis::{Genesis, GenesisAccount, Parameters};
+pub use genesis::{Genesis, GenesisAccount, KeyCheck, Parameters};
 pub use history::{History, HistoryProof, HistoryRecord};
 pub use outcome::{Outcome, OutcomeList};
-pub use proof::{Claim, Proof, Proved, TransactionProof, Trusted};
+pub use proof::{Claim, Link, Proof, Proved, TransactionProof, Trusted};
 pub use reject::Reject;
 pub use set::{Bitmap, ValidatorSet};
 pub use signatures::{MESSAGE_BYTES, Signatures, SignedItem};

@@ -39,7 +39,7 @@ pub const VALIDATORS_MAX: usize = 100;
 pub const CUT_BYTES_MAX: usize = 65_536;
 
 /// Bytes of a cut before its availability certificates.
-pub const CUT_HEADER_BYTES: usize = 208;
+pub const CUT_HEADER_BYTES: usize = 240;
 
 /// Bytes of an availability certificate before its signatures.
 pub const AVAILABILITY_HEADER_BYTES: usize = 68;
@@ -67,6 +67,12 @@ pub const OUTCOMES_HEADER_BYTES: usize = 80;
 /// Bytes of one entry of an outcome list: id and outcome.
 pub const OUTCOME_BYTES: usize = 33;
 
+/// Heights of an epoch at least: more than an execution may lag, and some for votes.
+pub const EPOCH_LENGTH_MIN: u64 = 2 * EXECUTION_LAG_MAX;
+
+/// Heights of an epoch at most: its lanes have fewer than 2^30 batches then, and a vote takes hours, not weeks.
+pub const EPOCH_LENGTH_MAX: u64 = 1 << 20;
+
 /// Outcomes of one block at most: the quotas of 100 lanes at their maximum, all bodies empty.
 pub const OUTCOMES_MAX: usize = VALIDATORS_MAX * (LANE_QUOTA_BYTES_MAX / TRANSACTION_OVERHEAD);
 
@@ -82,16 +88,25 @@ pub const LANE_BYTES: usize = 88;
 /// Bytes of a checkpoint before its lanes, peaks and roots.
 pub const CHECKPOINT_HEADER_BYTES: usize = 104;
 
-/// Bytes of a checkpoint at most: every lane, a peak for each bit of a height, and two roots for each
-/// height that a cut may declare.
+/// Bytes of an encoded council at most, with the length of its epochs: two terms, every motion that members can
+/// have open, and a newcomer for each.
+pub const COUNCIL_BYTES_MAX: usize =
+    8 + 2 * (4 + VALIDATORS_MAX * 87 + 40) + 1 + 4 + 4 + 4 * VALIDATORS_MAX * (127 + 16 + 32);
+
+/// Bytes of a checkpoint at most: every lane, a peak for each bit of a height, two roots for each height that a
+/// cut may declare, and the council.
 pub const CHECKPOINT_BYTES_MAX: usize =
-    CHECKPOINT_HEADER_BYTES + VALIDATORS_MAX * LANE_BYTES + 64 * 32 + 65 * 64;
+    CHECKPOINT_HEADER_BYTES + VALIDATORS_MAX * LANE_BYTES + 64 * 32 + 65 * 64 + COUNCIL_BYTES_MAX;
 
 /// Siblings on a path of a Merkle proof at most: a tree has fewer than 2^32 leaves.
 pub const MERKLE_PATH_MAX: usize = 32;
 
-/// Bytes of a proof at most: the largest transaction, every signature and the longest paths take 77 KB.
-pub const PROOF_BYTES_MAX: usize = 128 * 1024;
+/// Changes of the validator set that a proof crosses at most.
+pub const PROOF_LINKS_MAX: usize = 128;
+
+/// Bytes of a proof at most: the largest transaction, every signature and the longest paths take 77 KB, and each
+/// change of a set of 100 takes up to 10 KB.
+pub const PROOF_BYTES_MAX: usize = 128 * 1024 + PROOF_LINKS_MAX * 10 * 1024;
 
 /// Bytes of evidence at most: that of a batch with the largest transaction takes 67 KB.
 pub const EVIDENCE_BYTES_MAX: usize = 72 * 1024;
@@ -112,4 +127,6 @@ const _: () = assert!(VALIDATORS_MAX <= 128, "signers are a bitmap of 128 bits")
 const _: () = assert!(CUT_HEADER_BYTES + AVAILABILITY_BYTES_MAX <= CUT_BYTES_MAX);
 const _: () = assert!(EXECUTION_LAG_MAX + 1 == 65, "a checkpoint has the roots of as many heights");
 const _: () = assert!(OUTCOMES_MAX < 1 << 32, "counts and Merkle indices have 32 bits");
+const _: () =
+    assert!(EPOCH_LENGTH_MIN > EXECUTION_LAG_MAX, "who follows is decided within the epoch");
 const _: () = assert!(EXECUTION_LAG_MAX > 0, "a block declares a height below its own");

@@ -19,6 +19,8 @@ pub enum Reject {
     ReservedNotZero,
     /// The body of a transfer does not have exactly 40 bytes.
     TransferBody,
+    /// The body of a council transaction is no ballot.
+    BallotBody,
     /// The value belongs to another network.
     WrongNetwork,
     /// The value belongs to another epoch.
@@ -45,6 +47,8 @@ pub enum Reject {
     QuorumMissing,
     /// A signature that the rule refuses.
     BadSignature,
+    /// A block names another validator set than the one that decides, or that follows.
+    WrongSet,
     /// The parent is another block.
     WrongParent,
     /// The height does not follow the parent's.
@@ -87,7 +91,7 @@ pub enum Reject {
 
 impl Reject {
     /// All reasons, in the order of the declaration.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 41] = [
         Self::Truncated,
         Self::TrailingBytes,
         Self::TooLong,
@@ -95,6 +99,7 @@ impl Reject {
         Self::UnknownKind,
         Self::ReservedNotZero,
         Self::TransferBody,
+        Self::BallotBody,
         Self::WrongNetwork,
         Self::WrongEpoch,
         Self::EmptyBatch,
@@ -108,6 +113,7 @@ impl Reject {
         Self::AckMismatch,
         Self::QuorumMissing,
         Self::BadSignature,
+        Self::WrongSet,
         Self::WrongParent,
         Self::WrongHeight,
         Self::WrongView,
@@ -139,6 +145,7 @@ impl Reject {
             Self::UnknownKind => "unknown_kind",
             Self::ReservedNotZero => "reserved_not_zero",
             Self::TransferBody => "transfer_body",
+            Self::BallotBody => "ballot_body",
             Self::WrongNetwork => "wrong_network",
             Self::WrongEpoch => "wrong_epoch",
             Self::EmptyBatch => "empty_batch",
@@ -152,6 +159,7 @@ impl Reject {
             Self::AckMismatch => "ack_mismatch",
             Self::QuorumMissing => "quorum_missing",
             Self::BadSignature => "bad_signature",
+            Self::WrongSet => "wrong_set",
             Self::WrongParent => "wrong_parent",
             Self::WrongHeight => "wrong_height",
             Self::WrongView => "wrong_view",

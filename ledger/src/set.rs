@@ -61,6 +61,32 @@ impl ValidatorSet {
         self.keys.len() - self.faults_max()
     }
 
+    /// Writes the set: validators u32, key 32 each.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = count_u32(self.keys.len()).to_le_bytes().to_vec();
+        self.keys.iter().for_each(|key| bytes.extend_from_slice(&key.0));
+        bytes
+    }
+
+    /// Reads what [`ValidatorSet::encode`] writes, and nothing else.
+    ///
+    /// Errors: [`Reject::Truncated`], [`Reject::TrailingBytes`], [`Reject::ValidatorOrder`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, Reject> {
+        let mut reader = Reader::new(bytes);
+        let set = Self::read(&mut reader)?;
+        reader.finish()?;
+        Ok(set)
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Reject> {
+        let count = index(reader.u32()?);
+        if count > VALIDATORS_MAX {
+            return Err(Reject::ValidatorOrder);
+        }
+        let keys = (0..count).map(|_| reader.array().map(|key| PublicKey(*key)));
+        Self::new(keys.collect::<Result<_, _>>()?)
+    }
+
     /// Computes the digest that names the set.
     pub fn digest(&self) -> Digest {
         let mut hasher = domain::VALIDATOR_SET.hasher();
@@ -83,6 +109,15 @@ impl Bitmap {
         let new = self.0 & bit == 0;
         self.0 |= bit;
         new
+    }
+
+    /// Takes a validator out; returns whether it was there.
+    pub fn remove(&mut self, validator: u32) -> bool {
+        let was_there = self.contains(validator);
+        if was_there {
+            self.0 &= !(1 << validator);
+        }
+        was_there
     }
 
     /// Returns whether the validator is there.

@@ -10,7 +10,8 @@
 //! 4. The link is not the author's head: *forked*.
 //! 5. The sequence is consumed. The fee is burned, at most the whole balance; a balance below the
 //!    fee: *failed*.
-//! 6. A transfer needs its amount, and the deposit, which is burned, when it creates the receiver's
+//! 6. A ballot has its effect, if its author may say that (see [`crate::council`]); if not: *failed*.
+//! 7. A transfer needs its amount, and the deposit, which is burned, when it creates the receiver's
 //!    account. What cannot be paid: *failed*. Everything else: *applied*.
 //!
 //! The sum of all balances and of what was burned never changes.
@@ -29,8 +30,9 @@ use std::cmp::Ordering;
 
 use crate::block::{Tip, Tips};
 use crate::codec::{Reader, index, length_u64};
+use crate::council::{Ballot, Council, at_rates};
 use crate::digest::{Digest, Height, PublicKey, domain};
-use crate::genesis::{Genesis, Parameters};
+use crate::genesis::{Genesis, KeyCheck, Parameters};
 use crate::limits::{ACCOUNT_BYTES, BATCH_BODY_BYTES_MAX, LANE_BYTES, LANE_QUOTA_BYTES_MAX};
 use crate::merkle;
 use crate::outcome::Outcome;
@@ -95,6 +97,12 @@ pub struct Lane {
 }
 
 impl Lane {
+    /// A lane without batches.
+    fn empty(parameters: &Parameters) -> Self {
+        let (executed, committed) = (Tip::EMPTY, Tip::EMPTY);
+        Self { executed, committed, quota_bytes: parameters.lane_quota_bytes }
+    }
+
     /// Writes the lane: executed sequence u64 and digest 32, committed sequence u64 and digest 32, quota u64.
     pub(crate) fn encode_into(&self, bytes: &mut Vec<u8>) {
         for tip in [&self.executed, &self.committed] {
@@ -144,6 +152,8 @@ pub(crate) struct Applied {
 #[derive(Clone, Debug)]
 pub struct State {
     parameters: Parameters,
+    key_check: KeyCheck,
+    council: Council,
     accounts: Table<Account>,
     order: Order,
     pages: Tree,
@@ -165,6 +175,8 @@ pub(crate) struct Rooted {
     pub(crate) lanes: Digest,
     /// What was burned.
     pub(crate) burned: u64,
+    /// The digest of the council.
+    pub(crate) council: Digest,
 }
 
 impl Rooted {
@@ -176,6 +188,7 @@ impl Rooted {
             &links.0,
             &self.lanes.0,
             &self.burned.to_le_bytes(),
+            &self.council.0,
         ])
     }
 }
@@ -183,17 +196,15 @@ impl Rooted {
 impl State {
     /// Returns the state before the first block.
     pub fn genesis(genesis: &Genesis) -> Self {
-        let lane = Lane {
-            executed: Tip::EMPTY,
-            committed: Tip::EMPTY,
-            quota_bytes: genesis.parameters().lane_quota_bytes,
-        };
+        let lane = Lane::empty(genesis.parameters());
         let accounts = genesis.accounts().iter().map(|account| {
             (account.key, Account { balance: account.balance, ..Account::default() })
         });
         let accounts: Table<Account> = accounts.collect();
         Self {
             parameters: *genesis.parameters(),
+            key_check: genesis.key_check(),
+            council: Council::genesis(genesis),
             order: Order::default(),
             pages: Tree::new(accounts.len().div_ceil(PAGE_ACCOUNTS)),
             frozen: Frozen::default(),
@@ -209,16 +220,31 @@ impl State {
     ///
     /// Errors: [`Reject::AccountRepeated`].
     pub(crate) fn restore(
-        parameters: Parameters,
+        genesis: &Genesis,
+        council: Council,
         accounts: Vec<(PublicKey, Account)>,
         lanes: Vec<Lane>,
         burned: u64,
     ) -> Result<Self, Reject> {
+        let parameters = at_rates(genesis.parameters(), council.term().rates());
+        let key_check = genesis.key_check();
         let pages = Tree::new(accounts.len().div_ceil(PAGE_ACCOUNTS));
         let accounts = Table::of_entries(accounts).ok_or(Reject::AccountRepeated)?;
         let (order, frozen) = (Order::default(), Frozen::default());
         let (rooted, links) = (Rooted::default(), Digest::ZERO);
-        Ok(Self { parameters, accounts, order, pages, frozen, lanes, burned, rooted, links })
+        Ok(Self {
+            parameters,
+            key_check,
+            council,
+            accounts,
+            order,
+            pages,
+            frozen,
+            lanes,
+            burned,
+            rooted,
+            links,
+        })
     }
 
     /// Returns the account of this key.
@@ -241,7 +267,30 @@ impl State {
         &self.lanes
     }
 
-    /// Returns the parameters of the network.
+    /// Returns who decides, and what is moved to change that.
+    pub const fn council(&self) -> &Council {
+        &self.council
+    }
+
+    /// A height was executed: what its place in its epoch asks for. Answers whether the epoch ended with it.
+    ///
+    /// Lanes begin anew with an epoch, and what was committed and not executed is void.
+    pub(crate) fn end_height(&mut self, height: Height) -> bool {
+        let epochs = self.council.epochs();
+        if epochs.is_deciding(height) {
+            self.council.decide();
+        }
+        let is_last = epochs.is_last(height);
+        if is_last {
+            self.council.turn();
+            let term = self.council.term();
+            self.parameters = at_rates(&self.parameters, term.rates());
+            self.lanes = vec![Lane::empty(&self.parameters); term.set().len()];
+        }
+        is_last
+    }
+
+    /// Returns the parameters of the network, as they are in this epoch.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
@@ -328,6 +377,9 @@ impl State {
         if paid < fee {
             return Outcome::Failed;
         }
+        if let Some(ballot) = transaction.ballot() {
+            return self.vote(transaction, &ballot);
+        }
         let Some((known, transfer)) = receiver else {
             return Outcome::Applied;
         };
@@ -342,10 +394,17 @@ impl State {
         Outcome::Applied
     }
 
-    /// Computes the digest over the accounts, the lanes and what was burned, from nothing.
+    fn vote(&mut self, transaction: &Transaction<'_>, ballot: &Ballot) -> Outcome {
+        match self.council.vote(&transaction.author(), ballot, self.key_check) {
+            true => Outcome::Applied,
+            false => Outcome::Failed,
+        }
+    }
+
+    /// Computes the digest over the accounts, the lanes, what was burned and the council, from nothing.
     ///
-    /// Shape (domain `althing 2026 state v3`): accounts u64, root of the pages 32, root of the links 32, digest
-    /// of the lanes 32, burned u64. The roots are those of Merkle trees (see [`merkle`]). The accounts stand by
+    /// Shape (domain `althing 2026 state v4`): accounts u64, root of the pages 32, root of the links 32, digest
+    /// of the lanes 32, burned u64, digest of the council 32 (`althing 2026 council v1`). The roots are those of Merkle trees (see [`merkle`]). The accounts stand by
     /// number, eight to a page, [`Account::encode`] each (leaves: domain `althing 2026 state page v1`). The
     /// links stand by number, 64 to a leaf, each the number of who has the next larger key, u32; of the
     /// largest key, of who has the smallest (`althing 2026 state links v1`). In the last page and leaf stands what
@@ -387,6 +446,7 @@ impl State {
             accounts: length_u64(self.accounts.len()),
             lanes: domain::STATE_LANES.digest(&[&bytes]),
             burned: self.burned,
+            council: self.council.digest(),
         }
     }
 }

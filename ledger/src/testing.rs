@@ -9,12 +9,13 @@ use crate::ack::{Ack, AvailabilityCertificate, ack_signing_message};
 use crate::batch::{Batch, BatchPlace, Sealer};
 use crate::block::{Cut, Tip, Tips, rotation};
 use crate::codec::{count_u32, index};
+use crate::council::Ballot;
 use crate::digest::{Digest, Height, PublicKey, Signature, View};
 use crate::execute::{Chain, Executed};
 use crate::finality::{Finality, finalize_message};
 use crate::genesis::{Genesis, GenesisAccount, Parameters};
 use crate::reject::Reject;
-use crate::set::Bitmap;
+use crate::set::{Bitmap, ValidatorSet};
 use crate::signatures::{Signatures, SignedItem};
 use crate::transaction::{Draft, Kind, Transaction, Transfer};
 
@@ -96,6 +97,10 @@ impl Author {
         self.next(network, Kind::Record, body).0
     }
 
+    pub(crate) fn say(&mut self, network: &Digest, ballot: &Ballot) -> Vec<u8> {
+        self.next(network, Kind::Council, &ballot.encode()).0
+    }
+
     pub(crate) fn transfer(&mut self, network: &Digest, to: PublicKey, amount: u64) -> Vec<u8> {
         self.next(network, Kind::Transfer, &Transfer { to, amount }.encode()).0
     }
@@ -130,7 +135,7 @@ impl Network {
             .collect();
         accounts.sort_by_key(|account| account.key);
         let keys = validators.iter().map(public).collect();
-        let genesis = Genesis::new("test".into(), keys, accounts, parameters, &|_| true).unwrap();
+        let genesis = Genesis::new("test".into(), keys, accounts, parameters, |_| true).unwrap();
         Self { genesis, validators }
     }
 
@@ -138,49 +143,101 @@ impl Network {
         self.genesis.digest()
     }
 
+    /// What the first validators can sign.
+    pub(crate) fn seats(&self) -> Seats {
+        Seats { network: self.digest(), epoch: 0, keys: self.validators.clone() }
+    }
+
     pub(crate) fn seal(&self, lane: u32, tip: &Tip, transactions: &[Vec<u8>]) -> (Vec<u8>, Tip) {
-        let network = self.digest();
+        self.seats().seal(lane, tip, transactions)
+    }
+
+    pub(crate) fn ack(&self, lane: u32, tip: &Tip, validator: u32) -> Ack {
+        self.seats().ack(lane, tip, validator)
+    }
+
+    pub(crate) fn certify(&self, lane: u32, tip: &Tip) -> AvailabilityCertificate {
+        self.seats().certify(lane, tip)
+    }
+
+    pub(crate) fn finalize(&self, cut: &Cut) -> Finality {
+        self.seats().finalize(cut)
+    }
+}
+
+/// The keys of an epoch's validators, by index.
+pub(crate) struct Seats {
+    network: Digest,
+    epoch: u64,
+    keys: Vec<SigningKey>,
+}
+
+impl Seats {
+    /// Those of a set, all of whom have keys of small seeds.
+    pub(crate) fn of(network: Digest, epoch: u64, set: &ValidatorSet) -> Self {
+        let find =
+            |wanted: &PublicKey| (1..=40).map(key).find(|key| public(key) == *wanted).unwrap();
+        Self { network, epoch, keys: set.keys().iter().map(find).collect() }
+    }
+
+    fn faults(&self) -> usize {
+        (self.keys.len() - 1) / 3
+    }
+
+    pub(crate) fn seal(&self, lane: u32, tip: &Tip, transactions: &[Vec<u8>]) -> (Vec<u8>, Tip) {
+        let network = self.network;
         let mut sealer = Sealer::new();
         for bytes in transactions {
             let transaction = Transaction::decode(bytes).unwrap();
             assert!(sealer.push(&transaction, &transaction.id(&network)), "the batch has room");
         }
         let sequence = tip.sequence + 1;
-        let place = BatchPlace { network, epoch: 0, lane, sequence, previous: tip.digest };
-        let owner = &self.validators[index(lane)];
+        let place = BatchPlace { network, epoch: self.epoch, lane, sequence, previous: tip.digest };
+        let owner = &self.keys[index(lane)];
         let (bytes, digest) = sealer.seal(&place, |message| sign(owner, message)).unwrap();
         (bytes, Tip { sequence, digest })
     }
 
     pub(crate) fn ack(&self, lane: u32, tip: &Tip, validator: u32) -> Ack {
-        let message = ack_signing_message(&self.digest(), 0, lane, tip.sequence, &tip.digest);
+        let Self { network, epoch, keys } = self;
+        let message = ack_signing_message(network, *epoch, lane, tip.sequence, &tip.digest);
         Ack {
-            epoch: 0,
+            epoch: *epoch,
             lane,
             sequence: tip.sequence,
             digest: tip.digest,
             validator,
-            signature: sign(&self.validators[index(validator)], &message),
+            signature: sign(&keys[index(validator)], &message),
         }
     }
 
+    /// By a quorum that is not the same as that of [`Seats::finalize`], nor in order.
     pub(crate) fn certify(&self, lane: u32, tip: &Tip) -> AvailabilityCertificate {
-        let acks: Vec<Ack> =
-            [3, 0, 2].iter().map(|validator| self.ack(lane, tip, *validator)).collect();
+        let away = 1..=self.faults();
+        let acks: Vec<Ack> = (0..self.keys.len())
+            .rev()
+            .filter(|validator| !away.contains(validator))
+            .map(|validator| self.ack(lane, tip, count_u32(validator)))
+            .collect();
         AvailabilityCertificate::assemble(&acks).unwrap()
     }
 
     pub(crate) fn finalize(&self, cut: &Cut) -> Finality {
         let parent_view = View(cut.view.0 - 1);
         let payload = cut.digest();
-        let message = finalize_message(&self.digest(), cut.epoch, cut.view, parent_view, &payload);
+        let message = finalize_message(&self.network, cut.epoch, cut.view, parent_view, &payload);
+        let mut signers = Bitmap::default();
+        let there = self.faults()..self.keys.len();
+        there.clone().for_each(|signer| {
+            signers.insert(count_u32(signer));
+        });
         Finality {
             epoch: cut.epoch,
             view: cut.view,
             parent_view,
             payload,
-            signers: Bitmap(0b1110),
-            signatures: self.validators[1..].iter().map(|key| sign(key, &message)).collect(),
+            signers,
+            signatures: self.keys[there].iter().map(|key| sign(key, &message)).collect(),
         }
     }
 }
@@ -192,6 +249,7 @@ pub(crate) struct Stored {
     pub(crate) certificate: Option<Vec<u8>>,
     pub(crate) outcomes: Vec<u8>,
     pub(crate) batches: Vec<Vec<u8>>,
+    pub(crate) set: Option<Vec<u8>>,
 }
 
 /// Makes a ledger block by block, as honest validators would.
@@ -216,13 +274,18 @@ impl Builder {
         }
     }
 
+    /// What the validators of the next height can sign.
+    pub(crate) fn seats(&self) -> Seats {
+        Seats::of(self.network.digest(), self.chain.epoch(), self.chain.set())
+    }
+
     pub(crate) fn tip(&self, lane: u32) -> Tip {
         *self.tips.get(lane).unwrap()
     }
 
     /// Seals the next batch of a lane; the next cut commits it.
     pub(crate) fn batch(&mut self, lane: u32, transactions: &[Vec<u8>]) -> Vec<u8> {
-        let (bytes, _) = self.network.seal(lane, &self.tip(lane), transactions);
+        let (bytes, _) = self.seats().seal(lane, &self.tip(lane), transactions);
         self.add(lane, bytes.clone());
         bytes
     }
@@ -243,19 +306,24 @@ impl Builder {
         let (history_root, state_root) = self.chain.roots_at(executed).unwrap();
         let lanes = rotation(height, count_u32(self.tips.lanes()))
             .filter(|lane| committed.get(*lane) != self.tips.get(*lane))
-            .map(|lane| self.network.certify(lane, &self.tip(lane)))
+            .map(|lane| self.seats().certify(lane, &self.tip(lane)))
             .collect();
+        let set = self.chain.set().digest();
+        let is_last = self.chain.state().council().epochs().is_last(height);
+        let next_set = if is_last { self.chain.next_set().unwrap() } else { set };
+        let view = if self.chain.epoch() == self.parent.epoch { self.parent.view.0 } else { 0 };
         Cut {
             network: self.network.digest(),
-            epoch: 0,
+            epoch: self.chain.epoch(),
             height,
-            view: View(self.parent.view.0 + 2),
+            view: View(view + 2),
             parent: self.parent.digest(),
             time_ms: self.parent.time_ms + 250,
             executed,
             history_root,
             state_root,
-            next_set: Digest::ZERO,
+            set,
+            next_set,
             lanes,
         }
     }
@@ -270,15 +338,21 @@ impl Builder {
         let batches: Vec<Vec<u8>> = new.map(|batch| batch.bytes().to_vec()).collect();
         let pending: Vec<Vec<&Batch<'static>>> =
             self.pending.iter().map(|lane| lane.iter().collect()).collect();
+        let certificate = self.seats().finalize(&cut).encode();
         let executed = self.chain.execute(&cut, &digest, &pending).unwrap();
+        if executed.turned {
+            self.tips = Tips::genesis(self.chain.set().len());
+            self.pending = vec![VecDeque::new(); self.chain.set().len()];
+        }
         for (lane, tip) in self.pending.iter_mut().zip(&self.chain.executed_tips().0) {
             lane.retain(|batch| batch.header().sequence > tip.sequence);
         }
         let stored = Stored {
             cut: cut.encode(),
-            certificate: Some(self.network.finalize(&cut).encode()),
+            certificate: Some(certificate),
             outcomes: executed.encode_outcomes(),
             batches,
+            set: (cut.next_set != cut.set).then(|| self.chain.set().encode()),
         };
         self.parent = cut;
         (stored, executed)

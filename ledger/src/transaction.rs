@@ -2,14 +2,14 @@
 //!
 //! ```text
 //!   0  version   u8 = 1
-//!   1  kind      u8: 1 record, 2 transfer
+//!   1  kind      u8: 1 record, 2 transfer, 3 council
 //!   2  body_len  u16
 //!   4  network   8   the first bytes of the genesis digest
 //!  12  author    32  Ed25519 public key
 //!  44  sequence  u64 0 for the author's first transaction
 //!  52  previous  32  id of the author's previous transaction, zero for the first
 //!  84  valid_until u64  last height at which it may be executed
-//!  92  body      body_len bytes; of a transfer: to 32, amount u64
+//!  92  body      body_len bytes; of a transfer: to 32, amount u64; of council: see `council`
 //!  ..  signature 64  over `"althing/tx/v1\0\0"` and the id, by the author
 //! ```
 //!
@@ -18,6 +18,7 @@
 //! still holds on one network only.
 
 use crate::codec::Reader;
+use crate::council::{BALLOT_BYTES_MAX, Ballot};
 use crate::digest::{Digest, Height, PublicKey, Signature, domain};
 use crate::limits::{
     SIGNATURE_BYTES, TRANSACTION_BODY_BYTES_MAX, TRANSACTION_HEADER_BYTES, TRANSACTION_OVERHEAD,
@@ -42,6 +43,8 @@ pub enum Kind {
     Record,
     /// Moves an amount to another account.
     Transfer,
+    /// Says what a validator, or who would be one, wants of the council.
+    Council,
 }
 
 impl Kind {
@@ -50,6 +53,7 @@ impl Kind {
         match self {
             Self::Record => 1,
             Self::Transfer => 2,
+            Self::Council => 3,
         }
     }
 
@@ -57,6 +61,7 @@ impl Kind {
         match code {
             1 => Ok(Self::Record),
             2 => Ok(Self::Transfer),
+            3 => Ok(Self::Council),
             _ => Err(Reject::UnknownKind),
         }
     }
@@ -94,7 +99,7 @@ impl<'a> Transaction<'a> {
     /// Checks bytes that should be one transaction and nothing else.
     ///
     /// Errors: [`Reject::Truncated`], [`Reject::TrailingBytes`], [`Reject::TooLong`],
-    /// [`Reject::UnknownVersion`], [`Reject::UnknownKind`], [`Reject::TransferBody`].
+    /// [`Reject::UnknownVersion`], [`Reject::UnknownKind`], [`Reject::TransferBody`], [`Reject::BallotBody`].
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Reject> {
         let (transaction, rest) = Self::decode_prefix(bytes)?;
         if rest.is_empty() { Ok(transaction) } else { Err(Reject::TrailingBytes) }
@@ -114,9 +119,16 @@ impl<'a> Transaction<'a> {
         if kind == Kind::Transfer && body_bytes != TRANSFER_BYTES {
             return Err(Reject::TransferBody);
         }
+        if kind == Kind::Council && body_bytes > BALLOT_BYTES_MAX {
+            return Err(Reject::BallotBody);
+        }
         let length = TRANSACTION_OVERHEAD + body_bytes;
         let (bytes, rest) = bytes.split_at_checked(length).ok_or(Reject::Truncated)?;
-        Ok((Self { bytes }, rest))
+        let transaction = Self { bytes };
+        if kind == Kind::Council {
+            Ballot::decode(transaction.body())?;
+        }
+        Ok((transaction, rest))
     }
 
     /// Takes bytes that a batch has decoded before.
@@ -173,10 +185,20 @@ impl<'a> Transaction<'a> {
         &self.bytes[TRANSACTION_HEADER_BYTES..self.bytes.len() - SIGNATURE_BYTES]
     }
 
+    /// Returns what a council transaction says, or none for another kind.
+    pub fn ballot(&self) -> Option<Ballot> {
+        match self.kind() {
+            Kind::Record | Kind::Transfer => None,
+            Kind::Council => {
+                Some(Ballot::decode(self.body()).expect("the decoder checked the ballot"))
+            }
+        }
+    }
+
     /// Returns the body of a transfer, or none for another kind.
     pub fn transfer(&self) -> Option<Transfer> {
         match self.kind() {
-            Kind::Record => None,
+            Kind::Record | Kind::Council => None,
             Kind::Transfer => {
                 let amount = self.field(TRANSACTION_HEADER_BYTES + 32);
                 Some(Transfer {
@@ -260,7 +282,7 @@ pub struct Draft<'a> {
 impl Draft<'_> {
     /// Writes the transaction, has it signed, and returns its bytes and its id.
     ///
-    /// Errors: [`Reject::TooLong`] and [`Reject::TransferBody`].
+    /// Errors: [`Reject::TooLong`], [`Reject::TransferBody`] and [`Reject::BallotBody`].
     pub fn sign(
         &self,
         network: &Digest,
@@ -271,6 +293,9 @@ impl Draft<'_> {
         }
         if self.kind == Kind::Transfer && self.body.len() != TRANSFER_BYTES {
             return Err(Reject::TransferBody);
+        }
+        if self.kind == Kind::Council {
+            Ballot::decode(self.body)?;
         }
         let body_bytes = u16::try_from(self.body.len()).expect("the limit fits 16 bits");
         let mut bytes = Vec::with_capacity(TRANSACTION_OVERHEAD + self.body.len());

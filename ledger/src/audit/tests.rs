@@ -13,6 +13,7 @@ fn parts<'a>(stored: &'a Stored, batches: &'a [&'a [u8]]) -> AuditBlock<'a> {
         certificate: stored.certificate.as_deref(),
         outcomes: &stored.outcomes,
         batches,
+        set: stored.set.as_deref(),
     }
 }
 
@@ -183,9 +184,8 @@ fn many_transactions_are_asked_about_in_several_questions() {
 /// Replays a ledger whose batches are checked before anything else is, all together.
 fn replay_together(network: &Network, ledger: &[Stored]) -> Result<Summary, Finding> {
     let batches = ledger.iter().map(|stored| stored.batches.clone()).collect();
-    let set = network.genesis.set();
-    let bodies = Bodies::check(&network.digest(), set, batches, &Dalek);
     let mut auditor = Auditor::new(&network.genesis, &Dalek);
+    let bodies = Bodies::check(&network.digest(), &auditor.sets(), batches, &Dalek);
     for (stored, bodies) in ledger.iter().zip(bodies) {
         auditor.block_checked(&parts(stored, &[]), bodies)?;
     }

@@ -8,9 +8,12 @@ use super::*;
 use crate::digest::PublicKey;
 use crate::execute::{Chain, Executed};
 use crate::genesis::Parameters;
-use crate::limits::{ACCOUNT_BYTES, CHECKPOINT_HEADER_BYTES, LANE_BYTES};
+use crate::limits::{ACCOUNT_BYTES, CHECKPOINT_HEADER_BYTES, COUNCIL_BYTES_MAX, LANE_BYTES};
 use crate::state::{Account, State};
 use crate::testing::{AUTHORS, Author, BALANCE, Builder, Network, Stored, author, digest, golden};
+
+/// Bytes of the genesis council of four and of the length of its epochs.
+const COUNCIL: usize = 8 + (4 + 4 * 33 + 40) + 1 + 4 + 4;
 
 type Entries = Vec<(PublicKey, Account)>;
 
@@ -83,7 +86,7 @@ fn it_says_what_the_chain_is() {
     assert!(chain.has_backlog(), "the sample's tips differ");
     let bytes = checkpoint.encode();
     // Height 4 has one peak, and with genesis the roots of five heights.
-    assert_eq!(bytes.len(), CHECKPOINT_HEADER_BYTES + 4 * LANE_BYTES + 32 + 5 * 64);
+    assert_eq!(bytes.len(), CHECKPOINT_HEADER_BYTES + 4 * LANE_BYTES + 32 + 5 * 64 + COUNCIL);
     assert_eq!(Checkpoint::decode(&bytes), Ok(checkpoint));
 }
 
@@ -140,6 +143,13 @@ fn same(one: &Chain, two: &Chain) {
     }
 }
 
+/// A council with another base fee.
+fn other_rates(council: &Council) -> Council {
+    let mut bytes = council.encode();
+    bytes[4 + 4 * 33] ^= 1;
+    Council::read(&mut Reader::new(&bytes), council.epochs(), council.epoch()).unwrap()
+}
+
 #[test]
 fn what_does_not_belong_together_is_not_restored() {
     let (builder, checkpoint) = sample();
@@ -156,6 +166,7 @@ fn what_does_not_belong_together_is_not_restored() {
     assert_eq!(refused(&|it, _| it.lanes[2].quota_bytes += 1), Reject::LaneState);
     assert_eq!(refused(&|it, _| it.accounts -= 1), Reject::CountMismatch);
     assert_eq!(refused(&|_, entries| entries.truncate(16)), Reject::CountMismatch);
+    assert_eq!(refused(&|it, _| it.council = other_rates(&it.council)), Reject::RootMismatch);
     assert_eq!(refused(&|it, _| it.burned += 1), Reject::SupplyMismatch);
     assert_eq!(refused(&|it, _| it.burned = u64::MAX), Reject::SupplyMismatch);
     assert_eq!(refused(&|_, entries| entries[3].1.balance -= 1), Reject::SupplyMismatch);
@@ -183,7 +194,7 @@ fn broken_bytes_are_refused_with_their_reason() {
         bytes[offset..offset + value.len()].copy_from_slice(value);
         Checkpoint::decode(&bytes).unwrap_err()
     };
-    assert_eq!(refused(0, &[2]), Reject::UnknownVersion);
+    assert_eq!(refused(0, &[1]), Reject::UnknownVersion);
     assert_eq!(refused(3, &[1]), Reject::ReservedNotZero);
     assert_eq!(refused(4, &[101]), Reject::CountMismatch);
     assert_eq!(refused(4, &[5]), Reject::LaneState, "a peak is no lane");
@@ -203,7 +214,15 @@ fn broken_bytes_are_refused_with_their_reason() {
     assert_eq!(refused(idle + 80, &[1, 0, 0, 4]), Reject::LaneState, "above 64 MiB");
     let peak = CHECKPOINT_HEADER_BYTES + 4 * LANE_BYTES;
     assert_eq!(refused(peak, &[0; 32]), Reject::RootMismatch);
-    assert_eq!(refused(bytes.len() - 64, &[0; 32]), Reject::RootMismatch);
+    let council = bytes.len() - COUNCIL;
+    assert_eq!(refused(council - 64, &[0; 32]), Reject::RootMismatch);
+    assert_eq!(refused(council, &[127, 0]), Reject::WrongEpoch, "too short");
+    assert_eq!(refused(council + 8, &[101]), Reject::ValidatorOrder);
+    assert_eq!(refused(council + 12, &[255]), Reject::ValidatorOrder);
+    assert_eq!(refused(council + 12 + 32, &[2]), Reject::BallotBody);
+    assert_eq!(refused(bytes.len() - 9, &[2]), Reject::BallotBody, "one council follows at most");
+    assert_eq!(refused(bytes.len() - 8, &[145, 1]), Reject::CountMismatch);
+    assert_eq!(refused(bytes.len() - 4, &[145, 1]), Reject::CountMismatch);
     let longer = vec![1; CHECKPOINT_BYTES_MAX + 1];
     assert_eq!(Checkpoint::decode(&longer), Err(Reject::TooLong));
 }
@@ -217,7 +236,7 @@ fn the_largest_checkpoint_fits() {
     checkpoint.lanes = vec![checkpoint.lanes[2]; VALIDATORS_MAX];
     checkpoint.roots = vec![(checkpoint.history.root(), digest(2)); 65];
     let bytes = checkpoint.encode();
-    assert_eq!(bytes.len() + 32, CHECKPOINT_BYTES_MAX);
+    assert_eq!(bytes.len() + 32 + COUNCIL_BYTES_MAX - COUNCIL, CHECKPOINT_BYTES_MAX);
     assert_eq!(Checkpoint::decode(&bytes), Ok(checkpoint));
 }
 
@@ -272,8 +291,8 @@ fn measures_restoring_ten_million_accounts() {
     checkpoint.accounts = ACCOUNTS.into();
     accounts[77].1.balance = u64::from(AUTHORS) * BALANCE - checkpoint.burned;
     let (lanes, burned) = (checkpoint.lanes.clone(), checkpoint.burned);
-    let parameters = *genesis.parameters();
-    let mut state = State::restore(parameters, accounts.clone(), lanes, burned).unwrap();
+    let council = checkpoint.council.clone();
+    let mut state = State::restore(genesis, council, accounts.clone(), lanes, burned).unwrap();
     checkpoint.roots[4].1 = state.update_root();
     drop(state);
     let start = Instant::now();

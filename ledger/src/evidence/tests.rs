@@ -208,7 +208,7 @@ fn who_has_one_key_in_two_networks_or_lanes_forks_nothing() {
 }
 
 #[test]
-fn an_epoch_whose_set_is_not_known_convicts_nobody() {
+fn under_another_set_nobody_else_is_convicted() {
     let network = Network::new();
     let vote = |byte| {
         let message = |network: &Digest, parent, payload: &Digest| {
@@ -218,7 +218,14 @@ fn an_epoch_whose_set_is_not_known_convicts_nobody() {
     };
     let offence = Offence::Notarize(View(9), [vote(1), vote(2)]);
     let later = Evidence::new(network.digest(), 1, GUILTY, offence);
-    assert_eq!(check(&network, &later), Err(Reject::WrongEpoch));
+    assert_eq!(check(&network, &later), Ok(()), "the set is that of the epoch");
+    let mut keys = network.genesis.set().keys().to_vec();
+    keys.remove(0);
+    let other = ValidatorSet::new(keys).unwrap();
+    let verdict = later.check(&network.digest(), &other, &Dalek);
+    assert!(matches!(verdict, Err(Reject::BadSignature | Reject::UnknownValidator)), "{verdict:?}");
+    let moved = Evidence::new(network.digest(), 2, GUILTY, later.offence().clone());
+    assert_eq!(check(&network, &moved), Err(Reject::BadSignature), "it was of epoch 1");
 }
 
 #[test]

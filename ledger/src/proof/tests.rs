@@ -73,7 +73,7 @@ impl Ledger {
 
     fn prove(&self, claim: Claim) -> Proof {
         let (cut, finality) = self.top();
-        Proof::new(cut.header(), finality, claim).unwrap()
+        Proof::new(Vec::new(), cut.header(), finality, claim).unwrap()
     }
 
     fn claim(&self, height: u64, place: usize) -> TransactionProof {
@@ -178,19 +178,19 @@ fn parts_of_two_proofs_make_none() {
         (cut.header(), finality)
     };
     for (name, proof) in &samples {
-        let Proof { header, finality, claim } = proof.clone();
-        let crossed = Proof::new(header.clone(), older.1.clone(), claim.clone());
+        let Proof { block: Finalized { header, finality }, claim, .. } = proof.clone();
+        let crossed = Proof::new(Vec::new(), header.clone(), older.1.clone(), claim.clone());
         assert_eq!(crossed, Err(Reject::ProofShape), "{name}: the certificate of another block");
-        let aged = Proof::new(older.0.clone(), older.1.clone(), claim.clone()).unwrap();
+        let aged = Proof::new(Vec::new(), older.0.clone(), older.1.clone(), claim.clone()).unwrap();
         assert!(ledger.check(&aged).is_err(), "{name}: another block");
         let mut few = finality.clone();
         few.signers = Bitmap(0b0110);
         few.signatures.pop();
-        let few = Proof::new(header.clone(), few, claim.clone()).unwrap();
+        let few = Proof::new(Vec::new(), header.clone(), few, claim.clone()).unwrap();
         assert_eq!(ledger.check(&few), Err(Reject::QuorumMissing), "{name}");
         let mut beyond = finality;
         beyond.signers = Bitmap(0b1_1100);
-        let beyond = Proof::new(header, beyond, claim).unwrap();
+        let beyond = Proof::new(Vec::new(), header, beyond, claim).unwrap();
         assert_eq!(ledger.check(&beyond), Err(Reject::UnknownValidator), "{name}");
     }
 }
@@ -204,11 +204,11 @@ fn a_header_that_no_block_has_is_refused() {
         change(&mut cut);
         let finality = ledger.builder.network.finalize(&cut);
         let claim = Claim::State(ledger.builder.chain.prove(&ledger.absent[0]));
-        let proof = Proof::new(cut.header(), finality, claim).unwrap();
+        let proof = Proof::new(Vec::new(), cut.header(), finality, claim).unwrap();
         assert_eq!(ledger.check(&proof), Err(expected));
     };
     refuse(&|cut| cut.network = digest(9), Reject::WrongNetwork);
-    refuse(&|cut| cut.epoch = 1, Reject::WrongEpoch);
+    refuse(&|cut| cut.set = digest(9), Reject::WrongSet);
     refuse(&|cut| cut.executed = cut.height, Reject::ExecutedRange);
     refuse(&|cut| cut.state_root = digest(9), Reject::ProofRoot);
 }

@@ -5,11 +5,12 @@
 //!  32  accounts  u64  how many there are
 //!  40  lanes     32   digest of the lanes
 //!  72  burned    u64
+//!  80  council   32   digest of the council
 //!
 //!  of an account:                          of an absent key:
-//!  80  links     32   root of the links     80  number  u32  of who is before it in the ring (see `order`)
-//! 112  number    u32                        84  leaf         of the links, of that number
-//! 116  page           of that number        ..  page         of that number
+//! 112  links     32   root of the links    112  number  u32  of who is before it in the ring (see `order`)
+//! 144  number    u32                       116  leaf         of the links, of that number
+//! 148  page           of that number        ..  page         of that number
 //!                                           ..  page         of who is after it, if that is another
 //!
 //!  page: its accounts, key 32, balance u64, sequence u64, head 32 each; siblings 32 each
@@ -17,7 +18,7 @@
 //! ```
 //!
 //! What is there, and how many siblings, is known from the number and how many accounts there are. Without
-//! any account, what shows that a key has none ends after `burned`.
+//! any account, what shows that a key has none ends after `council`.
 
 use super::order::{LEAF_LINKS, hash_leaf};
 use super::pages::{PAGE_ACCOUNTS, PAGE_BYTES};
@@ -263,11 +264,12 @@ impl StateProof {
     }
 
     pub(crate) fn encode_into(&self, bytes: &mut Vec<u8>) {
-        let Rooted { accounts, lanes, burned } = &self.rooted;
+        let Rooted { accounts, lanes, burned, council } = &self.rooted;
         bytes.extend_from_slice(&self.key.0);
         bytes.extend_from_slice(&accounts.to_le_bytes());
         bytes.extend_from_slice(&lanes.0);
         bytes.extend_from_slice(&burned.to_le_bytes());
+        bytes.extend_from_slice(&council.0);
         match &self.place {
             Place::Account { links, number, page } => {
                 bytes.extend_from_slice(&links.0);
@@ -291,8 +293,12 @@ impl StateProof {
     /// Errors: [`Reject::Truncated`], [`Reject::ProofShape`].
     pub(crate) fn read(reader: &mut Reader<'_>, is_absence: bool) -> Result<Self, Reject> {
         let key = PublicKey(*reader.array()?);
-        let rooted =
-            Rooted { accounts: reader.u64()?, lanes: reader.digest()?, burned: reader.u64()? };
+        let rooted = Rooted {
+            accounts: reader.u64()?,
+            lanes: reader.digest()?,
+            burned: reader.u64()?,
+            council: reader.digest()?,
+        };
         let accounts = u32::try_from(rooted.accounts).map_err(|_| Reject::ProofShape)?;
         if accounts == 0 && is_absence {
             return Ok(Self { key, rooted, place: Place::Nobody });

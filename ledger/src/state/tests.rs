@@ -216,7 +216,9 @@ fn root_over(state: &State, pages: u32, top: [u8; 32], burned: u64) -> Digest {
     bytes.extend_from_slice(&links(state));
     bytes.extend_from_slice(&blake3::derive_key("althing 2026 state lanes v1", &lanes));
     bytes.extend_from_slice(&burned.to_le_bytes());
-    Digest(blake3::derive_key("althing 2026 state v3", &bytes))
+    let council = state.council().encode();
+    bytes.extend_from_slice(&blake3::derive_key("althing 2026 council v1", &council));
+    Digest(blake3::derive_key("althing 2026 state v4", &bytes))
 }
 
 #[test]

@@ -114,7 +114,8 @@ fn broken_bytes_are_refused_with_their_reason() {
     assert_eq!(refused(&|bytes| bytes.truncate(195)), Reject::Truncated);
     assert_eq!(refused(&|bytes| bytes.push(0)), Reject::TrailingBytes);
     assert_eq!(refused(&|bytes| bytes[0] = 0), Reject::UnknownVersion);
-    assert_eq!(refused(&|bytes| bytes[1] = 3), Reject::UnknownKind, "votes are not in version 1");
+    assert_eq!(refused(&|bytes| bytes[1] = 4), Reject::UnknownKind);
+    assert_eq!(refused(&|bytes| bytes[1] = 3), Reject::BallotBody, "a transfer is no ballot");
     assert_eq!(refused(&|bytes| bytes[2] = 39), Reject::TransferBody);
     assert_eq!(refused(&|bytes| bytes[1..4].copy_from_slice(&[1, 255, 255])), Reject::TooLong);
 }

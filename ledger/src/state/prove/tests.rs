@@ -13,7 +13,7 @@ fn network(accounts: &[PublicKey]) -> Genesis {
         accounts.iter().map(|key| GenesisAccount { key: *key, balance: 1 << 40 }).collect();
     accounts.sort_by_key(|account| account.key);
     let validators = vec![public(&crate::testing::key(1))];
-    Genesis::new("t".into(), validators, accounts, Parameters::default(), &|_| true).unwrap()
+    Genesis::new("t".into(), validators, accounts, Parameters::default(), |_| true).unwrap()
 }
 
 fn random(numbers: &mut Numbers) -> PublicKey {
