@@ -289,6 +289,9 @@ impl Core {
     /// A height is final and durable: moves accounts and tells those who wait.
     pub fn executed(&mut self, now: u64, done: &Done) {
         self.height = done.height;
+        if let Some(parameters) = &done.parameters {
+            self.parameters = **parameters;
+        }
         // Those of many heights lie far apart: they are waited for together.
         for changed in done.accounts.chunks(table::TOGETHER) {
             self.authors.touch(changed.iter().map(|(number, ..)| *number));
@@ -539,7 +542,7 @@ enum Checked {
 fn cost(parameters: &Parameters, transaction: &Transaction<'_>) -> u64 {
     let fee = parameters.fee(transaction.bytes().len());
     match transaction.kind() {
-        Kind::Record => fee,
+        Kind::Record | Kind::Council => fee,
         Kind::Transfer => fee.saturating_add(transaction.transfer().map_or(0, |t| t.amount)),
     }
 }

@@ -14,6 +14,7 @@
 //! | `GET /proof/transaction/{id}[?height=N]` | a [`ledger::Proof`] of what became of it |
 //! | `GET /proof/account/{key}`, `/proof/absence/{key}` | the same of a key, at the last checkpoint |
 //! | `GET /verify` | a page that checks proofs where they are dropped |
+//! | `GET /council` | who decides, who follows, and what is moved to change that |
 //! | `GET /evidence`, `/evidence/{digest}` | what validators are proved to have done, each as a file |
 //! | `GET /genesis` | the genesis file |
 //! | `GET /admission` | [`crate::admission::Admission`], towards which UDP sessions are opened |
@@ -24,6 +25,7 @@
 //! Every error is an RFC 9457 problem document with a stable `code`.
 
 mod connection;
+mod council;
 pub mod document;
 mod evidence;
 mod probe;
@@ -141,6 +143,7 @@ fn router(shared: Shared) -> Router {
         .route("/proof/transaction/{id}", get(prove::transaction))
         .route("/proof/account/{key}", get(prove::account))
         .route("/proof/absence/{key}", get(prove::absence))
+        .route("/council", get(council::council))
         .route("/evidence", get(evidence::list))
         .route("/evidence/{digest}", get(evidence::one))
         .route("/genesis", get(prove::genesis))

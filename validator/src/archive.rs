@@ -4,7 +4,7 @@ use crate::{
     handle::{BlockView, Unreadable},
     record,
 };
-use ledger::{Batch, Cut, Digest, Finality, Height, OutcomeList};
+use ledger::{Batch, Cut, Digest, Finality, Height, OutcomeList, ValidatorSet};
 use storage::{Place, Store};
 
 /// A transaction whose batch is not remembered is looked for in so many batches of a lane that a cut
@@ -117,6 +117,18 @@ impl Archive {
     pub fn outcomes(&self, height: Height) -> Result<Option<OutcomeList>, Unreadable> {
         let outcomes = self.part(record::OUTCOMES, height)?;
         outcomes.map(|bytes| OutcomeList::decode(&bytes).map_err(|_| Unreadable)).transpose()
+    }
+
+    /// The validator sets that other ones followed up to a height, each with the height before it.
+    ///
+    /// Errors: [`Unreadable`].
+    pub fn sets(&self, last: Height) -> Result<Vec<(Height, ValidatorSet)>, Unreadable> {
+        let turns = self.store.in_heights(record::SET, 1..=last.get());
+        let set = |(height, place)| {
+            let set = ValidatorSet::decode(&self.read(place)?).map_err(|_| Unreadable)?;
+            Ok((Height(height), set))
+        };
+        turns.into_iter().map(set).collect()
     }
 
     fn part(&self, kind: u8, height: Height) -> Result<Option<Vec<u8>>, Unreadable> {

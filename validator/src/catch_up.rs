@@ -21,9 +21,9 @@ mod skeleton;
 mod tests;
 mod work;
 
-use crate::{consensus::Recent, execute, handle::Stop, votes::Judge};
+use crate::{consensus::Recent, execute, handle::Stop, terms::Terms, votes::Judge};
 use crossbeam::channel::{Receiver, Sender, bounded};
-use ledger::{Digest, Genesis, PublicKey, ValidatorSet};
+use ledger::{Digest, Finality, Genesis, PublicKey};
 use peer::{Fault, Peer};
 use progress::Progress;
 use replay::Replay;
@@ -82,8 +82,8 @@ pub struct State {
     pub execute: execute::Core,
     /// Roots and tips of the newest heights.
     pub recent: Recent,
-    /// The newest view.
-    pub view: u64,
+    /// The newest epoch and view.
+    pub round: Round,
     /// Accounts that changed.
     pub changed: Numbers,
 }
@@ -127,13 +127,16 @@ pub struct Setup<'a> {
     pub stop: &'a Stop,
 }
 
+/// An epoch, and a view of it.
+pub type Round = (u64, u64);
+
 /// What is known of the own key: who finds newer votes of it, finds another process that uses it.
 #[derive(Clone, Copy, Debug)]
 pub struct Own {
-    /// The own place in the set.
-    pub index: u32,
+    /// The key.
+    pub key: PublicKey,
     /// The newest view that the key may have been used in, as far as is known.
-    pub known: u64,
+    pub known: Round,
     /// Whether to follow for a while before the key is used, since not all is known.
     pub watch: Option<Watch>,
 }
@@ -144,7 +147,17 @@ pub struct Watch {
     /// So long at least.
     pub time: Duration,
     /// Until they are above this view, where they move at all.
-    pub above: u64,
+    pub above: Round,
+}
+
+impl Own {
+    /// The view of a vote of the own key that nobody here has made, where a certificate has one.
+    fn used(&self, terms: &Terms, finality: &Finality) -> Option<u64> {
+        let view = finality.view.get();
+        let index = terms.set(finality.epoch)?.index_of(&self.key)?;
+        let is_new = (finality.epoch, view) > self.known;
+        (is_new && finality.signers.contains(index)).then_some(view)
+    }
 }
 
 /// Why it cannot go on.
@@ -193,7 +206,7 @@ pub struct CaughtUp {
 /// Errors: [`Error`].
 pub fn run(setup: &Setup<'_>, state: &mut State) -> Result<CaughtUp, Error> {
     let start = state.execute.chain().height().get();
-    let peers = Peers::new(setup);
+    let peers = Peers::new(setup, state.execute.terms());
     let mut newest = peers.newest(&setup.judge);
     let has_watch = setup.own.watch.is_some() && !peers.sources.is_empty();
     if has_watch {
@@ -229,8 +242,6 @@ pub fn run(setup: &Setup<'_>, state: &mut State) -> Result<CaughtUp, Error> {
 struct Tip {
     /// The height; 0 where nobody answers.
     height: u64,
-    /// The view in which it was.
-    view: u64,
     /// A view with a vote of the own key that nobody here has made.
     used: Option<u64>,
 }
@@ -239,16 +250,16 @@ struct Tip {
 #[derive(Clone)]
 struct Peers {
     network: Digest,
-    set: ValidatorSet,
+    terms: Terms,
     own: Own,
     sources: Vec<Source>,
 }
 
 impl Peers {
-    fn new(setup: &Setup<'_>) -> Self {
+    fn new(setup: &Setup<'_>, terms: &Terms) -> Self {
         Self {
             network: setup.genesis.digest(),
-            set: setup.genesis.set().clone(),
+            terms: terms.clone(),
             own: setup.own,
             sources: setup.sources.clone(),
         }
@@ -258,7 +269,7 @@ impl Peers {
     fn newest(&self, judge: &Judge) -> Tip {
         let ask = |source: &Source| {
             let mut peer = Peer::connect(source.address, self.network).ok()?;
-            match peer.tip(&self.set, judge) {
+            match peer.tip(&self.terms, judge) {
                 Ok(tip) => tip,
                 Err(fault) => {
                     fault.tell(source);
@@ -271,14 +282,8 @@ impl Peers {
                 self.sources.iter().map(|source| scope.spawn(move || ask(source))).collect();
             let answers = asked.into_iter().filter_map(|it| it.join().ok().flatten());
             answers.fold(Tip::default(), |newest, (height, finality)| {
-                let view = finality.view.get();
-                let Own { index, known, .. } = self.own;
-                let is_used = view > known && finality.signers.contains(index);
-                Tip {
-                    height: newest.height.max(height),
-                    view: newest.view.max(view),
-                    used: newest.used.or(is_used.then_some(view)),
-                }
+                let used = finality.and_then(|finality| self.own.used(&self.terms, &finality));
+                Tip { height: newest.height.max(height), used: newest.used.or(used) }
             })
         })
     }
@@ -299,11 +304,8 @@ impl Look {
                 let Some(seen) = told.upgrade() else { return };
                 let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
                 let before = seen.1;
-                let newest = Tip {
-                    height: before.height.max(tip.height),
-                    view: before.view.max(tip.view),
-                    used: before.used.or(tip.used),
-                };
+                let newest =
+                    Tip { height: before.height.max(tip.height), used: before.used.or(tip.used) };
                 *seen = (seen.0 + 1, newest);
                 drop(seen);
                 std::thread::sleep(ASK);
@@ -359,7 +361,7 @@ impl<'a, 'b> Session<'a, 'b> {
         newest: Tip,
     ) -> Result<Self, Error> {
         let replay = Replay::new(setup, state)?;
-        let skeleton = Skeleton::new(setup, replay.parent().clone(), replay.chain());
+        let skeleton = Skeleton::new(setup, replay.parent().clone(), replay.execute());
         let progress = Progress::new(replay.chain().height().get(), newest.height);
         // Room for all that may be under way, so that nobody waits to hand over.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -417,7 +419,7 @@ impl<'a, 'b> Session<'a, 'b> {
             let is_over = match self.setup.own.watch {
                 None => true,
                 Some(Watch { time, above }) => {
-                    let is_above = self.replay.view() > above || moved.elapsed() > STANDSTILL;
+                    let is_above = self.replay.round() > above || moved.elapsed() > STANDSTILL;
                     tip.height > 0 && begin.elapsed() >= time && is_above
                 }
             };
@@ -453,7 +455,7 @@ impl<'a, 'b> Session<'a, 'b> {
                     place,
                     address: self.peers.sources[place].address,
                     network: self.peers.network,
-                    set: self.peers.set.clone(),
+                    terms: self.peers.terms.clone(),
                     judge: self.setup.judge.clone(),
                     jobs: self.waiting.clone(),
                     worked: self.worked.0.clone(),
@@ -468,7 +470,8 @@ impl<'a, 'b> Session<'a, 'b> {
 
     /// Asks for more cuts, where few are left that are not handed out.
     fn plan(&mut self) {
-        if self.skeleton.len() >= PLANNED_MIN || self.skeleton.height() >= self.newest {
+        let is_enough = self.skeleton.len() >= PLANNED_MIN;
+        if is_enough || self.skeleton.height() >= self.newest || !self.skeleton.may_extend() {
             return;
         }
         if self.cuts.is_none() {

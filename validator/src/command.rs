@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, and how a command ends.
 
 pub mod config;
+pub mod council;
 pub mod described;
 pub mod evidence;
 pub mod exit;
@@ -58,6 +59,8 @@ enum Command {
     VerifyProof(verify_proof::Arguments),
     /// List what validators are proved to have done, or check a file of it
     Evidence(evidence::Arguments),
+    /// Show who decides, and vote to change that
+    Council(council::Arguments),
     /// Show what validators say about themselves
     Status(status::Arguments),
     /// Look at the filter of packets
@@ -89,6 +92,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Prove(arguments) => prove::run(arguments),
         Command::VerifyProof(arguments) => verify_proof::run(arguments),
         Command::Evidence(arguments) => evidence::run(arguments),
+        Command::Council(arguments) => council::run(arguments),
         Command::Status(arguments) => status::run(arguments),
         Command::Xdp(arguments) => xdp::run(arguments),
         Command::Config(arguments) => config::run(arguments),

@@ -10,8 +10,9 @@
 //! A plain state machine, but for the files. Of each validator so much is kept and no more: one offence is as good
 //! as a hundred, and who commits one can make any number of them.
 
+use crate::terms::Terms;
 use ledger::{
-    Digest, Evidence, Offence, Reject, Signatures, Transaction, ValidatorSet,
+    Digest, Evidence, Offence, PublicKey, Reject, Signatures, Transaction,
     limits::EVIDENCE_BYTES_MAX, signing_message,
 };
 use std::{
@@ -59,8 +60,8 @@ impl Board {
 pub struct Core {
     folder: PathBuf,
     network: Digest,
-    set: ValidatorSet,
-    me: u32,
+    terms: Terms,
+    me: PublicKey,
     signatures: Arc<dyn Signatures>,
     known: HashSet<Digest>,
     board: Arc<Board>,
@@ -73,13 +74,13 @@ impl Core {
     pub fn open(
         folder: PathBuf,
         network: Digest,
-        set: ValidatorSet,
-        me: u32,
+        terms: Terms,
+        me: PublicKey,
         signatures: Arc<dyn Signatures>,
         board: Arc<Board>,
     ) -> Self {
         let known = HashSet::new();
-        let mut core = Self { folder, network, set, me, signatures, known, board, next: 0 };
+        let mut core = Self { folder, network, terms, me, signatures, known, board, next: 0 };
         for file in files(&core.folder) {
             let read = read(&file).map_err(|error| error.to_string());
             let taken = read.and_then(|bytes| {
@@ -125,6 +126,7 @@ impl Core {
         let digest = evidence.digest();
         let is_alike = |kept: &&Arc<Kept>| {
             kept.evidence.validator() == evidence.validator()
+                && kept.evidence.epoch() == evidence.epoch()
                 && kept.evidence.kind() == evidence.kind()
         };
         // Both are cheaper than its signatures.
@@ -136,10 +138,11 @@ impl Core {
         {
             return Ok(None);
         }
-        evidence.check(&self.network, &self.set, &*self.signatures)?;
+        let set = self.terms.set(evidence.epoch()).ok_or(Reject::WrongEpoch)?;
+        evidence.check(&self.network, &set, &*self.signatures)?;
         confirm(&evidence, &self.network);
         let (validator, kind) = (evidence.validator(), evidence.kind());
-        if validator == self.me {
+        if set.index_of(&self.me) == Some(validator) {
             tracing::error!(
                 kind,
                 %digest,

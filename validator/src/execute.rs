@@ -18,9 +18,10 @@ use crate::{
     lane::Ready,
     record,
     saved::Mark,
+    terms::{Terms, set_record},
 };
 use index::Index;
-use ledger::{Account, Batch, Chain, Digest, Height, Outcome, PublicKey, Reject, Tips};
+use ledger::{Account, Batch, Chain, Digest, Height, Outcome, Parameters, PublicKey, Reject, Tips};
 use std::{collections::VecDeque, sync::Arc};
 use storage::Record;
 
@@ -56,6 +57,10 @@ pub struct Progress {
     pub history_root: Digest,
     /// State root of the last checkpoint at or below it.
     pub state_root: Digest,
+    /// Epoch of the next height, whose tips these are.
+    pub epoch: u64,
+    /// Digest of the set that decides the epoch after that, once it is settled.
+    pub next_set: Option<Digest>,
     /// Whether committed batches wait for a later cut because of a lane's quota.
     pub backlog: bool,
     /// Newest height that advanced a lane or executed something: its roots are worth a cut.
@@ -73,6 +78,8 @@ pub struct Done {
     pub outcomes: Vec<(Digest, Outcome)>,
     /// Accounts that changed, by number, as they are now.
     pub accounts: Arc<[(u32, PublicKey, Account)]>,
+    /// What things cost from the next height on, where an epoch ended.
+    pub parameters: Option<Box<Parameters>>,
     /// The chain, at a checkpoint height.
     pub mark: Option<Box<Mark>>,
     /// History root after it.
@@ -86,6 +93,7 @@ pub struct Done {
 /// The state machine.
 pub struct Core {
     chain: Chain,
+    terms: Terms,
     /// Per lane the committed batches that are not executed yet.
     backlog: Vec<VecDeque<Arc<Held>>>,
     /// Executed heights whose certificate has not come.
@@ -107,11 +115,13 @@ pub struct Core {
 
 impl Core {
     /// Starts from a chain whose heights are all durable, with its unexecuted batches.
-    pub fn new(chain: Chain, backlog: Vec<VecDeque<Arc<Held>>>) -> Self {
+    pub fn new(chain: Chain, backlog: Vec<VecDeque<Arc<Held>>>, terms: Terms) -> Self {
         assert_eq!(chain.tips().lanes(), backlog.len(), "one backlog for every lane");
+        terms.update(chain.state().council());
         Self {
             stored: chain.height(),
             chain,
+            terms,
             backlog,
             uncovered: Vec::new(),
             once: VecDeque::new(),
@@ -133,6 +143,11 @@ impl Core {
     /// What counts its costs.
     pub const fn meter(&self) -> Meter {
         self.meter
+    }
+
+    /// Who decides when, as far as was executed.
+    pub const fn terms(&self) -> &Terms {
+        &self.terms
     }
 
     /// The chain after the newest executed height.
@@ -177,6 +192,8 @@ impl Core {
             executed: self.chain.executed_tips(),
             history_root: self.chain.history_root(),
             state_root: self.chain.state_root(),
+            epoch: self.chain.epoch(),
+            next_set: self.chain.next_set(),
             backlog: self.chain.has_backlog(),
             content: self.content,
         }
@@ -294,14 +311,22 @@ impl Core {
                 self.executed.pop_front();
             }
         }
+        if executed.turned {
+            // What they left is void.
+            self.backlog = vec![VecDeque::new(); self.chain.set().len()];
+        }
+        self.terms.update(self.chain.state().council());
         let key = *finalized.digest.as_bytes();
         let height = finalized.cut.height;
         let record =
             |kind, bytes: Vec<u8>| Record { kind, height: height.get(), key, body: bytes.into() };
-        let records = vec![
+        let mut records = vec![
             record(record::CUT, finalized.cut.encode()),
             record(record::OUTCOMES, executed.encode_outcomes()),
         ];
+        if finalized.cut.next_set != finalized.cut.set {
+            records.push(set_record(height, &key, self.chain.set()));
+        }
         let table = self.chain.state().table();
         let account = |number: &u32| {
             let (key, account) = table.get(*number);
@@ -317,6 +342,7 @@ impl Core {
             time_ms: finalized.cut.time_ms,
             outcomes: executed.outcomes,
             accounts,
+            parameters: executed.turned.then(|| Box::new(*self.chain.state().parameters())),
             mark,
             history_root: self.chain.history_root(),
             leaf: executed.record.leaf(),

@@ -26,7 +26,7 @@ pub use status::{
 
 use crate::{
     admission::AdmissionBoard, evidence, metrics::Metrics, prover::Question, refusal::Refusal,
-    stage::prove::Asked,
+    stage::prove::Asked, terms::Terms,
 };
 use crossbeam::channel::{Sender, TrySendError};
 use ledger::{Digest, Height, Outcome, PublicKey, Transaction};
@@ -253,6 +253,8 @@ pub struct NodeHandle {
     pub proofs: Sender<Asked>,
     /// Evidence against validators.
     pub evidence: Arc<evidence::Board>,
+    /// Who decides, and what is moved to change that.
+    pub terms: Terms,
     /// What the node publishes about itself.
     pub status: Arc<StatusBoard>,
     /// The document towards whose key sessions are opened.

@@ -20,16 +20,18 @@ mod serve;
 mod tests;
 
 use crate::{
+    consensus::Turn,
     cost::Meter,
     held::{Held, SharedBytes},
     message::{Control, Request},
     record,
     signer::{LanePlace, Marks, Signer, Statement},
     stage::evidence::Witness,
+    terms::Terms,
 };
 use ledger::{
-    Ack, AvailabilityCertificate, BatchHeader, Cut, Digest, Evidence, Finality, Offence, PublicKey,
-    Signature, Signatures, SignedHeader, Tip, Tips, ValidatorSet,
+    Ack, AvailabilityCertificate, BatchHeader, Cut, Digest, Evidence, Finality, Height, Offence,
+    PublicKey, Signature, Signatures, SignedHeader, Tip, Tips, ValidatorSet,
 };
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -138,8 +140,8 @@ pub struct Unverified {
 
 /// What a completed append was for.
 pub enum Durable {
-    /// The own batch of this sequence, with the own ack.
-    Own(u64),
+    /// The own batch of this epoch and sequence, with the own ack.
+    Own(u64, u64),
     /// Acks that may now leave.
     Acks(Vec<Ack>),
     /// Nothing waits for it.
@@ -150,12 +152,8 @@ pub enum Durable {
 pub struct Config {
     /// Genesis digest.
     pub network: Digest,
-    /// Epoch of the lanes.
-    pub epoch: u64,
-    /// Own index in the set.
-    pub me: u32,
-    /// The validators.
-    pub set: ValidatorSet,
+    /// Who decides when.
+    pub terms: Terms,
     /// A transaction waits at most this long for its batch, in nanoseconds.
     pub batch_delay_ns: u64,
     /// Signs batches and acks.
@@ -199,6 +197,28 @@ struct Lane {
     forked: u64,
 }
 
+impl Lane {
+    fn new(tip: &Tip) -> Self {
+        Self {
+            committed: *tip,
+            acked: *tip,
+            acks: BTreeMap::new(),
+            acks_durable: tip.sequence,
+            places: BTreeMap::new(),
+            bytes: 0,
+            certificate: None,
+            forked: 0,
+        }
+    }
+}
+
+/// The validators, and those who may ask for batches beside them.
+fn peers(set: &ValidatorSet, terms: &Terms) -> Vec<PublicKey> {
+    let guests = terms.guests().into_iter().map(|guest| guest.key);
+    let guests = guests.filter(|guest| set.index_of(guest).is_none());
+    set.keys().iter().copied().chain(guests).collect()
+}
+
 /// A batch in the verify stage.
 struct Verifying {
     from: u32,
@@ -208,6 +228,14 @@ struct Verifying {
 /// The state machine.
 pub struct Core {
     config: Config,
+    /// Epoch of the lanes, its validators, and the own index among them, if this is one of them.
+    epoch: u64,
+    set: Arc<ValidatorSet>,
+    me: Option<u32>,
+    /// The validators, and behind them others who may ask for batches: what `u32` of a message means.
+    peers: Vec<PublicKey>,
+    /// The last block of the epoch, once it was handed on: what follows waits for the turn.
+    ended: Option<(Height, Digest)>,
     own: own::Own,
     lanes: Vec<Lane>,
     pool: HashMap<Digest, Arc<Held>>,
@@ -235,26 +263,25 @@ pub struct Core {
 
 impl Core {
     /// Starts above the committed tips with what recovery found.
-    pub fn new(config: Config, committed: Tips, recovered: Recovered) -> Self {
-        let lane = |tip: &Tip| Lane {
-            committed: *tip,
-            acked: *tip,
-            acks: BTreeMap::new(),
-            acks_durable: tip.sequence,
-            places: BTreeMap::new(),
-            bytes: 0,
-            certificate: None,
-            forked: 0,
-        };
-        let lanes: Vec<Lane> = committed.0.iter().map(lane).collect();
-        assert_eq!(lanes.len(), config.set.len(), "one lane for every validator");
+    ///
+    /// `epoch` is that of the next height.
+    pub fn new(config: Config, epoch: u64, committed: Tips, recovered: Recovered) -> Self {
+        let set = config.terms.set(epoch).expect("the chain was executed up to this epoch");
+        let lanes: Vec<Lane> = committed.0.iter().map(Lane::new).collect();
+        assert_eq!(lanes.len(), set.len(), "one lane for every validator");
+        let peers = peers(&set, &config.terms);
         let mut core = Self {
-            serving: serve::Serving::new(lanes.len()),
+            serving: serve::Serving::new(peers.len()),
             executed: committed.0.iter().map(|tip| tip.sequence).collect(),
-            silent: vec![0; lanes.len()],
-            muted: vec![0; lanes.len()],
-            told: vec![0; lanes.len()],
-            floor: config.signer.floor(config.epoch),
+            silent: vec![0; peers.len()],
+            muted: vec![0; peers.len()],
+            told: vec![0; peers.len()],
+            floor: config.signer.floor(epoch),
+            epoch,
+            me: set.index_of(&config.signer.public()),
+            set,
+            peers,
+            ended: None,
             now: 0,
             own: own::Own::new(),
             lanes,
@@ -288,8 +315,11 @@ impl Core {
         }
     }
 
-    /// Execution has come this far: the windows move.
-    pub fn executed(&mut self, tips: &Tips) {
+    /// Execution of an epoch has come this far: the windows move.
+    pub fn executed(&mut self, epoch: u64, tips: &Tips) {
+        if epoch != self.epoch {
+            return;
+        }
         for (index, tip) in tips.0.iter().enumerate() {
             if tip.sequence > self.executed[index] {
                 self.executed[index] = tip.sequence;
@@ -308,15 +338,91 @@ impl Core {
         std::mem::take(&mut self.actions)
     }
 
+    /// The place of a peer, for its messages; none of a stranger.
+    pub fn peer(&self, key: &PublicKey) -> Option<u32> {
+        let guests = || self.peers.iter().skip(self.set.len()).position(|guest| guest == key);
+        let guest = || u32::try_from(self.set.len() + guests()?).ok();
+        self.set.index_of(key).or_else(guest)
+    }
+
+    /// The key of a peer.
+    pub fn key(&self, peer: u32) -> PublicKey {
+        self.peers[peer as usize]
+    }
+
+    fn is_member(&self, peer: u32) -> bool {
+        (peer as usize) < self.set.len()
+    }
+
+    /// Takes note of who may ask for batches beside the validators.
+    pub fn welcome(&mut self) {
+        let peers = peers(&self.set, &self.config.terms);
+        if peers != self.peers {
+            let at = self.set.len();
+            for notes in [&mut self.silent, &mut self.muted, &mut self.told] {
+                notes.truncate(at);
+                notes.resize(peers.len(), 0);
+            }
+            self.serving.resize(at, peers.len());
+            self.peers = peers;
+        }
+    }
+
+    /// The epoch of the lanes.
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// How many lanes there are.
+    pub fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Begins the next epoch where the last block of this one is durable; answers what the board is to be told.
+    ///
+    /// Actions were taken before: those that name peers do so by their place in this epoch.
+    pub fn turn(&mut self, now: u64, durable: Height) -> Option<Turn> {
+        let (height, after) = self.ended.filter(|(height, _)| *height <= durable)?;
+        let epoch = self.config.terms.epochs().of(height.next());
+        // Whoever has executed the last block knows who follows.
+        let set = self.config.terms.set(epoch)?;
+        assert!(self.actions.is_empty(), "what was to be done in the old epoch is on its way");
+        let again = self.own_requeue();
+        self.ended = None;
+        self.epoch = epoch;
+        self.me = set.index_of(&self.config.signer.public());
+        self.floor = self.config.signer.floor(epoch);
+        self.lanes = vec![Tip::EMPTY; set.len()].iter().map(Lane::new).collect();
+        self.executed = vec![0; set.len()];
+        self.pool.clear();
+        self.verifying.clear();
+        self.wanted.clear();
+        self.peers = peers(&set, &self.config.terms);
+        self.serving = serve::Serving::new(self.peers.len());
+        for notes in [&mut self.silent, &mut self.muted, &mut self.told] {
+            *notes = vec![0; self.peers.len()];
+        }
+        self.queued_tips = Tips::genesis(set.len());
+        self.set = set;
+        self.own_again(now, again);
+        // What was finalized meanwhile.
+        for pending in std::mem::take(&mut self.queue) {
+            self.finalized(now, pending.into_finalized());
+        }
+        Some(Turn { epoch, after })
+    }
+
     /// A message of the control channel.
     pub fn control(&mut self, now: u64, from: u32, bytes: &[u8]) {
         if self.is_muted(now, from) {
             return;
         }
         match Control::decode(bytes) {
+            Ok(Control::Request(request)) => self.serve(from, request),
+            // Guests follow, and have no say.
+            Ok(_) if !self.is_member(from) => {}
             Ok(Control::Ack(ack)) => self.own_ack(from, &ack),
             Ok(Control::Certificate(certificate)) => self.certificate(now, from, certificate),
-            Ok(Control::Request(request)) => self.serve(from, request),
             Ok(Control::Evidence(bytes)) => self.evidence(now, from, bytes),
             Err(_) => self.blame(from, Fault::Malformed),
         }
@@ -325,9 +431,11 @@ impl Core {
     /// An append is durable.
     pub fn durable(&mut self, now: u64, what: Durable) {
         match what {
-            Durable::Own(sequence) => self.own_durable(now, sequence),
+            Durable::Own(epoch, sequence) if epoch == self.epoch => self.own_durable(now, sequence),
+            Durable::Own(..) => {}
             Durable::Acks(acks) => {
-                for ack in acks {
+                // Those of an epoch that is over are of no use to anybody.
+                for ack in acks.into_iter().filter(|ack| ack.epoch == self.epoch) {
                     let owner = ack.lane;
                     let lane = &mut self.lanes[owner as usize];
                     lane.acks_durable = lane.acks_durable.max(ack.sequence);
@@ -388,14 +496,14 @@ impl Core {
     ///
     /// Not even above it on top of what is not final: whoever certifies a batch certifies all before it.
     fn may_sign(&self, lane: u32) -> bool {
-        let Config { signer, epoch, .. } = &self.config;
-        !signer.is_silent(*epoch)
+        self.me.is_some()
+            && !self.config.signer.is_silent(self.epoch)
             && self.lanes[lane as usize].committed.sequence >= self.floor.lane(lane)
     }
 
     /// Whether the own lane takes transactions.
     pub fn is_open(&self) -> bool {
-        self.may_sign(self.config.me)
+        self.me.is_some_and(|me| self.may_sign(me))
     }
 
     fn lane_of(&self, index: u32) -> Option<&Lane> {
@@ -461,8 +569,7 @@ impl Core {
     }
 
     fn accuse(&mut self, validator: u32, offence: Offence) {
-        let Config { network, epoch, .. } = self.config;
-        let evidence = Evidence::new(network, epoch, validator, offence);
+        let evidence = Evidence::new(self.config.network, self.epoch, validator, offence);
         self.actions.push(Action::Accuse(Witness::Found(Box::new(evidence))));
     }
 
@@ -485,12 +592,13 @@ impl Core {
     }
 
     fn sign_ack(&self, lane: u32, tip: &Tip) -> Ack {
-        let Config { network, epoch, me, signer, .. } = &self.config;
-        let (epoch, Tip { sequence, digest }) = (*epoch, *tip);
+        let Config { network, signer, .. } = &self.config;
+        let validator = self.me.expect("whoever is no validator signs nothing");
+        let (epoch, Tip { sequence, digest }) = (self.epoch, *tip);
         let message = ledger::ack_signing_message(network, epoch, lane, sequence, &digest);
         let place = LanePlace { epoch, lane, sequence, digest };
         let signature = signer.place(Statement::Ack, &place, &message);
-        Ack { epoch, lane, sequence, digest, validator: *me, signature }
+        Ack { epoch, lane, sequence, digest, validator, signature }
     }
 }
 

@@ -40,6 +40,7 @@ pub mod repair;
 pub mod saved;
 pub mod signer;
 pub mod stage;
+pub mod terms;
 pub mod verify;
 pub mod votes;
 pub mod wire;

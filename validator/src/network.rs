@@ -7,15 +7,19 @@
 pub mod cipher;
 pub mod lanes;
 
-use crate::consensus::engine::{Channels, payload_bytes_max};
+use crate::{
+    consensus::engine::{Channels, payload_bytes_max},
+    terms::GUESTS_MAX,
+};
 use cipher::Aes256Gcm;
 use commonware_cryptography::{
     Signer as _,
     ed25519::{PrivateKey, PublicKey},
 };
 use commonware_p2p::{
-    Address, AddressableManager as _,
+    Address, AddressableManager as _, AddressableTrackedPeers,
     authenticated::lookup::{self, Network, Oracle, Receiver, Sender},
+    utils::mux::prefixed,
 };
 use commonware_runtime::{Handle, Quota, Supervisor as _, tokio::Context};
 use commonware_stream::{
@@ -23,7 +27,10 @@ use commonware_stream::{
     sake::{self, Sake},
 };
 use commonware_utils::{NZU32, NZUsize, ordered::Map};
-use ledger::{Digest, limits::BATCH_BYTES_MAX};
+use ledger::{
+    Digest,
+    limits::{BATCH_BYTES_MAX, VALIDATORS_MAX},
+};
 use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
 /// Messages a peer may send on a channel of small messages, a second.
@@ -41,7 +48,7 @@ const RECORDS_PER_SECOND: Quota = Quota::per_second(NZU32!(256));
 const MAILBOX: NonZeroUsize = NZUsize!(1_024);
 
 /// A validator and where it listens.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// Its key.
     pub key: PublicKey,
@@ -72,24 +79,41 @@ pub struct Networks {
     pub oracle: Oracle<PublicKey>,
     /// Channels of the lane network.
     pub lanes: Lanes,
+    /// Says who the peers are.
+    pub trackers: Trackers,
     /// End when a network does.
     pub handles: Vec<Handle<()>>,
 }
 
-/// Starts both networks of the validator with this key; it must be one of `peers`.
-pub fn start(
-    context: &Context,
-    network: &Digest,
-    key: &PrivateKey,
-    me: &Peer,
-    peers: &[Peer],
-) -> Networks {
+/// Keeps both networks to the peers of the time.
+pub struct Trackers {
+    consensus: Oracle<PublicKey>,
+    lanes: Oracle<PublicKey>,
+    /// How often they were told.
+    count: u64,
+}
+
+impl Trackers {
+    /// Talks to these from now on: validators, and others who may follow.
+    pub fn track(&mut self, validators: &[Peer], guests: &[Peer]) {
+        let at = |address: fn(&Peer) -> SocketAddr| AddressableTrackedPeers {
+            primary: addresses(validators, address),
+            secondary: addresses(guests, address),
+        };
+        let _ = self.consensus.track(self.count, at(|peer| peer.consensus));
+        let _ = self.lanes.track(self.count, at(|peer| peer.lanes));
+        self.count += 1;
+    }
+}
+
+/// Starts both networks of the validator with this key; they talk to nobody before they are told to.
+pub fn start(context: &Context, network: &Digest, key: &PrivateKey, me: &Peer) -> Networks {
     assert_eq!(key.public_key(), me.key, "the key is that of this validator");
-    let validators = u32::try_from(peers.len()).expect("at most 100 validators");
-    let payload = u32::try_from(payload_bytes_max(validators)).expect("far below 4 GiB");
-    let consensus = config(network, b"consensus", key, me.consensus, peers.len(), payload);
-    let (mut consensus, mut oracle) = Network::new(context.child("consensus_network"), consensus);
-    oracle.track(0, addresses(peers, |peer| peer.consensus));
+    let validators = u32::try_from(VALIDATORS_MAX).expect("at most 100 validators");
+    let payload = prefixed(payload_bytes_max(validators));
+    let payload = u32::try_from(payload).expect("far below 4 GiB");
+    let consensus = config(network, b"consensus", key, me.consensus, payload);
+    let (mut consensus, oracle) = Network::new(context.child("consensus_network"), consensus);
     let channels = Channels {
         votes: consensus.register(0, SMALL_PER_SECOND),
         certificates: consensus.register(1, SMALL_PER_SECOND),
@@ -97,25 +121,24 @@ pub fn start(
         backfill: consensus.register(3, BLOCKS_PER_SECOND),
         blocks: consensus.register(4, BLOCKS_PER_SECOND),
     };
-    let (lanes, lanes_handle) = start_lanes(context, network, key, me, peers);
+    let (lanes, lane_oracle, lanes_handle) = start_lanes(context, network, key, me);
     let handles = vec![consensus.start(), lanes_handle];
-    Networks { consensus: channels, oracle, lanes, handles }
+    let trackers = Trackers { consensus: oracle.clone(), lanes: lane_oracle, count: 0 };
+    Networks { consensus: channels, oracle, lanes, trackers, handles }
 }
 
 const _: () = assert!(crate::repair::message::MESSAGE_BYTES_MAX <= BATCH_BYTES_MAX);
 
-/// Starts the lane network alone.
+/// Starts the lane network alone; it talks to nobody before its oracle is told to.
 pub fn start_lanes(
     context: &Context,
     network: &Digest,
     key: &PrivateKey,
     me: &Peer,
-    peers: &[Peer],
-) -> (Lanes, Handle<()>) {
+) -> (Lanes, Oracle<PublicKey>, Handle<()>) {
     let batch = u32::try_from(BATCH_BYTES_MAX).expect("half a MiB");
-    let lanes = config(network, b"lanes", key, me.lanes, peers.len(), batch);
-    let (mut lanes, mut oracle) = Network::new(context.child("lane_network"), lanes);
-    oracle.track(0, addresses(peers, |peer| peer.lanes));
+    let lanes = config(network, b"lanes", key, me.lanes, batch);
+    let (mut lanes, oracle) = Network::new(context.child("lane_network"), lanes);
     let channels = Lanes {
         lanes: lanes::Channels {
             batches: lanes.register(0, BATCHES_PER_SECOND),
@@ -123,12 +146,17 @@ pub fn start_lanes(
         },
         records: lanes.register(2, RECORDS_PER_SECOND),
     };
-    (channels, lanes.start())
+    (channels, oracle, lanes.start())
+}
+
+/// Talks to these and to nobody else.
+pub fn track(oracle: &mut Oracle<PublicKey>, peers: &[Peer], address: fn(&Peer) -> SocketAddr) {
+    let _ = oracle.track(0, addresses(peers, address));
 }
 
 fn addresses(peers: &[Peer], address: impl Fn(&Peer) -> SocketAddr) -> Map<PublicKey, Address> {
     let pairs: Vec<_> = peers.iter().map(|peer| (peer.key.clone(), address(peer).into())).collect();
-    pairs.try_into().expect("the keys of a genesis are distinct")
+    pairs.try_into().expect("the keys of peers are distinct")
 }
 
 fn config(
@@ -136,7 +164,6 @@ fn config(
     purpose: &[u8],
     key: &PrivateKey,
     listen: SocketAddr,
-    validators: usize,
     payload: u32,
 ) -> lookup::Config<Cups<Sake<PrivateKey>, Aes256Gcm>> {
     let handshake = Cups::new(
@@ -149,15 +176,16 @@ fn config(
         cups::Version::V1,
     );
     let namespace = [b"althing/p2p/v1/", purpose, b"/", network.as_bytes()].concat();
-    let validators = NonZeroUsize::new(validators).expect("a set is not empty");
+    // Two sets while epochs turn, and those who follow.
+    let peers = NZUsize!(2 * VALIDATORS_MAX + GUESTS_MAX);
     // `local` allows private addresses and quick reconnects; peers are authenticated either way.
-    let mut config =
-        lookup::Config::local(handshake, &namespace, listen, validators, payload, MAILBOX);
+    let mut config = lookup::Config::local(handshake, &namespace, listen, peers, payload, MAILBOX);
     if purpose == b"lanes" {
         // Batches are large: a peer that does not read holds few of them in memory.
         config.mailbox_size = NZUsize!(512);
     }
-    // One set of peers for good: mailboxes are sized for as many as may be tracked.
-    config.tracked_peer_sets = NZUsize!(1);
+    // The newest and the one before: connections outlive a change, and mailboxes are sized for as many as may be
+    // tracked.
+    config.tracked_peer_sets = NZUsize!(2);
     config
 }

@@ -11,6 +11,7 @@ mod doors;
 mod guard;
 mod mend;
 mod pages;
+mod peers;
 pub mod recover;
 mod room;
 mod status;
@@ -28,9 +29,9 @@ use crate::{
     archive::Archive,
     command::Exit,
     config::{Config, identity::GENESIS_COPY},
-    consensus::{Application, Block, Board, application::Pace, engine},
+    consensus::{Application, Block, Board, Turn, application::Pace, engine},
     cost::Meter,
-    evidence,
+    evidence, execute,
     handle::{Admission, Budget, NodeHandle, StatusBoard, Stop},
     ingest, lane,
     metrics::Metrics,
@@ -38,9 +39,9 @@ use crate::{
     saved::{Folder, Saver},
     signer::Signer,
     stage::{self, Clock},
+    terms::Terms,
     votes::Judge,
 };
-use commonware_cryptography::{Signer as _, ed25519::PublicKey};
 use commonware_runtime::{Runner as _, Spawner as _, Supervisor as _, tokio};
 use crossbeam::channel::bounded;
 use ledger::{Cut, Genesis};
@@ -115,7 +116,8 @@ fn run(config: &Config, feed: Option<Feed>) -> Result<(), Exit> {
     }
     let height = recovered.execute.chain().height();
     let from = recovered.loaded.unwrap_or(0);
-    tracing::info!(height = height.get(), from, view = recovered.view, "recovered");
+    let (epoch, view) = recovered.round;
+    tracing::info!(height = height.get(), from, epoch, view, "recovered");
     Node { config, identity, signer, store, backends, admission, signatures }.run(
         recovered,
         doors,
@@ -212,9 +214,13 @@ impl Node<'_> {
         let poll = stage::poll::Poll::new(self.config.cores.busy_poll_us);
         let metrics = Arc::new(Metrics::new());
         let network = self.identity.genesis.digest();
-        let recover::State { mut execute, lanes, recent, view: _, loaded, changed } = recovered;
+        let recover::State { mut execute, lanes, recent, round: _, loaded, changed } = recovered;
         execute.measure(Meter::ON);
-        let board = Board::new(self.identity.genesis.set().len(), recent);
+        let terms = execute.terms().clone();
+        let turn = self.turn(&terms, execute.chain());
+        let board = Board::new(execute.chain().set().len(), recent, turn);
+        let directory = peers::Directory::new(self.config, &self.identity);
+        let records_peers = directory.first();
         let delivered = Delivered::new(execute.chain().height());
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
 
@@ -241,7 +247,7 @@ impl Node<'_> {
 
         let mut admission = admit::Core::new(
             network,
-            *self.identity.genesis.parameters(),
+            *execute.chain().state().parameters(),
             execute.chain().height(),
             execute.chain().state().table(),
             waiting_bytes.clone(),
@@ -263,7 +269,7 @@ impl Node<'_> {
             witnesses: witnesses.clone(),
             metrics: metrics.clone(),
         };
-        let lane_core = self.lane_core(execute.chain().tips(), lanes, waiting_bytes.clone());
+        let lane_core = self.lane_core(&execute, lanes, waiting_bytes.clone());
         let is_closed = !lane_core.is_open();
         let first = stage::lane::Report { is_closed, ..stage::lane::Report::default() };
         let lane_report = Arc::new(Mutex::new(first));
@@ -320,13 +326,14 @@ impl Node<'_> {
                 archive,
                 self.config.data.join("history"),
                 ledger::Trusted::genesis(&self.identity.genesis),
+                terms.clone(),
                 self.signatures.clone(),
             ),
             leaves,
             questions,
         };
         let repair = stage::repair::Stage {
-            core: mend::core(&self.identity, &self.signer, &self.store),
+            core: mend::core((network, &records_peers), terms.clone(), &self.signer, &self.store),
             store: self.store.clone(),
             clock,
             incoming: records,
@@ -341,8 +348,8 @@ impl Node<'_> {
             core: evidence::Core::open(
                 self.config.data.join("evidence"),
                 network,
-                self.identity.genesis.set().clone(),
-                self.identity.index,
+                terms.clone(),
+                self.signer.public(),
                 // Its own, so that hostile signatures push nothing out of what others know.
                 Arc::new(Judge::new(self.signatures.verifier())),
                 proved.clone(),
@@ -358,8 +365,8 @@ impl Node<'_> {
         let mut reporter = status::Reporter {
             name: self.identity.genesis.name().to_owned(),
             network,
-            index: self.identity.index,
-            keys: self.identity.genesis.set().keys().to_vec(),
+            terms: terms.clone(),
+            turns: board.turns(),
             backends: self.backends.clone(),
             budgets: vec![
                 ("ingest_verify", requests_budget.clone()),
@@ -392,6 +399,7 @@ impl Node<'_> {
             queries: api_execute,
             proofs: api_prove,
             evidence: proved,
+            terms: terms.clone(),
             genesis: Arc::from(self.config.data.join(GENESIS_COPY)),
             status: status.clone(),
             metrics: metrics.clone(),
@@ -419,6 +427,7 @@ impl Node<'_> {
             signer: self.signer.clone(),
             observer: observer.clone(),
             delivered: delivered.clone(),
+            turns: board.turns(),
         };
         let guard_stop = stop.clone();
         threads.start("guard", move || guard.run(&guard_stop));
@@ -436,7 +445,7 @@ impl Node<'_> {
         doors.serve(&mut threads, handle, &stop)?;
         let listen = &self.config.listen;
         tracing::info!(
-            validator = self.identity.index,
+            validator = %self.signer.public(),
             %network,
             http = %listen.http,
             tcp = %listen.tcp,
@@ -452,8 +461,19 @@ impl Node<'_> {
         };
         let incoming = threads::Incoming { queue: peers_lane, budget: peers_budget, metrics };
         let hand = threads::hand_over(engine_lane);
-        let setup =
-            EngineSetup { board, observer, delivered, outgoing, incoming, records, room, hand };
+        let setup = EngineSetup {
+            terms,
+            directory,
+            records_peers,
+            board,
+            observer,
+            delivered,
+            outgoing,
+            incoming,
+            records,
+            room,
+            hand,
+        };
         self.run_engine(setup, &stop);
 
         status.set_admission(Admission::Stopping);
@@ -465,17 +485,35 @@ impl Node<'_> {
         Ok(())
     }
 
+    /// The epoch to start in.
+    fn turn(&self, terms: &Terms, chain: &ledger::Chain) -> Turn {
+        let epoch = chain.epoch();
+        let after = match epoch.checked_sub(1) {
+            None => Cut::genesis(&self.identity.genesis).digest(),
+            Some(before) => {
+                let last = terms.epochs().last(before);
+                let archive =
+                    Archive { store: self.store.clone(), network: self.identity.genesis.digest() };
+                match archive.cut(last) {
+                    Ok(Some(cut)) => cut.digest(),
+                    Ok(None) | Err(_) => {
+                        fatal(&format!("height {last} cannot be read: start again"))
+                    }
+                }
+            }
+        };
+        Turn { epoch, after }
+    }
+
     fn lane_core(
         &self,
-        tips: ledger::Tips,
+        execute: &execute::Core,
         recovered: lane::Recovered,
         waiting_bytes: Arc<AtomicUsize>,
     ) -> lane::Core {
         let config = lane::Config {
             network: self.identity.genesis.digest(),
-            epoch: 0,
-            me: self.identity.index,
-            set: self.identity.genesis.set().clone(),
+            terms: execute.terms().clone(),
             batch_delay_ns: self.config.consensus.batch_delay_ms * 1_000_000,
             signer: self.signer.clone(),
             signatures: self.signatures.clone(),
@@ -483,7 +521,8 @@ impl Node<'_> {
             waiting_bytes,
             meter: Meter::ON,
         };
-        lane::Core::new(config, tips, recovered)
+        let chain = execute.chain();
+        lane::Core::new(config, chain.epoch(), chain.tips(), recovered)
     }
 
     /// Runs the engine on this thread until the node is told to stop.
@@ -497,13 +536,11 @@ impl Node<'_> {
             .with_worker_threads(self.config.consensus.threads);
         let genesis = &self.identity.genesis;
         let network = genesis.digest();
-        let (key, peers) =
-            (mend::private_key(&self.identity), mend::peers(self.config, &self.identity));
-        let set = Arc::new(genesis.set().clone());
+        let (key, terms) = (mend::private_key(&self.identity), setup.terms);
+        let turns = setup.board.turns();
         let application = Application::new(
             network,
-            0,
-            set.clone(),
+            terms.clone(),
             self.signatures.clone(),
             setup.board,
             Pace {
@@ -517,23 +554,23 @@ impl Node<'_> {
             store: self.store.clone(),
             delivered: setup.delivered.clone(),
             genesis: genesis_block.clone(),
-            validators: u32::try_from(set.len()).expect("a set fits 32 bits"),
+            terms: terms.clone(),
         };
         let (stop, signer) = (stop.clone(), self.signer.clone());
         tokio::Runner::new(runtime).start(|context| async move {
-            let me = peers.iter().find(|peer| peer.key == key.public_key()).cloned();
-            let me = me.expect("the configuration was checked");
-            let networks = network::start(&context, &network, &key, &me, &peers);
-            let keys: Arc<[PublicKey]> = peers.iter().map(|peer| peer.key.clone()).collect();
-            let validators = keys.iter().cloned().collect::<Vec<_>>().try_into();
+            let networks = network::start(&context, &network, &key, &setup.directory.own());
+            let keys = setup.records_peers.into_iter().map(|peer| peer.key);
             let network::Lanes { lanes, records } = networks.lanes;
-            setup.records.start(&context, keys.clone(), records);
-            network::lanes::start(&context, keys, lanes, setup.outgoing, setup.incoming);
+            setup.records.start(&context, keys.collect(), records);
+            network::lanes::start(&context, lanes, setup.outgoing, setup.incoming);
+            let follow = setup.directory.follow(terms.clone(), networks.trackers);
+            context.child("peers").spawn(|_| follow);
             let engine = engine::start(
                 context.child("engine"),
                 engine::Setup {
                     signer,
-                    validators: validators.expect("the keys of a genesis are distinct"),
+                    terms,
+                    turns,
                     namespace: ledger::engine_namespace(&network),
                     genesis: genesis_block,
                     application,
@@ -562,6 +599,9 @@ impl Node<'_> {
 
 /// What the engine is connected to.
 struct EngineSetup<H> {
+    terms: Terms,
+    directory: peers::Directory,
+    records_peers: Vec<network::Peer>,
     board: Board,
     observer: engine::Observer,
     delivered: Delivered,

@@ -13,10 +13,11 @@ mod nodes;
 
 pub use nodes::Nodes;
 
-use crate::{archive::Archive, handle::Unreadable};
+use crate::{archive::Archive, handle::Unreadable, terms::Terms};
 use ledger::{
-    Claim, Cut, Digest, Finality, Height, HistoryProof, HistoryRecord, Outcome, OutcomeList, Proof,
-    Signatures, StateProof, TransactionProof, Trusted, merkle, outcome::outcome_leaf,
+    Claim, Cut, Digest, Finality, Height, HistoryProof, HistoryRecord, Link, Outcome, OutcomeList,
+    Proof, Signatures, StateProof, TransactionProof, Trusted, ValidatorSet, merkle,
+    outcome::outcome_leaf,
 };
 use std::{path::PathBuf, sync::Arc};
 
@@ -71,6 +72,7 @@ pub struct Core {
     archive: Archive,
     nodes: Nodes,
     trusted: Trusted,
+    terms: Terms,
     signatures: Arc<dyn Signatures>,
     /// The newest height that is known to be durable.
     durable: u64,
@@ -84,6 +86,7 @@ impl Core {
         archive: Archive,
         file: PathBuf,
         trusted: Trusted,
+        terms: Terms,
         signatures: Arc<dyn Signatures>,
     ) -> Self {
         let newest = newest_height(&archive);
@@ -95,7 +98,7 @@ impl Core {
             let have = nodes.heights();
             tracing::info!(have, newest, "the history's nodes are made from the ledger");
         }
-        Self { archive, nodes, trusted, signatures, durable: newest, is_failing: false }
+        Self { archive, nodes, trusted, terms, signatures, durable: newest, is_failing: false }
     }
 
     /// Takes the leaf of a height that is durable; what is missing before it comes from the store.
@@ -187,7 +190,32 @@ impl Core {
             cut: outcomes.cut,
             history,
         };
-        proof(&cut, finality, Claim::Transaction(claim))
+        self.proof(&cut, finality, Claim::Transaction(claim))
+    }
+
+    /// Puts a proof together, with what leads from the genesis to the set of its block.
+    fn proof(&self, cut: &Cut, finality: Finality, claim: Claim) -> Result<Proof, Failure> {
+        let links = self.links(cut)?;
+        Proof::new(links, cut.header(), finality, claim).map_err(|reject| {
+            let height = cut.height.get();
+            tracing::error!(height, %reject, "a stored certificate is not its block's");
+            Failure::Unreadable
+        })
+    }
+
+    /// The last blocks of the epochs that another set followed, from the genesis to the set of a block.
+    fn links(&self, cut: &Cut) -> Result<Vec<Link>, Failure> {
+        if cut.set == self.trusted.set.digest() {
+            // It decides again, or still: whoever knows it needs no way to it.
+            return Ok(Vec::new());
+        }
+        let link = |(first, next): (u64, Arc<ValidatorSet>)| {
+            let last = self.terms.epochs().last(first - 1);
+            let cut = self.archive.cut(last)?.ok_or(Failure::Pruned)?;
+            let finality = self.archive.certificate(last)?.ok_or(Failure::Pruned)?;
+            Link::new(cut.header(), finality, (*next).clone()).map_err(|_| Failure::Unreadable)
+        };
+        self.terms.changes(cut.epoch).into_iter().map(link).collect()
     }
 
     fn state(&self, state: &StateProof, root: &Digest, height: Height) -> Result<Proof, Failure> {
@@ -197,7 +225,7 @@ impl Core {
             false if cut.executed < height => Look::Nowhere,
             false => Look::Before,
         })?;
-        proof(&cut, finality, Claim::State(state.clone()))
+        self.proof(&cut, finality, Claim::State(state.clone()))
     }
 
     /// The newest block with a certificate of its own that is the one looked for.
@@ -239,13 +267,6 @@ fn place_of(outcomes: &OutcomeList, id: &Digest) -> Option<usize> {
     let places = outcomes.outcomes.iter().enumerate().filter(|(_, (other, _))| other == id);
     let weight = |outcome: &Outcome| (!outcome.pays(), !outcome.is_final());
     places.min_by_key(|(place, (_, outcome))| (weight(outcome), *place)).map(|(place, _)| place)
-}
-
-fn proof(cut: &Cut, finality: Finality, claim: Claim) -> Result<Proof, Failure> {
-    Proof::new(cut.header(), finality, claim).map_err(|reject| {
-        tracing::error!(height = cut.height.get(), %reject, "a stored certificate is not its block's");
-        Failure::Unreadable
-    })
 }
 
 /// The newest height whose outcomes are stored.

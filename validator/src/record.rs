@@ -23,19 +23,27 @@ pub const ACK: u8 = 5;
 /// kind of bytes that no other may have.
 pub const CERTIFICATE_AGAIN: u8 = 6;
 
+/// A validator set that decides from the next height on, where that is another: height and key are those of the cut
+/// that names it, body is a `ledger::ValidatorSet`.
+pub const SET: u8 = 7;
+
 /// Bits of a sequence in a [`lane_height`], of the lane above it, and of the epoch above that.
-const SEQUENCE_BITS: u32 = 40;
-const LANE_BITS: u32 = 8;
+const SEQUENCE_BITS: u32 = 30;
+const LANE_BITS: u32 = 7;
 const EPOCH_BITS: u32 = 64 - SEQUENCE_BITS - LANE_BITS;
+const _: () = assert!(ledger::limits::VALIDATORS_MAX <= 1 << LANE_BITS);
+// No more batches than that are committed by one cut.
+const _: () =
+    assert!(ledger::limits::EPOCH_LENGTH_MAX * crate::lane::WINDOW_BATCHES <= 1 << SEQUENCE_BITS);
 
 /// Where a batch stands, as the height of its records: a start finds those of one lane above a place without
 /// reading any other.
 ///
-/// Shape: the low 16 bits of the epoch, the lane in 8 bits, the sequence in 40.
+/// Shape: the low 27 bits of the epoch, the lane in 7 bits, the sequence in 30.
 ///
-/// Panics: a sequence of 2^40, which takes a lane of a thousand batches a second 34 years.
+/// Panics: a sequence of 2^30, which no lane reaches before its epoch ends.
 pub fn lane_height(epoch: u64, lane: u32, sequence: u64) -> u64 {
-    assert!(sequence >> SEQUENCE_BITS == 0, "an epoch ends before its lanes have 2^40 batches");
+    assert!(sequence >> SEQUENCE_BITS == 0, "an epoch ends before its lanes have 2^30 batches");
     assert!(u64::from(lane) >> LANE_BITS == 0, "a set has at most 100 validators");
     // The last epoch of all would stand where records without a height do.
     let epoch = epoch % ((1 << EPOCH_BITS) - 1);
@@ -54,7 +62,7 @@ mod tests {
     #[test]
     fn lanes_stand_apart_and_in_order() {
         let places =
-            [(0, 0, 1), (0, 0, 2), (0, 0, (1 << 40) - 1), (0, 1, 0), (0, 99, 7), (1, 0, 0)];
+            [(0, 0, 1), (0, 0, 2), (0, 0, (1 << 30) - 1), (0, 1, 0), (0, 99, 7), (1, 0, 0)];
         let heights = places.map(|(epoch, lane, sequence)| lane_height(epoch, lane, sequence));
         assert!(heights.is_sorted_by(|one, next| one < next), "{heights:?}");
         for (epoch, lane, sequence) in places {
@@ -65,6 +73,6 @@ mod tests {
                 assert_eq!(is_in, same_lane && sequence >= from);
             }
         }
-        assert_ne!(lane_height(0xffff, 255, (1 << 40) - 1), storage::NO_HEIGHT);
+        assert_ne!(lane_height((1 << 27) - 1, 127, (1 << 30) - 1), storage::NO_HEIGHT);
     }
 }

@@ -14,7 +14,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
-use crate::{record, signer::Signer};
+use crate::{record, signer::Signer, terms::Terms};
 use ledger::{Ack, Batch, BatchHeader, Digest, ack_signing_message, batch::HEADER_BYTES};
 use message::{Message, Name};
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,9 +49,9 @@ const ATTEMPTS_MAX: usize = 256;
 pub struct Config {
     /// Genesis digest.
     pub network: Digest,
-    /// Epoch of the lanes.
-    pub epoch: u64,
-    /// Own index in the set.
+    /// Who decides when.
+    pub terms: Terms,
+    /// Own index among those who are asked.
     pub me: u32,
     /// How many validators there are.
     pub validators: u32,
@@ -362,12 +362,13 @@ impl Core {
             let place = store.find(record::BATCH, digest.as_bytes())?;
             header(&store.read(place).ok()?)
         })?;
-        let Config { network, epoch, me, signer, .. } = &self.config;
-        let (lane, sequence) = (found.lane, found.sequence);
-        let message = ack_signing_message(network, *epoch, lane, sequence, &digest);
+        let Config { network, terms, signer, .. } = &self.config;
+        let (epoch, lane, sequence) = (found.epoch, found.lane, found.sequence);
+        let validator = terms.set(epoch)?.index_of(&signer.public())?;
+        let message = ack_signing_message(network, epoch, lane, sequence, &digest);
         // It stood in the store, and the hash of its group says whether it is that one: nothing new is said.
         let signature = signer.plain(&message);
-        let ack = Ack { epoch: *epoch, lane, sequence, digest, validator: *me, signature };
+        let ack = Ack { epoch, lane, sequence, digest, validator, signature };
         Some(ack.encode().to_vec())
     }
 

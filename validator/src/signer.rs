@@ -8,7 +8,7 @@ pub mod guard;
 mod desk;
 
 pub use desk::{Refused, Vote};
-pub use guard::{Guard, Marks};
+pub use guard::{Guard, Marks, NOBODY_KNOWS};
 
 use crate::{command::Code, key::Secret};
 use desk::Desk;
@@ -17,7 +17,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -54,6 +54,8 @@ pub struct Signer {
     quiet: Arc<AtomicBool>,
     /// Whether it signs nothing as long as this process lasts.
     silent: Arc<AtomicBool>,
+    /// The first epoch in which it may sign.
+    silent_until: Arc<AtomicU64>,
 }
 
 impl Signer {
@@ -71,7 +73,9 @@ impl Signer {
     fn with(secret: Secret, guard: Option<Guard>, start: Arc<guard::State>) -> Self {
         let public = secret.public();
         let desk = Arc::new(Mutex::new(Desk::new(secret, guard)));
-        Self { desk, public, start, quiet: Arc::default(), silent: Arc::default() }
+        let silent_until = Arc::new(AtomicU64::new(start.silent_until));
+        let (quiet, silent) = (Arc::default(), Arc::default());
+        Self { desk, public, start, quiet, silent, silent_until }
     }
 
     /// The public key.
@@ -84,14 +88,37 @@ impl Signer {
         if epoch == self.start.epoch { self.start.floor.clone() } else { Marks::default() }
     }
 
-    /// The newest view that this key was used in before, as far as the guard knows.
-    pub fn known_view(&self) -> u64 {
-        self.start.lease.view
+    /// The newest epoch and view that this key was used in before, as far as the guard knows.
+    pub fn known_round(&self) -> (u64, u64) {
+        (self.start.epoch, self.start.lease.view)
     }
 
-    /// Whether nothing at all is signed in an epoch, because the guard was lost or nobody could be listened to.
+    /// The newest epoch and view whose votes may be forgotten.
+    pub fn floor_round(&self) -> (u64, u64) {
+        (self.start.epoch, self.start.floor.view)
+    }
+
+    /// Whether nothing at all is signed in an epoch, because the guard was lost or nobody could be listened to; nor in
+    /// one before that which the guard speaks of.
     pub fn is_silent(&self, epoch: u64) -> bool {
-        epoch < self.start.silent_until || self.silent.load(Ordering::Relaxed)
+        epoch < self.start.epoch
+            || epoch < self.silent_until.load(Ordering::Relaxed)
+            || self.silent.load(Ordering::Relaxed)
+    }
+
+    /// Whether nobody knows in which epochs this key has signed: not before the epoch that the others are in.
+    pub fn is_lost(&self) -> bool {
+        self.silent_until.load(Ordering::Relaxed) == NOBODY_KNOWS
+    }
+
+    /// The others are in this epoch: what was signed and forgotten is of it or before.
+    pub fn found(&self, epoch: u64) {
+        let until = epoch + 1;
+        let done = self.lock().silent_until(until);
+        if let Err(error) = done {
+            guard_failed(&error);
+        }
+        self.silent_until.store(until, Ordering::Relaxed);
     }
 
     /// Whether others are to be listened to before anything is signed.

@@ -27,6 +27,7 @@ pub mod repair;
 pub mod verify;
 
 use crate::handle::Hold;
+use ledger::PublicKey;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Requests of clients that wait for the verify stage; full: drop and count.
@@ -77,9 +78,9 @@ pub const REPAIR_PEERS: usize = 256;
 /// A message of a peer, with its share of the budget.
 pub enum FromPeer {
     /// A batch.
-    Batch(u32, Vec<u8>, Hold),
+    Batch(PublicKey, Vec<u8>, Hold),
     /// An ack, certificate or request.
-    Control(u32, Vec<u8>, Hold),
+    Control(PublicKey, Vec<u8>, Hold),
 }
 
 /// The only clock that stages see: nanoseconds since the node started.

@@ -2,6 +2,8 @@
 //!
 //! Digests, keys and ids are lower-case hexadecimal text; numbers are unsigned, of up to 64 bits.
 
+pub mod council;
+
 use crate::handle::text;
 use ledger::{Digest, PublicKey};
 use serde::{Deserialize, Serialize};
@@ -136,7 +138,10 @@ pub struct Block {
     /// The state root of the last checkpoint at or below that height.
     #[serde(with = "text")]
     pub state_root: Digest,
-    /// The digest of the next validator set; zeros in this version.
+    /// The digest of the validator set of the epoch.
+    #[serde(with = "text")]
+    pub set: Digest,
+    /// The digest of the set that decides the next height.
     #[serde(with = "text")]
     pub next_set: Digest,
     /// Bytes of its encoding.

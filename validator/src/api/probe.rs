@@ -23,6 +23,7 @@ GET  /proof/transaction/{id}?height=N   the same of one that was executed long a
 GET  /proof/account/{key}          a file that proves what the account was at the last checkpoint
 GET  /proof/absence/{key}          a file that proves that the key had no account then
 GET  /verify                       a page that checks such a file in the browser
+GET  /council                      who decides, who follows, and what is moved to change that
 GET  /evidence                     what validators are proved to have done
 GET  /evidence/{digest}            the same as a file that anyone can check
 GET  /genesis                      the genesis file

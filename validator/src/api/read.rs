@@ -130,6 +130,7 @@ pub(super) fn content(transaction: &Transaction<'_>) -> document::Content {
     let kind = match transaction.kind() {
         Kind::Record => "record",
         Kind::Transfer => "transfer",
+        Kind::Council => "council",
     };
     let transfer = transaction
         .transfer()
@@ -177,6 +178,7 @@ fn describe(view: &BlockView, page: &Page) -> Answered<document::Block> {
         executed_height: cut.executed.get(),
         history_root: cut.history_root,
         state_root: cut.state_root,
+        set: cut.set,
         next_set: cut.next_set,
         size: view.cut.len() as u64,
         certificate: view.certificate.is_some(),

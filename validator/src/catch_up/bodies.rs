@@ -7,6 +7,7 @@ use super::{
 use crate::{
     held::{Held, SignedMessages},
     history::wire::{BATCHES_MAX, WALKS_MAX, Walk},
+    terms::Terms,
     votes::Judge,
 };
 use ledger::{Digest, PublicKey, Signature, Signatures as _, SignedItem, ValidatorSet};
@@ -50,21 +51,24 @@ struct Walking {
 /// What is known of a network.
 pub(super) struct Checker {
     pub(super) network: Digest,
-    pub(super) set: ValidatorSet,
+    pub(super) terms: Terms,
     pub(super) judge: Arc<Judge>,
 }
 
 impl Checker {
+    fn set(&self, planned: &Planned) -> Arc<ValidatorSet> {
+        self.terms.set(planned.cut.epoch).expect("the cut was checked")
+    }
+
     /// Fetches and checks the batches of some heights.
     pub(super) fn fetch(
         &self,
         peer: &mut Peer,
         heights: &[Planned],
     ) -> Result<Vec<Bodied>, Failed> {
-        let lanes = self.set.len();
         let bodied = |planned: &Planned| Bodied {
             planned: planned.clone(),
-            batches: vec![Vec::new(); lanes],
+            batches: vec![Vec::new(); self.set(planned).len()],
         };
         let mut bodies: Vec<Bodied> = heights.iter().map(bodied).collect();
         let mut left: Vec<Walking> = Vec::new();
@@ -152,7 +156,8 @@ impl Checker {
         let mut begins = Vec::new();
         for bodied in bodies {
             for held in bodied.batches.iter().flatten() {
-                let owner = self.set.key(held.header().lane).expect("the cut was checked");
+                let set = self.set(&bodied.planned);
+                let owner = set.key(held.header().lane).expect("the cut was checked");
                 begins.push((messages.len(), bodied.planned.cut.height.get(), held));
                 messages.push_batch(held, owner.as_bytes());
             }

@@ -1,8 +1,11 @@
 //! One connection to a peer's history, with a limit on everything that it may do.
 
 use super::Source;
-use crate::history::wire::{Kind, PART_BYTES, Part, Question, Walk};
-use ledger::{Cut, Digest, Finality, Signatures, ValidatorSet};
+use crate::{
+    history::wire::{Kind, PART_BYTES, Part, Question, Walk},
+    terms::Terms,
+};
+use ledger::{Cut, Digest, Finality, Signatures};
 use std::{
     io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
@@ -82,11 +85,14 @@ impl Peer {
     }
 
     /// The newest height that this peer proves to be final, and the proof; none where it has none.
+    ///
+    /// Of an epoch whose set is not known here nothing can be proved: then so much is taken from its word that the
+    /// newest known epoch is over.
     pub(super) fn tip(
         &mut self,
-        set: &ValidatorSet,
+        terms: &Terms,
         signatures: &dyn Signatures,
-    ) -> Result<Option<(u64, Finality)>, Fault> {
+    ) -> Result<Option<(u64, Option<Finality>)>, Fault> {
         let mut parts = Vec::new();
         self.ask(&Question::Tip, TIP, |part| {
             parts.push(part);
@@ -104,8 +110,14 @@ impl Peer {
         if finality.payload != cut.digest() {
             return Err(Fault::lie("its tip's certificate is of another block"));
         }
-        finality.check(&self.network, set, signatures).map_err(wrong)?;
-        Ok(Some((cut.height.get(), finality)))
+        if finality.epoch != cut.epoch {
+            return Err(Fault::lie("its tip's certificate is of another epoch"));
+        }
+        let Some(set) = terms.set(cut.epoch) else {
+            return Ok(Some((terms.epochs().last(terms.settled()).get(), None)));
+        };
+        finality.check(&self.network, &set, signatures).map_err(wrong)?;
+        Ok(Some((cut.height.get(), Some(finality))))
     }
 
     /// Cuts from a height on, and certificates.

@@ -1,9 +1,9 @@
 //! Heights in order into the state and the store, as execution does it with what the engine finalizes.
 
-use super::{Error, Own, Setup, State, bodies::Bodied};
+use super::{Error, Own, Round, Setup, State, bodies::Bodied};
 use crate::{
     consensus::remember,
-    execute::Action,
+    execute::{self, Action},
     held::Held,
     lane::{Finalized, Ready, batch_record},
     record,
@@ -83,13 +83,17 @@ impl<'a> Replay<'a> {
         &self.parent
     }
 
+    pub(super) const fn execute(&self) -> &execute::Core {
+        &self.state.execute
+    }
+
     pub(super) const fn chain(&self) -> &Chain {
         self.state.execute.chain()
     }
 
-    /// The newest view.
-    pub(super) const fn view(&self) -> u64 {
-        self.state.view
+    /// The newest epoch and view.
+    pub(super) const fn round(&self) -> Round {
+        self.state.round
     }
 
     /// Transactions replayed so far.
@@ -107,12 +111,10 @@ impl<'a> Replay<'a> {
         if self.chain().roots_at(cut.executed) != Some(declared) {
             return Err(broken("the declared roots are not those of the execution".to_owned()));
         }
-        let Own { index, known, .. } = self.own;
         if let Some(certificate) = &planned.certificate
-            && certificate.view.get() > known
-            && certificate.signers.contains(index)
+            && let Some(view) = self.own.used(self.state.execute.terms(), certificate)
         {
-            return Err(Error::Used { view: certificate.view.get() });
+            return Err(Error::Used { view });
         }
         // Some it has held and acknowledged before it was away.
         let is_new =
@@ -121,7 +123,7 @@ impl<'a> Replay<'a> {
         if !new.is_empty() {
             self.store.append(new, None)?;
         }
-        self.state.view = self.state.view.max(cut.view.get());
+        self.state.round = self.state.round.max((cut.epoch, cut.view.get()));
         self.parent = (*cut).clone();
         let certificate = planned.certificate;
         let finalized = Finalized { cut, digest: planned.digest, certificate, token: 0 };

@@ -4,8 +4,8 @@ use super::{
     Setup,
     peer::{Fault, Received},
 };
-use crate::{history::wire::Kind, lane::SharedCut, votes::Judge};
-use ledger::{Chain, Cut, Digest, Finality, Signatures, SignedItem, Tip, Tips, ValidatorSet};
+use crate::{execute, history::wire::Kind, lane::SharedCut, terms::Terms, votes::Judge};
+use ledger::{Cut, Digest, Finality, Height, Signatures, SignedItem, Tip, Tips};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
@@ -48,7 +48,7 @@ type Newest = (SharedCut, Digest, Tips);
 /// Cuts that are proved and not handed out yet.
 pub(super) struct Skeleton {
     network: Digest,
-    set: ValidatorSet,
+    terms: Terms,
     judge: Arc<Judge>,
     newest: Newest,
     planned: VecDeque<Planned>,
@@ -56,14 +56,20 @@ pub(super) struct Skeleton {
 
 impl Skeleton {
     /// Starts after what is stored.
-    pub(super) fn new(setup: &Setup<'_>, parent: Cut, chain: &Chain) -> Self {
+    pub(super) fn new(setup: &Setup<'_>, parent: Cut, execute: &execute::Core) -> Self {
+        let chain = execute.chain();
         Self {
             network: setup.genesis.digest(),
-            set: setup.genesis.set().clone(),
+            terms: execute.terms().clone(),
             judge: setup.judge.clone(),
             newest: (Arc::new(parent), chain.cut_digest(), chain.tips()),
             planned: VecDeque::new(),
         }
+    }
+
+    /// Whether it is settled who decides the next height.
+    pub(super) fn may_extend(&self) -> bool {
+        self.terms.at(Height(self.height() + 1)).is_some()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -79,7 +85,7 @@ impl Skeleton {
         self.planned.pop_front()
     }
 
-    /// Takes the cuts of an answer up to the last one with a certificate.
+    /// Takes the cuts of an answer up to the last one with a certificate, of epochs whose sets are settled.
     ///
     /// Errors: a lie, and then none of them is taken; silence, where there is nothing to take.
     pub(super) fn extend(&mut self, parts: &[Received]) -> Result<(), Fault> {
@@ -109,8 +115,13 @@ impl Skeleton {
                 Kind::Cut => {
                     let cut = Arc::new(Cut::decode(bytes).map_err(wrong)?);
                     let digest = cut.digest();
+                    let epochs = self.terms.epochs();
+                    let Some(set) = self.terms.at(parent.height.next()) else { break };
+                    if epochs.of(parent.height.next()) != parent.epoch {
+                        tips = Tips::genesis(set.len());
+                    }
                     let after = cut
-                        .check(&parent, &parent_digest, &tips, &self.set, signatures)
+                        .check(&parent, &parent_digest, &tips, (epochs, &set), signatures)
                         .map_err(wrong)?;
                     let stretch = |(lane, (from, to)): (u32, (&Tip, &Tip))| Stretch {
                         lane,
@@ -136,7 +147,8 @@ impl Skeleton {
                             "height {height}: a certificate of another epoch"
                         )));
                     }
-                    finality.check(&self.network, &self.set, signatures).map_err(wrong)?;
+                    let set = self.terms.set(finality.epoch).expect("its cut was just checked");
+                    finality.check(&self.network, &set, signatures).map_err(wrong)?;
                     last.certificate = Some(finality);
                     covered = (found.len(), (parent.clone(), parent_digest, tips.clone()));
                 }

@@ -5,9 +5,9 @@ use super::{
     peer::{Fault, Peer},
     skeleton::Planned,
 };
-use crate::votes::Judge;
+use crate::{terms::Terms, votes::Judge};
 use crossbeam::channel::{Receiver, Sender};
-use ledger::{Digest, ValidatorSet};
+use ledger::Digest;
 use std::{net::SocketAddr, sync::Arc};
 
 /// Heights whose batches are to be fetched.
@@ -37,7 +37,7 @@ pub(super) struct Worker {
     pub(super) place: usize,
     pub(super) address: SocketAddr,
     pub(super) network: Digest,
-    pub(super) set: ValidatorSet,
+    pub(super) terms: Terms,
     pub(super) judge: Arc<Judge>,
     pub(super) jobs: Receiver<Job>,
     pub(super) worked: Sender<Worked>,
@@ -47,7 +47,7 @@ impl Worker {
     /// Works until there are no jobs any more, or its peer fails.
     pub(super) fn run(self) {
         crate::node::take_what_is_left();
-        let Self { place, address, network, set, judge, jobs, worked } = self;
+        let Self { place, address, network, terms, judge, jobs, worked } = self;
         let leave = |job, fault| {
             // The session may be over.
             let _ = worked.send(Worked::Left { place, job, fault });
@@ -56,7 +56,7 @@ impl Worker {
             Ok(peer) => peer,
             Err(fault) => return leave(None, fault),
         };
-        let checker = Checker { network, set, judge };
+        let checker = Checker { network, terms, judge };
         while let Ok(job) = jobs.recv() {
             match checker.fetch(&mut peer, &job.heights) {
                 Ok(bodies) => {

@@ -101,6 +101,14 @@ impl Api {
         self.document(&response, &[200])
     }
 
+    /// Asks who decides.
+    ///
+    /// Errors: every [`Error`].
+    pub fn council(&mut self) -> Result<document::council::Council, Error> {
+        let response = self.http.get("/council")?;
+        self.document(&response, &[200])
+    }
+
     /// Asks for an account; none when there is none.
     ///
     /// Errors: every [`Error`].

@@ -57,7 +57,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Exit> {
     }
 }
 
-fn render(loaded: &Loaded, genesis: &Genesis, key: &PublicKey, index: u32, paint: Paint) -> String {
+fn render(
+    loaded: &Loaded,
+    genesis: &Genesis,
+    key: &PublicKey,
+    index: Option<u32>,
+    paint: Paint,
+) -> String {
     let mut values = Table::new(&[Side::Left, Side::Left, Side::Left]);
     for key in &schema::KEYS {
         let entry = loaded.layers.entry(key.dotted);
@@ -67,7 +73,11 @@ fn render(loaded: &Loaded, genesis: &Genesis, key: &PublicKey, index: u32, paint
     let set = genesis.set();
     let mut facts = Table::new(&[Side::Left, Side::Left]);
     facts.row(["network".to_string(), format!("{} ({})", genesis.digest(), genesis.name())]);
-    facts.row(["validator".to_string(), format!("{index} of {} ({key})", set.len())]);
+    let place = match index {
+        Some(index) => format!("{index} of {} ({key})", set.len()),
+        None => format!("not of the genesis: it follows until it is voted in ({key})"),
+    };
+    facts.row(["validator".to_string(), place]);
     let quorum = format!("{} of {}, {} may fail", set.quorum(), set.len(), set.faults_max());
     facts.row(["quorum".to_string(), quorum]);
     let cores = loaded.config.cores.groups();

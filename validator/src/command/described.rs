@@ -46,6 +46,7 @@ fn kind_of(transaction: &Transaction<'_>) -> &'static str {
     match transaction.kind() {
         Kind::Record => "record",
         Kind::Transfer => "transfer",
+        Kind::Council => "council",
     }
 }
 

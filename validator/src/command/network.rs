@@ -232,7 +232,7 @@ fn genesis(plan: &Plan, keys: Vec<PublicKey>, client: PublicKey) -> Result<Genes
     accounts.sort_by_key(|account| account.key);
     let parameters = Parameters::default();
     let name = plan.name.clone();
-    Genesis::new(name, keys, accounts, parameters, &sigverify::key_is_sound)
+    Genesis::new(name, keys, accounts, parameters, sigverify::key_is_sound)
         .map_err(|error| Exit::config(error.to_string()))
 }
 

@@ -68,7 +68,7 @@ fn render_all(answers: &[(Url, Status)], paint: Paint) -> String {
     table.row(["validator", "url", "ready", "height", "view", "transactions", "history root"]);
     for (url, status) in answers {
         table.row([
-            status.validator.to_string(),
+            place(status),
             url.to_string(),
             if status.ready { paint.good("yes") } else { paint.bad("no") },
             thousands(status.height),
@@ -80,9 +80,14 @@ fn render_all(answers: &[(Url, Status)], paint: Paint) -> String {
     table.render()
 }
 
+/// The place in the set, where it has one.
+pub(super) fn place(status: &Status) -> String {
+    status.validator.map_or_else(|| "follower".to_string(), |place| place.to_string())
+}
+
 fn render(url: &Url, status: &Status, paint: Paint) -> String {
     let mut table = Table::new(&[Side::Left, Side::Left]);
-    let name = format!("{} of {}", status.validator, printable(&status.name));
+    let name = format!("{} of {}", place(status), printable(&status.name));
     table.row(["validator".to_string(), name]);
     table.row(["url".to_string(), url.to_string()]);
     table.row(["version".to_string(), printable(&status.version)]);
@@ -102,6 +107,8 @@ fn render(url: &Url, status: &Status, paint: Paint) -> String {
         thousands(status.view)
     );
     table.row(["height".to_string(), height]);
+    let epoch = format!("{}, to height {}", thousands(status.epoch), thousands(status.epoch_ends));
+    table.row(["epoch".to_string(), epoch]);
     table.row(["transactions".to_string(), thousands(status.finalized_transactions)]);
     table.row(["history root".to_string(), status.history_root.to_string()]);
     let uptime = Duration::from_secs(status.uptime_ms / 1_000);
@@ -127,7 +134,9 @@ fn lanes(status: &Status, paint: Paint) -> String {
     for lane in &status.lanes {
         let peer = status.peers.iter().find(|peer| peer.index == lane.lane);
         let (state, key) = match peer {
-            None if lane.lane == status.validator => ("this".to_string(), status.key.to_string()),
+            None if Some(lane.lane) == status.validator => {
+                ("this".to_string(), status.key.to_string())
+            }
             None => (String::new(), String::new()),
             Some(peer) if peer.connected => (paint.good("connected"), peer.key.to_string()),
             Some(peer) => (paint.bad("away"), peer.key.to_string()),

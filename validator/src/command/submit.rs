@@ -67,10 +67,10 @@ pub struct Arguments {
 
 /// A transaction that is final.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Final {
-    id: Digest,
-    height: u64,
-    outcome: Outcome,
+pub(super) struct Final {
+    pub(super) id: Digest,
+    pub(super) height: u64,
+    pub(super) outcome: Outcome,
 }
 
 /// Runs the command.
@@ -176,17 +176,17 @@ fn read_record(file: &Path) -> Result<Vec<u8>, Exit> {
 }
 
 /// Signs a transaction for a network and a place in the author's chain.
-type Sign<'a> = dyn Fn(&Digest, Link) -> Result<(Vec<u8>, Digest), Exit> + 'a;
+pub(super) type Sign<'a> = dyn Fn(&Digest, Link) -> Result<(Vec<u8>, Digest), Exit> + 'a;
 
 /// Several validators as one: the next is asked when one does not answer.
-struct Door {
+pub(super) struct Door {
     validators: Vec<Api>,
     current: usize,
     until: Instant,
 }
 
 impl Door {
-    fn new(urls: Vec<Url>, timeout: Duration) -> Self {
+    pub(super) fn new(urls: Vec<Url>, timeout: Duration) -> Self {
         assert!(!urls.is_empty(), "the command line requires one");
         let each = REQUEST.min(timeout);
         let validators = urls.into_iter().map(|url| Api::new(url, each)).collect();
@@ -194,7 +194,7 @@ impl Door {
     }
 
     /// Signs for the author's next place, hands in the same bytes until they are final.
-    fn submit(
+    pub(super) fn submit(
         &mut self,
         pinned: Option<Digest>,
         sign: &Sign<'_>,

@@ -21,8 +21,8 @@ pub struct Identity {
     pub genesis: Genesis,
     /// The key.
     pub secret: Secret,
-    /// The place of the key in the validator set.
-    pub index: u32,
+    /// The place of the key in the first validator set; none of one that was voted in, or is to be.
+    pub index: Option<u32>,
 }
 
 /// Reads and checks a genesis file, its validator keys included.
@@ -31,7 +31,7 @@ pub struct Identity {
 pub fn load_genesis(file: &Path) -> Result<Genesis, Exit> {
     let refuse = |why: String| Exit::config(format!("genesis {}: {why}", file.display()));
     let text = read_text(file, GENESIS_FILE_BYTES_MAX).map_err(refuse)?;
-    Genesis::from_json(&text, &sigverify::key_is_sound).map_err(|error| {
+    Genesis::from_json(&text, sigverify::key_is_sound).map_err(|error| {
         let why = error.to_string();
         refuse(why.strip_prefix("genesis: ").unwrap_or(&why).to_string())
     })
@@ -49,19 +49,13 @@ impl Config {
         let file = KeyFile::read(&self.key)?;
         let set = genesis.set();
         let public = file.public();
-        let Some(index) = set.index_of(&public) else {
-            return Err(Exit::config(format!(
-                "key {}: its public key {public} is not a validator of genesis {}",
-                self.key.display(),
-                self.genesis.display()
-            )));
-        };
+        let index = set.index_of(&public);
         for peer in &self.peers {
-            if set.index_of(&peer.key).is_none() {
+            // Others may have been voted in since the genesis; their keys are still keys.
+            if !sigverify::key_is_sound(peer.key.as_bytes()) {
                 return Err(Exit::config(format!(
-                    "[[peers]] names {}, which is not a validator of genesis {}",
-                    peer.key,
-                    self.genesis.display()
+                    "[[peers]] names {}, which is no validator's key",
+                    peer.key
                 )));
             }
         }

@@ -10,13 +10,15 @@
 //! is no reason to vote no.
 
 use super::{Block, Board, Recent, block::Digest, known::Known, newest, scheme::Scheme};
-use crate::execute::Progress;
-use commonware_consensus::{Viewable, marshal::ancestry::Ancestry, simplex::types::Context};
+use crate::{execute::Progress, terms::Terms};
+use commonware_consensus::{
+    Epochable as _, Viewable, marshal::ancestry::Ancestry, simplex::types::Context,
+};
 use commonware_cryptography::{Digested, Digestible, ed25519::PublicKey};
 use commonware_runtime::Clock;
 use futures::StreamExt as _;
 use ledger::{
-    AvailabilityCertificate, Cut, Height, Signatures, Tip, Tips, ValidatorSet, View,
+    AvailabilityCertificate, Cut, Height, Signatures, Tip, Tips, View,
     limits::{CUT_BYTES_MAX, CUT_HEADER_BYTES, EXECUTION_LAG_MAX},
 };
 use std::{
@@ -31,8 +33,7 @@ const WALK_MAX: usize = 128;
 #[derive(Clone)]
 pub struct Application {
     network: ledger::Digest,
-    epoch: u64,
-    set: Arc<ValidatorSet>,
+    terms: Terms,
     signatures: Arc<dyn Signatures>,
     board: Board,
     pace: Pace,
@@ -52,13 +53,12 @@ impl Application {
     /// Takes what the callbacks need.
     pub fn new(
         network: ledger::Digest,
-        epoch: u64,
-        set: Arc<ValidatorSet>,
+        terms: Terms,
         signatures: Arc<dyn Signatures>,
         board: Board,
         pace: Pace,
     ) -> Self {
-        Self { network, epoch, set, signatures, board, pace, known: Arc::default() }
+        Self { network, terms, signatures, board, pace, known: Arc::default() }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -67,6 +67,11 @@ impl Application {
 
     fn known_tips(&self, block: &Block) -> Option<Tips> {
         let (height, digest) = (block.cut().height, block.cut_digest());
+        let epochs = self.terms.epochs();
+        if epochs.is_last(height) {
+            // What follows is of new lanes.
+            return Some(Tips::genesis(self.terms.set(epochs.of(height) + 1)?.len()));
+        }
         if let Some(tips) = self.known().tips(height, digest) {
             return Some(tips.clone());
         }
@@ -93,7 +98,7 @@ impl Application {
     fn advanced(&self, lanes: &[usize], tips: &Tips) -> bool {
         let certificates = self.board.certificates.borrow();
         lanes.iter().all(|lane| {
-            let newest = certificates[*lane].as_ref();
+            let newest = certificates.get(*lane).and_then(Option::as_ref);
             newest.is_some_and(|certificate| certificate.sequence > tips.0[*lane].sequence)
         })
     }
@@ -141,6 +146,16 @@ impl Application {
         if height.get() - executed.get() > EXECUTION_LAG_MAX {
             return Build::Wait;
         }
+        let epoch = self.terms.epochs().of(height);
+        let Some(set) = self.terms.set(epoch).map(|set| set.digest()) else { return Build::Wait };
+        let next_set = match self.terms.epochs().is_last(height) {
+            // Whoever has not executed the deciding height does not know who follows.
+            true => match known.next_set.filter(|_| known.epoch == epoch) {
+                Some(next_set) => next_set,
+                None => return Build::Wait,
+            },
+            false => set,
+        };
         let lanes = self.lanes(height, tips);
         let declare = before.executed < known.content && known.content <= executed;
         if lanes.is_empty() && !declare && !known.backlog && !force {
@@ -148,7 +163,7 @@ impl Application {
         }
         Build::Cut(Box::new(Cut {
             network: self.network,
-            epoch: self.epoch,
+            epoch,
             height,
             view,
             parent: parent.cut_digest(),
@@ -156,20 +171,24 @@ impl Application {
             executed,
             history_root,
             state_root,
-            next_set: ledger::Digest::ZERO,
+            set,
+            next_set,
             lanes,
         }))
     }
 
     /// Certificates above the tips, in the order that the height sets, as many as fit.
     fn lanes(&self, height: Height, tips: &Tips) -> Vec<AvailabilityCertificate> {
+        let epoch = self.terms.epochs().of(height);
         let certificates = self.board.certificates.borrow();
-        let count = certificates.len();
+        let count = tips.lanes();
         let first = usize::try_from(height.get() % count as u64).expect("less than the count");
         let mut bytes = CUT_HEADER_BYTES;
         let mut lanes = Vec::new();
         for index in (first..count).chain(0..first) {
-            let Some(certificate) = &certificates[index] else { continue };
+            let newest = certificates.get(index).and_then(Option::as_ref);
+            // An engine may outlive its lanes for a moment.
+            let Some(certificate) = newest.filter(|it| it.epoch == epoch) else { continue };
             if certificate.sequence <= tips.0[index].sequence {
                 continue;
             }
@@ -182,14 +201,18 @@ impl Application {
         lanes
     }
 
-    /// Whether the declared roots are those executed here; nothing while that is not known.
-    fn roots_match(cut: &Cut, recent: &Recent) -> Option<bool> {
+    /// Whether the declared roots, and in the last block of an epoch who follows, are those executed here; nothing
+    /// while that is not known.
+    fn roots_match(&self, cut: &Cut, recent: &Recent) -> Option<bool> {
         if newest(recent).height < cut.executed {
             return None;
         }
         let same = |progress: &&Progress| progress.height == cut.executed;
         let known = recent.iter().find(same)?;
-        Some(known.history_root == cut.history_root && known.state_root == cut.state_root)
+        let follows =
+            !self.terms.epochs().is_last(cut.height) || known.next_set == Some(cut.next_set);
+        let roots = (known.history_root, known.state_root) == (cut.history_root, cut.state_root);
+        Some(follows && roots)
     }
 }
 
@@ -273,7 +296,7 @@ impl<E: Clock> commonware_consensus::Application<E> for Application {
         let (block, parent) = (block.inner().clone(), parent.inner().clone());
         let cut = block.cut();
         if cut.network != self.network
-            || cut.epoch != self.epoch
+            || cut.epoch != context.epoch().get()
             || cut.view.get() != context.view().get()
         {
             return false;
@@ -292,10 +315,14 @@ impl<E: Clock> commonware_consensus::Application<E> for Application {
             return std::future::pending().await;
         };
         let digest = parent.cut_digest();
-        let checked = cut.check(parent.cut(), &digest, &tips, &self.set, &*self.signatures);
+        let epochs = self.terms.epochs();
+        let Some(set) = self.terms.set(cut.epoch).filter(|set| set.len() == tips.lanes()) else {
+            return std::future::pending().await;
+        };
+        let checked = cut.check(parent.cut(), &digest, &tips, (epochs, &set), &*self.signatures);
         let Ok(after) = checked else { return false };
         let matches = loop {
-            let known = Self::roots_match(cut, &progress.borrow_and_update());
+            let known = self.roots_match(cut, &progress.borrow_and_update());
             if let Some(matches) = known {
                 break matches;
             }

@@ -1,22 +1,23 @@
 //! Wires simplex, marshal, block broadcast and backfill over one runtime and one network.
 
 use super::{
-    Application, Block,
+    Application, Block, Turn,
     block::Digest,
+    conductor::Conductor,
     finals::{FinalBlocks, FinalCertificates, Ledger},
     offence,
-    paced::{Mute, Paced},
     patient::{Patient, Room},
-    scheme::Scheme,
+    scheme::{Scheme, Schemes},
 };
 use crate::{
     signer::Signer,
     stage::evidence::{Witness, Witnesses},
+    terms::Terms,
 };
 use commonware_broadcast::buffered;
 use commonware_codec::{Copying, DecodeExt as _};
 use commonware_consensus::{
-    Reporter, Reporters,
+    Reporter,
     marshal::{
         self, Start, Update,
         core::Actor as Marshal,
@@ -24,33 +25,27 @@ use commonware_consensus::{
         standard::{Inline, Standard},
     },
     simplex::{
-        self, Floor, ForwardPolicy, SkipBudget, SkipPolicy,
-        elector::RoundRobin,
+        self,
         types::{Activity, Attributable, Finalization},
     },
-    types::{Epoch, FixedEpocher, Height, View, ViewDelta},
+    types::{FixedEpocher, Height, View, ViewDelta},
 };
-use commonware_cryptography::{
-    Digested, Digestible as _, Sha256,
-    certificate::{self, ConstantProvider},
-    ed25519::PublicKey,
-};
+use commonware_cryptography::{Digested, Digestible as _, certificate, ed25519::PublicKey};
 use commonware_p2p::{Blocker, Provider, Receiver, Sender};
 use commonware_parallel::Sequential;
 use commonware_runtime::{
     Clock, Handle, Metrics, Spawner, Storage, Supervisor as _, buffer::paged::CacheRef,
 };
 use commonware_storage::{archive::prunable, translator::EightCap};
-use commonware_utils::{
-    NZDuration, NZU16, NZU64, NZUsize, NonZeroDuration, acknowledgement::Exact, ordered::Set,
-};
+use commonware_utils::{NZDuration, NZU16, NZU64, NZUsize, acknowledgement::Exact};
 use rand_core::CryptoRng;
 use std::{
     collections::BTreeMap,
+    num::NonZeroU64,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Delivered blocks that execution has not acknowledged, at most: marshal waits beyond it.
 pub const PENDING_ACKS_MAX: usize = 64;
@@ -58,8 +53,6 @@ pub const PENDING_ACKS_MAX: usize = 64;
 const MAILBOX: usize = 1_024;
 /// Buffers of the engine's journals, in bytes.
 const BUFFER_BYTES: usize = 1 << 20;
-/// Time from one certificate of a kind to the next: whoever missed votes is late by about so much.
-const PACE_MAX: Duration = Duration::from_millis(100);
 /// Blocks of one sender that wait for their votes.
 const BROADCAST_BLOCKS: usize = 32;
 
@@ -84,8 +77,10 @@ pub struct Channels<S, R> {
 pub struct Setup<P, B, D> {
     /// The validator's own votes.
     pub signer: Signer,
-    /// The validators' keys, in order.
-    pub validators: Set<PublicKey>,
+    /// Who decides when.
+    pub terms: Terms,
+    /// The epoch that the lanes are in.
+    pub turns: watch::Receiver<Turn>,
     /// Namespace of votes and certificates.
     pub namespace: Vec<u8>,
     /// The genesis cut.
@@ -137,6 +132,8 @@ pub struct Observer {
 /// What an observer has seen.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
+    /// The epoch of views and votes.
+    pub epoch: u64,
     /// Newest view with a notarization, nullification or finalization.
     pub view: u64,
     /// Newest height that is known to be final.
@@ -186,7 +183,7 @@ impl Reporter for Observer {
     type Activity = Activity<Scheme, Digest>;
 
     fn report(&mut self, activity: Self::Activity) -> commonware_actor::Feedback {
-        use commonware_consensus::Viewable as _;
+        use commonware_consensus::{Epochable as _, Viewable as _};
         if let Some((witnesses, network)) = &self.witnesses
             && let Some(evidence) = offence::evidence(network, &activity)
             && !witnesses.send(Witness::Found(Box::new(evidence)))
@@ -194,6 +191,14 @@ impl Reporter for Observer {
             tracing::warn!("evidence is lost: more of it comes in than is checked");
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let epoch = activity.epoch().get();
+        if epoch > state.epoch {
+            // Views and places in the set are those of another epoch.
+            (state.epoch, state.view) = (epoch, 0);
+            state.votes.clear();
+        } else if epoch < state.epoch {
+            return commonware_actor::Feedback::Ok;
+        }
         match &activity {
             Activity::Notarization(_) | Activity::Certification(_) | Activity::Finalization(_) => {
                 state.view = state.view.max(activity.view().get());
@@ -262,12 +267,10 @@ where
     let context = Patient::new(context, setup.room).with_vault(&setup.partition).await?;
     let public_key = PublicKey::decode(Copying(setup.signer.public().as_bytes()))
         .expect("the key of a signer is one");
-    let voter = setup.signer.clone();
-    let scheme = Scheme::signer(&setup.namespace, setup.validators.clone(), setup.signer, 0)
-        .expect("the key was found in the set");
     // 4,096 pages of 4 KiB: the newest of every journal.
     let page_cache = CacheRef::new(NZU16!(4_096), NZUsize!(4_096));
-    let epocher = FixedEpocher::new(NZU64!(u64::MAX / 4));
+    let length = NonZeroU64::new(setup.terms.epochs().length()).expect("the genesis was checked");
+    let epocher = FixedEpocher::new(length);
 
     let backfill = resolver::init(
         context.child("backfill"),
@@ -319,19 +322,16 @@ where
     // the log of votes was lost. Without any certificate all begins with the genesis.
     let heights = (1..=setup.ledger.height()).rev();
     let newest = heights.filter_map(|height| setup.ledger.certificate(height)).next();
-    let (start, floor) = match newest {
-        Some(newest) => (Start::Floor(newest.clone()), Floor::Finalized(newest)),
-        None => (
-            Start::Genesis(Digested::precomputed(setup.genesis, genesis_digest)),
-            Floor::Genesis(genesis_digest),
-        ),
+    let start = match &newest {
+        Some(newest) => Start::Floor(newest.clone()),
+        None => Start::Genesis(Digested::precomputed(setup.genesis, genesis_digest)),
     };
     let (actor, mailbox, _) = Marshal::init(
         context.child("marshal"),
         FinalCertificates::new(finalizations, setup.ledger.clone()),
         FinalBlocks::new(blocks, setup.ledger),
         marshal::Config {
-            provider: ConstantProvider::<Scheme, Epoch>::new(scheme.clone()),
+            provider: Schemes::new(setup.namespace.clone(), setup.terms.clone()),
             epocher: epocher.clone(),
             start,
             partition_prefix: format!("{}-marshal", setup.partition),
@@ -365,47 +365,27 @@ where
         }
     });
 
-    let inline = Inline::new(context.child("inline"), setup.application, mailbox, epocher);
-    let engine = simplex::Engine::new(
-        context.child("simplex"),
-        simplex::Config {
-            scheme,
-            elector: RoundRobin::<Sha256>::default(),
-            blocker: setup.blocker,
-            automaton: inline.clone(),
-            relay: inline.clone(),
-            reporter: Reporters::from((inline, setup.observer)),
-            partition: format!("{}-simplex", setup.partition),
-            mailbox_size: NZUsize!(MAILBOX),
-            epoch: Epoch::zero(),
-            floor,
-            replay_buffer: NZUsize!(BUFFER_BYTES),
-            write_buffer: NZUsize!(BUFFER_BYTES),
-            page_cache,
-            leader_timeout: setup.view_timeout,
-            certification_timeout: setup.view_timeout * 5 / 4,
-            timeout_retry: setup.view_timeout * 5 / 4,
-            view_retention: ViewDelta::new(32),
-            skip: SkipPolicy::Enabled {
-                // Each turn of a leader that is away costs a view's time: after the first one or two,
-                // in which nothing was heard from it, its turns are passed over.
-                timeout: setup.view_timeout * 3 / 2,
-                budget: SkipBudget::Participants,
-            },
-            // Whoever does not answer within a view is asked last.
-            fetch_timeout: NonZeroDuration::new(setup.view_timeout).expect("a view takes time"),
-            fetch_retry_delay: Duration::from_millis(100),
-            forward: ForwardPolicy::SilentVoters,
-            track_historical_votes: true,
-            strategy: Sequential,
-        },
-    );
-    let (certificates, from_peers) = channels.certificates;
-    let mute: Mute = Arc::new(move || voter.is_silent(0) || voter.is_quiet());
-    let pace = PACE_MAX.min(setup.view_timeout / 8);
-    let clock = context.child("clock");
-    let certificates = Paced::start(context.child("paced"), clock, certificates, pace, mute);
-    Ok(engine.start(channels.votes, (certificates, from_peers), channels.resolver))
+    let conductor = Conductor {
+        signer: setup.signer,
+        terms: setup.terms,
+        turns: setup.turns,
+        namespace: setup.namespace,
+        callbacks: Inline::new(
+            context.child("inline"),
+            setup.application,
+            mailbox.clone(),
+            epocher,
+        ),
+        marshal: mailbox,
+        blocker: setup.blocker,
+        observer: setup.observer,
+        partition: setup.partition,
+        page_cache,
+        view_timeout: setup.view_timeout,
+        newest,
+    };
+    let Channels { votes, certificates, resolver, .. } = channels;
+    Ok(conductor.start(context, votes, certificates, resolver))
 }
 
 fn archive<C>(

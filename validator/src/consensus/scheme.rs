@@ -1,12 +1,18 @@
 //! The engine's ed25519 scheme, with a signer that may refuse: certificates and rules are commonware's own.
 
-use crate::signer::{Signer, Vote};
+use crate::{
+    signer::{Signer, Vote},
+    terms::Terms,
+};
 use commonware_codec::{Copying, DecodeExt as _, Read};
-use commonware_consensus::simplex::{scheme::Namespace, types::Subject};
+use commonware_consensus::{
+    simplex::{scheme::Namespace, types::Subject},
+    types::Epoch,
+};
 use commonware_cryptography::{
     Digest,
     certificate::{
-        self, AssemblyError, Attestation, Membership, Subject as _, Verification, Verifier,
+        self, AssemblyError, Attestation, Membership, Scoped, Subject as _, Verification, Verifier,
         verify_then_assemble,
     },
     ed25519::{
@@ -21,7 +27,12 @@ use commonware_utils::{
     ordered::{Quorum as _, Set},
     union_unique,
 };
+use ledger::ValidatorSet;
 use rand_core::CryptoRng;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 /// Who votes here.
 #[derive(Clone, Debug)]
@@ -62,6 +73,52 @@ impl Scheme {
     /// Checks only.
     pub fn verifier(namespace: &[u8], validators: Set<PublicKey>) -> Self {
         Self { generic: Generic::verifier(namespace, validators), voter: Voter::Nobody }
+    }
+}
+
+/// The keys of a set for the engine, in the same order.
+pub fn keys(set: &ValidatorSet) -> Set<PublicKey> {
+    let key = |key: &ledger::PublicKey| {
+        PublicKey::decode(Copying(key.as_bytes())).expect("keys of a set were checked")
+    };
+    let keys: Vec<PublicKey> = set.keys().iter().map(key).collect();
+    keys.try_into().expect("the keys of a set are distinct")
+}
+
+/// Schemes that check, one for each epoch whose set is settled.
+#[derive(Clone)]
+pub struct Schemes {
+    namespace: Vec<u8>,
+    terms: Terms,
+    /// The newest, by the digest of their sets.
+    made: Arc<Mutex<VecDeque<(ledger::Digest, Arc<Scheme>)>>>,
+}
+
+/// Schemes that are kept: to make one, every key is decoded.
+const MADE_MAX: usize = 4;
+
+impl Schemes {
+    /// Starts with none.
+    pub fn new(namespace: Vec<u8>, terms: Terms) -> Self {
+        Self { namespace, terms, made: Arc::default() }
+    }
+}
+
+impl certificate::Provider for Schemes {
+    type Scope = Epoch;
+    type Scheme = Scheme;
+
+    fn scoped(&self, epoch: Epoch) -> Option<Scoped<Scheme>> {
+        let set = self.terms.set(epoch.get())?;
+        let digest = set.digest();
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, scheme)) = made.iter().find(|(other, _)| *other == digest) {
+            return Some(Scoped::scheme(scheme.clone()));
+        }
+        let scheme = Arc::new(Scheme::verifier(&self.namespace, keys(&set)));
+        made.push_front((digest, scheme.clone()));
+        made.truncate(MADE_MAX);
+        Some(Scoped::scheme(scheme))
     }
 }
 

@@ -19,8 +19,8 @@ pub struct Status {
     /// The genesis digest.
     #[serde(with = "text")]
     pub network: Digest,
-    /// The validator's place in its set.
-    pub validator: u32,
+    /// The validator's place in the set of this epoch; none of one that only follows.
+    pub validator: Option<u32>,
     /// Its public key.
     #[serde(with = "text")]
     pub key: PublicKey,
@@ -28,6 +28,12 @@ pub struct Status {
     pub height: u64,
     /// The view of the consensus engine.
     pub view: u64,
+    /// The epoch.
+    #[serde(default)]
+    pub epoch: u64,
+    /// The last height of the epoch.
+    #[serde(default)]
+    pub epoch_ends: u64,
     /// Transactions that are final, whatever became of them.
     pub finalized_transactions: u64,
     /// The newest height that is executed and durable.

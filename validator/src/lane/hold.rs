@@ -25,7 +25,7 @@ const UNDER_WAY_NS: u64 = 150_000_000;
 impl Core {
     /// A batch came from a validator: looks at its header only.
     pub fn batch(&mut self, now: u64, from: u32, bytes: Vec<u8>) {
-        if self.is_muted(now, from) {
+        if self.is_muted(now, from) || !self.is_member(from) {
             return;
         }
         self.silent[from as usize] = 0;
@@ -33,8 +33,12 @@ impl Core {
         let Some(Ok(header)) = header else {
             return self.blame(from, Fault::Malformed);
         };
-        if header.network != self.config.network || header.epoch != self.config.epoch {
+        if header.network != self.config.network {
             return self.blame(from, Fault::Malformed);
+        }
+        // Who has turned to another epoch before or after this one has done nothing wrong.
+        if header.epoch != self.epoch {
+            return;
         }
         let digest = header.digest();
         let Some(lane) = self.lane_of(header.lane) else {
@@ -62,7 +66,7 @@ impl Core {
         } else {
             let committed = lane.committed.sequence;
             let executed = self.executed[header.lane as usize];
-            if header.lane == self.config.me || header.sequence <= committed {
+            if Some(header.lane) == self.me || header.sequence <= committed {
                 return;
             }
             if header.lane != from {
@@ -81,7 +85,7 @@ impl Core {
                 return self.blame(from, Fault::Fork);
             }
         }
-        let owner = *self.config.set.key(header.lane).expect("the lane was just found");
+        let owner = *self.set.key(header.lane).expect("the lane was just found");
         let share = VERIFYING_BYTES_MAX / self.lanes.len();
         let mine = self.verifying.values().filter(|verifying| verifying.from == from);
         let (count, mine) = mine.fold((0, 0), |(count, sum), one| (count + 1, sum + one.bytes));
@@ -130,7 +134,8 @@ impl Core {
     /// Acknowledges every batch that now links to the newest acknowledged one.
     fn link(&mut self, index: u32, records: &mut Vec<Record>) -> Vec<Ack> {
         let mut acks = Vec::new();
-        if index == self.config.me || !self.may_sign(index) {
+        // What comes after the epoch's last cut is void.
+        if Some(index) == self.me || self.ended.is_some() || !self.may_sign(index) {
             return acks;
         }
         while let Some(tip) = self.next_link(index) {
@@ -176,6 +181,9 @@ impl Core {
         from: u32,
         certificate: AvailabilityCertificate,
     ) {
+        if certificate.epoch != self.epoch {
+            return;
+        }
         let Some(lane) = self.lane_of(certificate.lane) else {
             return self.blame(from, Fault::Malformed);
         };
@@ -183,10 +191,7 @@ impl Core {
         if certificate.sequence <= newest.max(lane.committed.sequence) {
             return;
         }
-        if certificate.epoch != self.config.epoch {
-            return self.blame(from, Fault::Unasked);
-        }
-        let (network, set) = (&self.config.network, &self.config.set);
+        let (network, set) = (&self.config.network, &*self.set);
         if certificate.check(network, set, &*self.config.signatures).is_err() {
             return self.blame(from, Fault::BadAck);
         }
@@ -197,7 +202,7 @@ impl Core {
         self.lanes[index as usize].certificate = Some(shared.clone());
         self.actions.push(Action::Certified(shared));
         let near = tip.sequence > floor && tip.sequence <= floor + NEAR_BATCHES;
-        if near && index != self.config.me {
+        if near && Some(index) != self.me {
             self.want(index, tip, floor, now + UNDER_WAY_NS, true);
         }
     }

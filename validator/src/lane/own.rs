@@ -1,8 +1,8 @@
 //! The own lane: transactions into batches, batches to everyone, acks into certificates.
 
 use super::{
-    Action, Core, Durable, Fault, OWN_BATCHES_MAX, OWN_BYTES_MAX, Pace, RETRY_NS, To, ack_record,
-    batch_record, lower,
+    Action, Core, Durable, Fault, Lane, OWN_BATCHES_MAX, OWN_BYTES_MAX, Pace, RETRY_NS, To,
+    ack_record, batch_record, lower,
 };
 use crate::{
     admit::Admitted,
@@ -17,7 +17,7 @@ use ledger::{
 };
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 /// With nothing in flight a batch leaves after this time: short enough not to be felt, long
@@ -86,10 +86,7 @@ impl Core {
 
     /// Takes the own batches that a restart found: they are sent again, and their acks asked for.
     pub(super) fn own_recover(&mut self) {
-        let me = self.config.me;
-        if !self.may_sign(me) {
-            return;
-        }
+        let Some(me) = self.me.filter(|me| self.may_sign(*me)) else { return };
         let lane = &self.lanes[me as usize];
         let mut tip = lane.committed;
         while let Some(digests) = lane.places.get(&(tip.sequence + 1)) {
@@ -112,9 +109,47 @@ impl Core {
         self.lanes[me as usize].acked = tip;
     }
 
+    fn own_lane(&self) -> Option<&Lane> {
+        self.me.map(|me| &self.lanes[me as usize])
+    }
+
+    /// What the own lane has not brought to commitment, oldest first, as its epoch ends.
+    pub(super) fn own_requeue(&mut self) -> Vec<Admitted> {
+        let mut again = Vec::new();
+        for flight in self.own.flight.drain(..) {
+            let batch = flight.held.batch();
+            for (transaction, id) in batch.transactions().zip(batch.ids()) {
+                again.push(Admitted { id: *id, bytes: transaction.bytes().into() });
+            }
+        }
+        self.own.flight_bytes = 0;
+        self.own.pace = Pace::default();
+        self.own.certificate_sent = 0;
+        again
+    }
+
+    /// Puts what an epoch left in front of what waits for a batch; where there is no own lane any more, it is dropped,
+    /// and clients send it to another validator.
+    pub(super) fn own_again(&mut self, now: u64, again: Vec<Admitted>) {
+        if self.me.is_none() {
+            let waiting = std::mem::take(&mut self.own.waiting);
+            let bytes: usize = waiting.iter().map(|admitted| admitted.bytes.len()).sum();
+            self.own.waiting_bytes = 0;
+            return lower(&self.config.waiting_bytes, bytes);
+        }
+        for admitted in again.into_iter().rev() {
+            let bytes = admitted.bytes.len();
+            self.config.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+            self.own.waiting_bytes += bytes;
+            self.own.waiting.push_front(admitted);
+        }
+        self.own.since = now;
+        self.own_seal(now);
+    }
+
     fn own_may_seal(&self, now: u64) -> bool {
         let own = &self.own;
-        if own.waiting.is_empty() || self.own_is_full() || !self.is_open() {
+        if own.waiting.is_empty() || self.own_is_full() || !self.is_open() || self.ended.is_some() {
             return false;
         }
         own.waiting_bytes >= BATCH_BODY_BYTES_MAX || now >= own.since + self.own_delay()
@@ -122,7 +157,7 @@ impl Core {
 
     /// A batch waits little while nothing is uncertified, longer while much is under way.
     fn own_delay(&self) -> u64 {
-        let certified = self.lanes[self.config.me as usize].certificate.as_ref();
+        let certified = self.own_lane().and_then(|lane| lane.certificate.as_ref());
         let certified = certified.map_or(0, |certificate| certificate.sequence);
         let quiet = self.own.flight.back().is_none_or(|f| f.held.header().sequence <= certified);
         if quiet {
@@ -134,7 +169,7 @@ impl Core {
 
     pub(super) fn own_deadline(&self) -> u64 {
         let own = &self.own;
-        if own.waiting.is_empty() || self.own_is_full() || !self.is_open() {
+        if own.waiting.is_empty() || self.own_is_full() || !self.is_open() || self.ended.is_some() {
             return u64::MAX;
         }
         own.since + self.own_delay()
@@ -142,7 +177,7 @@ impl Core {
 
     /// Whether so much is under way that the next batch waits.
     fn own_is_full(&self) -> bool {
-        let me = self.config.me as usize;
+        let Some(me) = self.me.map(|me| me as usize) else { return true };
         let ahead = self.lanes[me].acked.sequence.saturating_sub(self.executed[me]);
         self.own.flight.len() >= OWN_BATCHES_MAX
             || self.own.flight_bytes >= self.own.pace.allowed(OWN_BYTES_MAX)
@@ -152,7 +187,7 @@ impl Core {
     fn own_seal(&mut self, now: u64) {
         while self.own_may_seal(now) {
             self.config.meter.charge(Cost::Lane);
-            let me = self.config.me;
+            let me = self.me.expect("the own lane is open");
             let mut sealer = Sealer::with_room(self.own.waiting_bytes);
             let mut bytes = 0;
             while let Some(admitted) = self.own.waiting.front() {
@@ -172,7 +207,7 @@ impl Core {
             let previous = self.lanes[me as usize].acked;
             let place = BatchPlace {
                 network: self.config.network,
-                epoch: self.config.epoch,
+                epoch: self.epoch,
                 lane: me,
                 sequence: previous.sequence + 1,
                 previous: previous.digest,
@@ -194,7 +229,7 @@ impl Core {
             let ack = self.sign_ack(me, &tip);
             self.lanes[me as usize].acked = tip;
             let records = vec![batch_record(&held), ack_record(&ack)];
-            self.actions.push(Action::Append(records, Durable::Own(tip.sequence)));
+            self.actions.push(Action::Append(records, Durable::Own(self.epoch, tip.sequence)));
             self.insert(held.clone());
             self.own.flight_bytes += held.size();
             let acks = BTreeMap::from([(me, ack)]);
@@ -221,10 +256,14 @@ impl Core {
 
     /// A validator acknowledges an own batch.
     pub(super) fn own_ack(&mut self, from: u32, ack: &Ack) {
-        let me = self.config.me;
-        if ack.lane != me || ack.validator != from || ack.epoch != self.config.epoch {
+        // Of an epoch that is over, or has begun for others only.
+        if ack.epoch != self.epoch {
+            return;
+        }
+        if Some(ack.lane) != self.me || ack.validator != from {
             return self.blame(from, Fault::Unasked);
         }
+        let me = ack.lane;
         let same = |flight: &&mut Flight| flight.held.header().sequence == ack.sequence;
         // Acks of what was committed meanwhile are late, not wrong.
         let Some(flight) = self.own.flight.iter_mut().find(same) else { return };
@@ -242,7 +281,7 @@ impl Core {
             return;
         }
         flight.unchecked.insert(from, *ack);
-        if flight.acks.len() + flight.unchecked.len() >= self.config.set.quorum() {
+        if flight.acks.len() + flight.unchecked.len() >= self.set.quorum() {
             self.own_check(ack.sequence);
             self.own_certify(ack.sequence);
         }
@@ -253,13 +292,14 @@ impl Core {
         let same = |flight: &&mut Flight| flight.held.header().sequence == sequence;
         let Some(flight) = self.own.flight.iter_mut().find(same) else { return };
         let unchecked = std::mem::take(&mut flight.unchecked);
-        let (epoch, lane, digest) = (self.config.epoch, self.config.me, flight.held.digest());
+        let lane = flight.held.header().lane;
+        let (epoch, digest) = (self.epoch, flight.held.digest());
         // All sign the same: what they acknowledge was compared when they came.
         let message = ack_signing_message(&self.config.network, epoch, lane, sequence, &digest);
         let items: Vec<_> = unchecked
             .iter()
             .map(|(from, ack)| {
-                let key = self.config.set.key(*from).expect("a peer is in the set");
+                let key = self.set.key(*from).expect("a peer is in the set");
                 SignedItem::new(key, &message, &ack.signature)
             })
             .collect();
@@ -278,9 +318,9 @@ impl Core {
     fn own_certify(&mut self, sequence: u64) {
         let same = |flight: &&Flight| flight.held.header().sequence == sequence;
         let Some(flight) = self.own.flight.iter().find(same) else { return };
-        let lane = &mut self.lanes[self.config.me as usize];
+        let lane = &mut self.lanes[flight.held.header().lane as usize];
         let newest = lane.certificate.as_ref().map_or(0, |certificate| certificate.sequence);
-        if !flight.durable || flight.acks.len() < self.config.set.quorum() || sequence <= newest {
+        if !flight.durable || flight.acks.len() < self.set.quorum() || sequence <= newest {
             return;
         }
         let acks: Vec<Ack> = flight.acks.values().copied().collect();
@@ -295,7 +335,7 @@ impl Core {
 
     /// Forgets own batches that a finalized cut covers.
     pub(super) fn own_committed(&mut self, now: u64) {
-        let committed = self.lanes[self.config.me as usize].committed.sequence;
+        let Some(committed) = self.own_lane().map(|lane| lane.committed.sequence) else { return };
         while let Some(flight) = self.own.flight.front() {
             if flight.held.header().sequence > committed {
                 break;
@@ -312,7 +352,8 @@ impl Core {
 
     pub(super) fn own_tick(&mut self, now: u64) {
         self.own_seal(now);
-        let (me, validators) = (self.config.me, self.config.set.len());
+        let Some(me) = self.me else { return };
+        let validators = self.set.len();
         let newest = self.lanes[me as usize].certificate.clone();
         let certified = newest.as_ref().map_or(0, |certificate| certificate.sequence);
         // The oldest batch that lacks a quorum blocks the others: repeat that one only.

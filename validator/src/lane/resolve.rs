@@ -36,6 +36,13 @@ pub(super) struct Pending {
     walks: Vec<Walk>,
 }
 
+impl Pending {
+    /// The cut, as it came.
+    pub(super) fn into_finalized(self) -> Finalized {
+        self.finalized
+    }
+}
+
 /// The walk from a lane's new tip back to its last one.
 struct Walk {
     lane: u32,
@@ -85,6 +92,11 @@ impl Want {
 impl Core {
     /// A finalized cut, in order of height.
     pub fn finalized(&mut self, now: u64, finalized: Finalized) {
+        if finalized.cut.epoch != self.epoch {
+            // Of the next epoch: its lanes begin with it.
+            self.queue.push_back(Pending { finalized, walks: Vec::new() });
+            return;
+        }
         let mut walks = Vec::new();
         for certificate in &finalized.cut.lanes {
             let queued = &mut self.queued_tips.0[certificate.lane as usize];
@@ -110,12 +122,15 @@ impl Core {
     /// Continues every walk and hands on what is complete.
     pub(super) fn resolve(&mut self, now: u64) {
         let mut queue = std::mem::take(&mut self.queue);
-        for pending in &mut queue {
+        let epoch = self.epoch;
+        let is_now = move |pending: &Pending| pending.finalized.cut.epoch == epoch;
+        for pending in queue.iter_mut().filter(|pending| is_now(pending)) {
             for walk in &mut pending.walks {
                 self.walk(now, walk);
             }
         }
-        while queue.front().is_some_and(|pending| pending.walks.iter().all(Walk::complete)) {
+        let is_complete = |it: &Pending| is_now(it) && it.walks.iter().all(Walk::complete);
+        while queue.front().is_some_and(is_complete) {
             let pending = queue.pop_front().expect("the front was just seen");
             self.hand_on(pending);
         }
@@ -150,6 +165,10 @@ impl Core {
             self.relink(index);
             batches[index] = walk.found;
         }
+        let (height, digest) = (pending.finalized.cut.height, pending.finalized.digest);
+        if self.config.terms.epochs().is_last(height) {
+            self.ended = Some((height, digest));
+        }
         let ready = Ready { finalized: pending.finalized, batches };
         self.actions.push(Action::Execute(Box::new(ready)));
     }
@@ -178,8 +197,8 @@ impl Core {
     }
 
     pub(super) fn fetch_tick(&mut self, now: u64) {
-        let me = self.config.me;
-        let validators = u32::try_from(self.config.set.len()).expect("at most 100 validators");
+        let me = self.me;
+        let validators = u32::try_from(self.set.len()).expect("at most 100 validators");
         let lanes = &self.lanes;
         self.wanted.retain(|_, want| want.sequence > lanes[want.lane as usize].committed.sequence);
         // Certified ones first, the lowest first: execution waits for them.
@@ -199,7 +218,7 @@ impl Core {
             // not answer of late, or is not heard, comes after the others.
             let turn = want.asked + want.lane;
             let peers = (0..validators).map(|step| (turn + step) % validators);
-            let peers = peers.filter(|peer| *peer != me);
+            let peers = peers.filter(|peer| Some(*peer) != me);
             let answers = |peer: &u32| {
                 let peer = *peer as usize;
                 self.silent[peer] <= now && self.muted[peer] <= now

@@ -49,6 +49,12 @@ impl Serving {
             first: 0,
         }
     }
+
+    /// Forgets what those behind the validators asked for, who are others now.
+    pub(super) fn resize(&mut self, validators: usize, peers: usize) {
+        self.askers.truncate(validators);
+        self.askers.resize(peers, Asker::default());
+    }
 }
 
 impl Core {
@@ -67,7 +73,7 @@ impl Core {
         if now < self.serving.since + PERIOD_NS {
             return;
         }
-        let validators = self.config.set.len();
+        let validators = self.peers.len();
         self.serving.since = now;
         self.serving.bytes_left = BYTES_MAX;
         for asker in &mut self.serving.askers {
@@ -77,7 +83,7 @@ impl Core {
         self.serving.first = (self.serving.first + 1) % validators;
         for turn in 0..validators {
             let asker = (self.serving.first + turn) % validators;
-            self.serve_waiting(u32::try_from(asker).expect("at most 100 validators"));
+            self.serve_waiting(u32::try_from(asker).expect("some 200 peers at most"));
         }
     }
 

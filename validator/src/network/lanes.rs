@@ -3,14 +3,14 @@
 use crate::{
     cost::{Cost, Meter},
     held::{Held, SharedBytes},
-    lane::To,
     message::Control,
 };
 use bytes::Bytes;
+use commonware_codec::{Copying, DecodeExt as _};
 use commonware_cryptography::ed25519::PublicKey;
 use commonware_p2p::{Receiver, Recipients, Sender};
 use commonware_runtime::Spawner;
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 use tokio::sync::mpsc;
 
 /// Channels of the lane network: batches, and small messages about them.
@@ -21,14 +21,17 @@ pub struct Channels<S, R> {
     pub control: (S, R),
 }
 
+/// Who is meant: every peer, or the one with this key.
+pub type Recipient = Option<ledger::PublicKey>;
+
 /// A message from the lane stage to peers.
 pub enum Outgoing {
     /// A small message.
-    Control(To, Control),
+    Control(Recipient, Control),
     /// A batch.
-    Batch(To, Arc<Held>),
-    /// A batch for one validator, as the store has it.
-    Stored(u32, Vec<u8>),
+    Batch(Recipient, Arc<Held>),
+    /// A batch for one peer, as the store has it.
+    Stored(ledger::PublicKey, Vec<u8>),
 }
 
 /// Takes what peers send; must not wait.
@@ -37,16 +40,15 @@ pub trait Incoming: Clone + Send + 'static {
     fn meter(&self) -> Meter {
         Meter::OFF
     }
-    /// A batch from the validator with this index.
-    fn batch(&self, from: u32, bytes: Vec<u8>);
+    /// A batch from the peer with this key.
+    fn batch(&self, from: ledger::PublicKey, bytes: Vec<u8>);
     /// A small message.
-    fn control(&self, from: u32, bytes: Vec<u8>);
+    fn control(&self, from: ledger::PublicKey, bytes: Vec<u8>);
 }
 
-/// Moves messages both ways until either side ends; `keys` are the validators in order.
+/// Moves messages both ways until either side ends.
 pub fn start<E, S, R>(
     context: &E,
-    keys: Arc<[PublicKey]>,
     channels: Channels<S, R>,
     mut outgoing: mpsc::Receiver<Outgoing>,
     incoming: impl Incoming,
@@ -57,48 +59,66 @@ pub fn start<E, S, R>(
 {
     let (mut batch_sender, mut batch_receiver) = channels.batches;
     let (mut control_sender, mut control_receiver) = channels.control;
-    let peers = keys.clone();
     context.child("lane_send").spawn(move |_| async move {
-        let recipients = |to: To| match to {
-            To::All => Some(Recipients::All),
-            To::One(index) => peers.get(index as usize).cloned().map(Recipients::One),
-        };
+        let mut known = Known::default();
         // What cannot be sent now is sent again by the stage, or fetched by the peer.
         while let Some(message) = outgoing.recv().await {
             match message {
                 Outgoing::Control(to, control) => {
-                    let Some(to) = recipients(to) else { continue };
+                    let Some(to) = known.recipients(to) else { continue };
                     // Nothing waits for evidence, and it is long.
                     let is_urgent = !matches!(control, Control::Evidence(_));
                     let _ = control_sender.send(to, Bytes::from(control.encode()), is_urgent);
                 }
                 Outgoing::Stored(to, bytes) => {
-                    let Some(to) = recipients(To::One(to)) else { continue };
+                    let Some(to) = known.recipients(Some(to)) else { continue };
                     let _ = batch_sender.send(to, Bytes::from(bytes), false);
                 }
                 Outgoing::Batch(to, held) => {
-                    let Some(to) = recipients(to) else { continue };
+                    let Some(to) = known.recipients(to) else { continue };
                     let _ = batch_sender.send(to, Bytes::from_owner(SharedBytes(held)), false);
                 }
             }
         }
     });
-    let (peers, sink) = (keys.clone(), incoming.clone());
+    let sink = incoming.clone();
     context.child("lane_batches").spawn(move |_| async move {
         while let Ok((from, message)) = batch_receiver.recv().await {
-            if let Some(from) = index(&peers, &from) {
-                let bytes = sink.meter().aside(Cost::Copy, || message.as_ref().to_vec());
-                sink.batch(from, bytes);
-            }
+            let bytes = sink.meter().aside(Cost::Copy, || message.as_ref().to_vec());
+            sink.batch(key_of(&from), bytes);
         }
     });
     context.child("lane_control").spawn(move |_| async move {
         while let Ok((from, message)) = control_receiver.recv().await {
-            if let Some(from) = index(&keys, &from) {
-                incoming.control(from, message.as_ref().to_vec());
-            }
+            incoming.control(key_of(&from), message.as_ref().to_vec());
         }
     });
+}
+
+/// Keys that were decoded: as many as there may be peers, and some that were.
+const KNOWN_MAX: usize = 1_024;
+
+/// Decoded keys of peers, since decoding one costs as much as a third of a signature check.
+#[derive(Default)]
+struct Known(HashMap<ledger::PublicKey, PublicKey>);
+
+impl Known {
+    fn recipients(&mut self, to: Recipient) -> Option<Recipients<PublicKey>> {
+        let Some(key) = to else { return Some(Recipients::All) };
+        if let Some(known) = self.0.get(&key) {
+            return Some(Recipients::One(known.clone()));
+        }
+        let decoded = PublicKey::decode(Copying(key.as_bytes())).ok()?;
+        if self.0.len() >= KNOWN_MAX {
+            self.0.clear();
+        }
+        self.0.insert(key, decoded.clone());
+        Some(Recipients::One(decoded))
+    }
+}
+
+fn key_of(key: &PublicKey) -> ledger::PublicKey {
+    ledger::PublicKey(*key.as_ref().first_chunk().expect("a key has 32 bytes"))
 }
 
 /// Moves messages about stored records both ways until either side ends.

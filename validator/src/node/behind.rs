@@ -11,9 +11,6 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 use storage::Store;
 
-/// The only epoch there is.
-const EPOCH: u64 = 0;
-
 /// How long others are listened to, at least, where something that this key signed may be forgotten.
 const WATCH: Duration = Duration::from_secs(3);
 
@@ -39,8 +36,8 @@ pub(super) fn catch_up(
     let source =
         |peer: &crate::config::Peer| Some(Source { key: peer.key, address: peer.history? });
     // One that is silent anyway has nothing to lose.
-    let known = if signer.is_silent(EPOCH) { u64::MAX } else { signer.known_view() };
-    let floor = signer.floor(EPOCH).view;
+    let known = if signer.is_lost() { (u64::MAX, u64::MAX) } else { signer.known_round() };
+    let floor = signer.floor_round();
     let alone = sigverify::Options { backend: config.sigverify.backend.clone(), threads: 1 };
     let verifier = sigverify::Verifier::new(&alone)
         .map_err(|error| Exit::config(format!("sigverify.backend: {error}")))?;
@@ -51,14 +48,14 @@ pub(super) fn catch_up(
         judge: Arc::new(Judge::new(Arc::new(verifier))),
         sources: others.filter_map(source).collect(),
         own: Own {
-            index: identity.index,
+            key: signer.public(),
             known,
             watch: signer.is_to_watch().then_some(Watch { time: WATCH, above: floor }),
         },
         stop,
     };
-    let recover::State { execute, lanes, recent, view, loaded, changed } = recovered;
-    let mut state = catch_up::State { execute, recent, view, changed: Numbers::default() };
+    let recover::State { execute, lanes, recent, round, loaded, changed } = recovered;
+    let mut state = catch_up::State { execute, recent, round, changed: Numbers::default() };
     let caught_up = threads::apart(|| {
         threads::take_what_is_left();
         catch_up::run(&setup, &mut state)
@@ -68,8 +65,8 @@ pub(super) fn catch_up(
         Error::Storage(error) => threads::store_error(error),
         Error::Used { .. } => Exit::unsafe_to_sign(error.to_string()),
     })?;
-    let catch_up::State { execute, recent, view, changed: moved } = state;
-    let before = recover::State { execute, lanes, recent, view, loaded, changed };
+    let catch_up::State { execute, recent, round, changed: moved } = state;
+    let before = recover::State { execute, lanes, recent, round, loaded, changed };
     match (signer.is_to_watch(), caught_up.is_watched) {
         (false, _) => {}
         (true, true) => signer.watched(),

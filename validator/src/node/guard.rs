@@ -20,7 +20,10 @@
 
 use crate::{
     command::Exit,
-    signer::guard::{Guard, Identity, State},
+    signer::{
+        NOBODY_KNOWS,
+        guard::{Guard, Identity, State},
+    },
 };
 use ledger::Digest;
 use std::{
@@ -31,8 +34,6 @@ use std::{
 };
 
 const IDENTITY_DIGITS: usize = 2 * size_of::<Identity>();
-/// The only epoch there is.
-const EPOCH: u64 = 0;
 
 /// Binds the key to the data folder; `has_records` says whether the folder's ledger is not empty. Answers the guard,
 /// which names this data folder by now.
@@ -58,8 +59,8 @@ pub(super) fn bind(
                 "the guard is gone, so nobody knows what this key has signed: this validator follows without a \
                  vote until the next epoch"
             );
-            let state =
-                State { network: Some(network), silent_until: EPOCH + 1, ..State::default() };
+            let silent_until = NOBODY_KNOWS;
+            let state = State { network: Some(network), silent_until, ..State::default() };
             Guard::create(key, &state)?;
             Guard::open(key)?.ok_or_else(|| unfit(&Guard::path(key), &gone()))?
         }
@@ -359,7 +360,7 @@ mod tests {
         std::fs::remove_file(Guard::path(&place.key)).unwrap();
         for _ in 0..2 {
             let guard = bind(&place.key, &place.data, NETWORK, true).unwrap();
-            assert_eq!(guard.state().silent_until, EPOCH + 1);
+            assert_eq!(guard.state().silent_until, NOBODY_KNOWS);
         }
     }
 

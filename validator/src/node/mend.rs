@@ -1,22 +1,23 @@
 //! Repair around a node: its core, its network, and the session that a damaged ledger starts with.
 
+use super::peers::Directory;
 use crate::{
+    archive::Archive,
     command::Exit,
     config::{Config, Identity},
     handle::{Budget, Hold},
     metrics::Metrics,
-    network::{self, SocketReceiver, SocketSender, lanes},
+    network::{self, Peer, SocketReceiver, SocketSender, lanes},
     repair,
     signer::Signer,
     stage::{self, Clock, repair::FromPeer},
+    terms::Terms,
 };
 use commonware_codec::{Copying, DecodeExt as _};
-use commonware_cryptography::{
-    Signer as _,
-    ed25519::{PrivateKey, PublicKey},
-};
+use commonware_cryptography::ed25519::{PrivateKey, PublicKey};
 use commonware_runtime::{Runner as _, Spawner, tokio};
 use crossbeam::channel::{Receiver, Sender, bounded};
+use ledger::{Digest, Height};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -31,13 +32,19 @@ const SCRUB_BYTES: u64 = 64 << 20;
 const STOP: Duration = Duration::from_secs(3);
 
 /// The state machine of a validator's repairs.
-pub(super) fn core(identity: &Identity, signer: &Signer, store: &Store) -> repair::Core {
-    let validators = identity.genesis.set().len();
+pub(super) fn core(
+    (network, peers): (Digest, &[Peer]),
+    terms: Terms,
+    signer: &Signer,
+    store: &Store,
+) -> repair::Core {
+    let own = public_key(&signer.public());
+    let me = peers.iter().position(|peer| peer.key == own).expect("it is one of them");
     repair::Core::new(repair::Config {
-        network: identity.genesis.digest(),
-        epoch: 0,
-        me: identity.index,
-        validators: u32::try_from(validators).expect("at most 100 validators"),
+        network,
+        terms,
+        me: u32::try_from(me).expect("few peers"),
+        validators: u32::try_from(peers.len()).expect("few peers"),
         signer: signer.clone(),
         store: store.clone(),
     })
@@ -102,14 +109,14 @@ pub(super) fn from_peers(
     };
     let folder = config.data.join("consensus");
     let runtime = tokio::Config::new().with_storage_directory(folder).with_worker_threads(1);
-    let (key, peers) = (private_key(identity), peers(config, identity));
+    let directory = Directory::new(config, identity);
+    let (key, me, peers) = (private_key(identity), directory.own(), directory.first());
     let genesis = identity.genesis.digest();
-    let core = core(identity, signer, store);
+    let core = core((genesis, &peers), terms(identity, store), signer, store);
     let waiting = store.clone();
     tokio::Runner::new(runtime).start(|context| async move {
-        let me = peers.iter().find(|peer| peer.key == key.public_key()).cloned();
-        let me = me.expect("the configuration was checked");
-        let (lanes, _handle) = network::start_lanes(&context, &genesis, &key, &me, &peers);
+        let (lanes, mut oracle, _handle) = network::start_lanes(&context, &genesis, &key, &me);
+        network::track(&mut oracle, &peers, |peer| peer.lanes);
         let keys: Arc<[PublicKey]> = peers.iter().map(|peer| peer.key.clone()).collect();
         records.start(&context, keys, lanes.records);
         let work = std::thread::spawn(move || work(core, &waiting, &incoming, &outgoing));
@@ -161,16 +168,15 @@ pub(super) fn private_key(identity: &Identity) -> PrivateKey {
     PrivateKey::decode(Copying(&*identity.secret.seed())).expect("any 32 bytes are a seed")
 }
 
-/// All validators in the order of the set, this one included.
-pub(super) fn peers(config: &Config, identity: &Identity) -> Vec<network::Peer> {
-    let peer = |key: &ledger::PublicKey| {
-        let listed = config.peers.iter().find(|peer| peer.key == *key);
-        let here = (config.listen.consensus, config.listen.lanes);
-        // Its own entry names where others reach it; it listens where its configuration says.
-        let listed = listed.filter(|_| *key != identity.secret.public());
-        let (consensus, lanes) = listed.map_or(here, |peer| (peer.consensus, peer.lanes));
-        let key = PublicKey::decode(Copying(key.as_bytes())).expect("genesis checked the key");
-        network::Peer { key, consensus, lanes }
-    };
-    identity.genesis.set().keys().iter().map(peer).collect()
+/// Who decided when, as far as a ledger says that may be damaged.
+fn terms(identity: &Identity, store: &Store) -> Terms {
+    let archive = Archive { store: store.clone(), network: identity.genesis.digest() };
+    let last = Height(store.last_height(crate::record::CUT).unwrap_or(0));
+    Terms::stored(&identity.genesis, &archive, last)
+        .unwrap_or_else(|_| Terms::genesis(&identity.genesis))
+}
+
+/// A key for the networks.
+pub(super) fn public_key(key: &ledger::PublicKey) -> PublicKey {
+    PublicKey::decode(Copying(key.as_bytes())).expect("keys of validators were checked")
 }

@@ -1,13 +1,15 @@
 //! What a restart finds in the store: the executed chain, acks given, batches not yet final.
 
 use crate::{
-    catch_up::Numbers,
+    archive::Archive,
+    catch_up::{Numbers, Round},
     consensus::{PROGRESS_MAX, Recent, remember},
     execute::{Core, Done, INDEX_TRANSACTIONS_MAX},
     held::Held,
     lane::{Finalized, Ready, Recovered, WINDOW_BATCHES},
     record,
     saved::{Entry, Folder, Loaded, Mark},
+    terms::Terms,
 };
 use ledger::{Ack, Chain, Cut, Digest, Genesis, Height, OutcomeList, Tip};
 use std::{
@@ -15,9 +17,6 @@ use std::{
     sync::Arc,
 };
 use storage::Store;
-
-/// The only epoch there is.
-const EPOCH: u64 = 0;
 
 /// Heights whose outcomes a start reads for the clients that ask for them.
 const RECALLED_HEIGHTS_MAX: usize = 1 << 13;
@@ -30,8 +29,8 @@ pub struct State {
     pub lanes: Recovered,
     /// Roots and tips of the newest heights.
     pub recent: Recent,
-    /// Newest view, for the log.
-    pub view: u64,
+    /// Newest epoch and view.
+    pub round: Round,
     /// The height of the saved state that it was started from; none from genesis.
     pub loaded: Option<u64>,
     /// What changed since then, oldest first; every account, where it was started from none.
@@ -48,7 +47,7 @@ impl State {
         store: &Store,
         network: &Digest,
     ) -> Result<Self, Error> {
-        let lanes = above(store, network, &self.execute.chain().tips())?;
+        let lanes = above(store, network, self.execute.chain())?;
         let mut numbers: BTreeSet<u32> = self.changed.iter().map(|(number, ..)| *number).collect();
         // Without a saved state all of it is to be saved, and it stands there already where any of it does.
         numbers.extend(moved.iter());
@@ -88,17 +87,24 @@ pub fn recover(store: &Store, genesis: &Genesis, saved: &Folder) -> Result<State
     while last > 0 && store.at_height(record::OUTCOMES, last).is_none() {
         last -= 1;
     }
-    let restored = restore(store, genesis, saved, last)?;
+    let archive = Archive { store: store.clone(), network };
+    let wrong = |_| Error::Record {
+        height: Height(last),
+        what: "a stored validator set cannot be read".to_owned(),
+    };
+    let terms = Terms::stored(genesis, &archive, Height(last)).map_err(wrong)?;
+    let restored = restore(store, genesis, saved, last, &terms)?;
     let loaded = restored.as_ref().map(|core| core.chain().height());
     let mut core = restored.unwrap_or_else(|| {
-        Core::new(Chain::genesis(genesis), vec![VecDeque::new(); genesis.set().len()])
+        let backlog = vec![VecDeque::new(); genesis.set().len()];
+        Core::new(Chain::genesis(genesis), backlog, terms)
     });
     let mut recent = Recent::from([core.progress()]);
-    let (mut view, mut changed) = (0, BTreeSet::new());
+    let (mut round, mut changed) = ((0, 0), BTreeSet::new());
     for height in (core.chain().height().get() + 1..=last).map(Height) {
         let replay = Replay { store, network: &network, height };
-        let (in_view, done) = replay.height(&mut core)?;
-        view = view.max(in_view);
+        let (at, done) = replay.height(&mut core)?;
+        round = round.max(at);
         if loaded.is_some() {
             changed.extend(done.accounts.iter().map(|(number, ..)| *number));
         }
@@ -117,8 +123,8 @@ pub fn recover(store: &Store, genesis: &Genesis, saved: &Folder) -> Result<State
     for certificate in written_once(store, last)? {
         core.written_once(certificate);
     }
-    let lanes = above(store, &network, &core.chain().tips())?;
-    Ok(State { execute: core, lanes, recent, view, loaded: loaded.map(Height::get), changed })
+    let lanes = above(store, &network, core.chain())?;
+    Ok(State { execute: core, lanes, recent, round, loaded: loaded.map(Height::get), changed })
 }
 
 /// Goes on from the newest saved state that the ledger vouches for, if there is one.
@@ -127,6 +133,7 @@ fn restore(
     genesis: &Genesis,
     saved: &Folder,
     last: u64,
+    terms: &Terms,
 ) -> Result<Option<Core>, Error> {
     let mut below = u64::MAX;
     while let Some(Loaded { mark, accounts }) = saved
@@ -138,7 +145,7 @@ fn restore(
             Ok(chain) => {
                 let network = genesis.digest();
                 let backlog = backlog(&Replay { store, network: &network, height }, &chain)?;
-                let mut core = Core::new(chain, backlog);
+                let mut core = Core::new(chain, backlog, terms.clone());
                 recall(store, height, &mut core)?;
                 core.resume(mark.transactions, mark.content);
                 return Ok(Some(core));
@@ -210,7 +217,7 @@ fn recall(store: &Store, height: Height, core: &mut Core) -> Result<(), Error> {
 }
 
 /// Acks that were given and batches that are held above the committed tips.
-fn above(store: &Store, network: &Digest, tips: &ledger::Tips) -> Result<Recovered, Error> {
+fn above(store: &Store, network: &Digest, chain: &Chain) -> Result<Recovered, Error> {
     let mut recovered = Recovered::default();
     let (by_digest, by_place) = store.count(record::ACK);
     if by_digest != by_place {
@@ -218,15 +225,19 @@ fn above(store: &Store, network: &Digest, tips: &ledger::Tips) -> Result<Recover
             format!("{by_digest} acks stand at {by_place} places: some cannot be told from others");
         return Err(Error::Record { height: Height(0), what });
     }
-    for (lane, tip) in (0..).zip(&tips.0) {
-        let heights = record::lane_heights(EPOCH, lane, tip.sequence + 1);
+    let epoch = chain.epoch();
+    for (lane, tip) in (0..).zip(&chain.tips().0) {
+        let heights = record::lane_heights(epoch, lane, tip.sequence + 1);
         let mut acked = BTreeMap::new();
         for (_, place) in store.in_heights(record::ACK, heights.clone()) {
             let ack = Ack::decode(&store.read(place)?).map_err(|reject| Error::Record {
                 height: Height(0),
                 what: format!("an ack of the store does not decode: {reject}"),
             })?;
-            acked.insert(ack.sequence, ack.digest);
+            // Places of far epochs share their number.
+            if ack.epoch == epoch {
+                acked.insert(ack.sequence, ack.digest);
+            }
         }
         // An acknowledged batch is found by its digest: another one may stand at its place since.
         let mut places: Vec<_> = acked
@@ -238,7 +249,8 @@ fn above(store: &Store, network: &Digest, tips: &ledger::Tips) -> Result<Recover
         places.dedup();
         for place in places {
             let Ok(held) = Held::decode(store.read(place)?, network) else { continue };
-            if held.header().sequence <= tip.sequence + WINDOW_BATCHES {
+            let header = held.header();
+            if header.epoch == epoch && header.sequence <= tip.sequence + WINDOW_BATCHES {
                 recovered.held.push(Arc::new(held));
             }
         }
@@ -292,7 +304,7 @@ impl Replay<'_> {
         Ok(self.store.read(place)?)
     }
 
-    fn height(&self, core: &mut Core) -> Result<(u64, Done), Error> {
+    fn height(&self, core: &mut Core) -> Result<(Round, Done), Error> {
         let undecodable = |name| move |reject| self.wrong(format!("its {name}: {reject}"));
         let cut = Cut::decode(&self.read(record::CUT, "cut")?).map_err(undecodable("cut"))?;
         let outcomes = self.read(record::OUTCOMES, "outcomes")?;
@@ -304,7 +316,7 @@ impl Replay<'_> {
             let tip = Tip { sequence: certificate.sequence, digest: certificate.digest };
             batches[lane] = self.chain(&tips.0[lane], tip)?;
         }
-        let (digest, view) = (cut.digest(), cut.view.get());
+        let (digest, round) = (cut.digest(), (cut.epoch, cut.view.get()));
         // Its certificate is stored already; whether it holds is the audit's question.
         let finalized = Finalized { cut: Arc::new(cut), digest, certificate: None, token: 0 };
         let done = core
@@ -313,7 +325,7 @@ impl Replay<'_> {
         if done.history_root != outcomes.history_root {
             return Err(self.wrong("its outcomes are not those that were stored"));
         }
-        Ok((view, done))
+        Ok((round, done))
     }
 
     /// The batches from after `from` up to `tip`, oldest first.

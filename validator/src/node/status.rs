@@ -3,6 +3,7 @@
 use super::{Delivered, guard, room::Disk};
 use crate::{
     admit,
+    consensus::Turn,
     consensus::engine::Observer,
     execute as execute_core,
     handle::{
@@ -15,9 +16,10 @@ use crate::{
     saved,
     signer::Signer,
     stage::{self, Clock, execute, lane},
+    terms::Terms,
     verify,
 };
-use ledger::{Digest, PublicKey};
+use ledger::{Digest, PublicKey, ValidatorSet};
 use net_ebpf::filter;
 use prometheus_client::metrics::counter::Counter;
 use sigverify::Verifier;
@@ -30,9 +32,8 @@ use std::{
     time::Duration,
 };
 use storage::{Stats, Store};
+use tokio::sync::watch;
 
-/// The only epoch there is.
-const EPOCH: u64 = 0;
 /// Time between two snapshots.
 const PERIOD: Duration = Duration::from_millis(200);
 /// Snapshots between two looks at what threads have spent.
@@ -81,10 +82,9 @@ pub(super) struct Reporter {
     pub(super) name: String,
     /// Genesis digest.
     pub(super) network: Digest,
-    /// Own place in the set.
-    pub(super) index: u32,
-    /// The set.
-    pub(super) keys: Vec<PublicKey>,
+    /// Who decides when, and the epoch that it is in.
+    pub(super) terms: Terms,
+    pub(super) turns: watch::Receiver<Turn>,
     /// What does each accelerated task.
     pub(super) backends: Vec<BackendStatus>,
     /// Queues with a byte budget of their own.
@@ -212,9 +212,15 @@ impl Reporter {
             .collect();
         let waiting = self.waiting_bytes.load(Ordering::Relaxed);
         queues.push(queue("verify_lane", waiting, WAITING_BYTES_MAX));
-        let others = self.keys.len().saturating_sub(1);
+        let others = self.present().1.len().saturating_sub(1);
         queues.push(queue("lane_pool", held, OWN_BYTES_MAX + others * WINDOW_BYTES));
         queues
+    }
+
+    /// The epoch, and the validators of it.
+    fn present(&self) -> (u64, Arc<ValidatorSet>) {
+        let epoch = self.turns.borrow().epoch;
+        (epoch, self.terms.set(epoch).expect("lanes turn to a set that is settled"))
     }
 
     /// A snapshot of now.
@@ -235,7 +241,12 @@ impl Reporter {
         if handed > execute.height.get() + BEHIND_MAX {
             reasons.push("finalized blocks wait for their batches or their execution".to_owned());
         }
-        if self.signer.is_silent(EPOCH) {
+        let (epoch, set) = self.present();
+        let own = self.signer.public();
+        let me = set.index_of(&own);
+        if me.is_none() {
+            reasons.push("it is no validator of this epoch: it follows without a vote".to_owned());
+        } else if self.signer.is_silent(epoch) {
             reasons.push(silent(self.signer.is_to_watch()).to_owned());
         } else if lanes.is_closed {
             let why = "what it signed for its lane is forgotten: it takes no transactions until the next epoch";
@@ -261,20 +272,22 @@ impl Reporter {
                 .get(index)
                 .is_some_and(|vote| vote + AWAY_VIEWS >= observed.view),
         };
-        let me = self.index as usize;
+        let others = set.keys().iter().enumerate().filter(|(_, key)| **key != own);
         Status {
             name: self.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             network: self.network,
-            validator: self.index,
-            key: self.keys[me],
+            validator: me,
+            key: own,
             height: handed.max(execute.height.get()),
             view: observed.view,
+            epoch,
+            epoch_ends: self.terms.epochs().last(epoch).get(),
             finalized_transactions: execute.transactions,
             executed_height: execute.height.get(),
             history_root: execute.history_root,
             lanes: lanes.positions.iter().enumerate().map(lane).collect(),
-            peers: self.keys.iter().enumerate().filter(|(i, _)| *i != me).map(peer).collect(),
+            peers: others.map(peer).collect(),
             backends: self.backends.clone(),
             packets: self.packets.snapshot(),
             queues: self.queues(),

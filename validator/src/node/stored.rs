@@ -8,6 +8,7 @@ use crate::{
         finals::{Finalization, Ledger},
     },
     record,
+    terms::Terms,
 };
 use commonware_consensus::{
     simplex::types::Proposal,
@@ -29,8 +30,8 @@ pub struct Stored {
     pub delivered: Delivered,
     /// The block of height 0.
     pub genesis: Block,
-    /// How many validators there are.
-    pub validators: u32,
+    /// Who decides when.
+    pub terms: Terms,
 }
 
 impl Stored {
@@ -76,7 +77,8 @@ impl Ledger for Stored {
     fn certificate(&self, height: u64) -> Option<Finalization> {
         let place = self.store.at_height(record::CERTIFICATE, height)?;
         let finality = self.read(place, |bytes| Finality::decode(bytes).ok())?;
-        finalization(&finality, self.validators)
+        let validators = self.terms.set(finality.epoch)?.len();
+        finalization(&finality, u32::try_from(validators).ok()?)
     }
 }
 

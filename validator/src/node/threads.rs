@@ -12,6 +12,7 @@ use crate::{
     stage::FromPeer,
 };
 use crossbeam::channel::{Sender, TrySendError};
+use ledger::PublicKey;
 use sigverify::Verifier;
 use std::{
     fmt::Display,
@@ -232,11 +233,11 @@ impl lanes::Incoming for Incoming {
         Meter::ON
     }
 
-    fn batch(&self, from: u32, bytes: Vec<u8>) {
+    fn batch(&self, from: PublicKey, bytes: Vec<u8>) {
         self.put(bytes, |bytes, hold| FromPeer::Batch(from, bytes, hold));
     }
 
-    fn control(&self, from: u32, bytes: Vec<u8>) {
+    fn control(&self, from: PublicKey, bytes: Vec<u8>) {
         self.put(bytes, |bytes, hold| FromPeer::Control(from, bytes, hold));
     }
 }

@@ -201,6 +201,12 @@ impl Desk {
         Some((guard.clone(), state))
     }
 
+    /// It is known by now in which epochs something may have been signed that is forgotten.
+    pub(super) fn silent_until(&mut self, epoch: u64) -> io::Result<()> {
+        self.state.silent_until = epoch;
+        self.lease()
+    }
+
     /// Others were listened to, and nobody else signs with this key.
     pub(super) fn watched(&mut self) -> io::Result<()> {
         self.state.watch = false;

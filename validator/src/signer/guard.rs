@@ -38,6 +38,8 @@ const SLOT_BYTES: usize = 4_096;
 /// Views, and places of each lane, that a lease is ahead of what is signed: a second or so of both, so that it is
 /// renewed once a second, and that who has lost all else is silent for no longer.
 pub const AHEAD: u64 = 64;
+/// In place of an epoch below which nothing is signed: nobody knows yet which that is.
+pub const NOBODY_KNOWS: u64 = u64::MAX;
 /// Bytes that the hash covers.
 const BODY_BYTES: usize = 152 + 2 * 8 * VALIDATORS_MAX;
 const _: () = assert!(VALIDATORS_MAX == 100 && BODY_BYTES + 32 <= SLOT_BYTES);

@@ -1,8 +1,6 @@
 //! The thread around evidence: what was found and told in, what is new out to everyone.
 
-use crate::{
-    evidence::Core, lane::To, message::Control, metrics::Metrics, network::lanes::Outgoing,
-};
+use crate::{evidence::Core, message::Control, metrics::Metrics, network::lanes::Outgoing};
 use crossbeam::channel::{Receiver, Sender, bounded, select_biased};
 use ledger::Evidence;
 use std::{
@@ -100,7 +98,7 @@ impl Stage {
     }
 
     fn tell(&self, bytes: Vec<u8>) {
-        let control = Outgoing::Control(To::All, Control::Evidence(bytes));
+        let control = Outgoing::Control(None, Control::Evidence(bytes));
         // It is told again.
         if self.outgoing.try_send(control).is_err() {
             self.metrics.count_dropped("evidence", "network_full");

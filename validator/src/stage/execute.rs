@@ -197,6 +197,7 @@ impl Stage {
             transactions: self.core.transactions(),
             at: self.clock.now(),
         };
+        self.board.stored(done.height);
         self.delivered.acknowledge(done.height);
         let change = Change { accounts: Arc::clone(&done.accounts), mark: done.mark.clone() };
         if let Some(checkpoint) = &self.checkpoint

@@ -1,9 +1,14 @@
 //! The thread that keeps the guard beside the key ahead of what is signed, and a validator that is behind quiet.
 
 use crate::{
-    catch_up::LEVEL, consensus::engine::Observer, handle::Stop, node::Delivered, signer::Signer,
+    catch_up::LEVEL,
+    consensus::{Turn, engine::Observer},
+    handle::Stop,
+    node::Delivered,
+    signer::Signer,
 };
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// How often the lease is looked at: half of it lasts ten times as long at a hundred views a second.
 const LOOK: Duration = Duration::from_millis(30);
@@ -18,6 +23,8 @@ pub struct Stage {
     pub observer: Observer,
     /// What is durable here.
     pub delivered: Delivered,
+    /// The epoch that it is in.
+    pub turns: watch::Receiver<Turn>,
 }
 
 impl Stage {
@@ -27,10 +34,15 @@ impl Stage {
         let first = self.delivered.durable().get();
         while !stop.is_stopped() {
             self.signer.renew();
-            if self.signer.is_quiet() {
+            if self.signer.is_quiet() || self.signer.is_lost() {
                 let tip = self.observer.observed().tip;
                 let is_level = tip > first && self.delivered.durable().get() + LEVEL >= tip;
-                if is_level || start.elapsed() > QUIET_MAX {
+                if is_level && self.signer.is_lost() {
+                    let epoch = self.turns.borrow().epoch;
+                    self.signer.found(epoch);
+                    tracing::info!(epoch, "where the others are: voting from the next epoch on");
+                }
+                if self.signer.is_quiet() && (is_level || start.elapsed() > QUIET_MAX) {
                     self.signer.keep_quiet(false);
                     let time_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
                     tracing::info!(height = tip, time_ms, "where the others are: voting");

@@ -6,9 +6,9 @@ use crate::{
     consensus::Board,
     cost::Cost,
     held::Held,
-    lane::{Action, Core, Durable, Finalized, Ready, Unverified},
+    lane::{Action, Core, Durable, Finalized, Ready, To, Unverified},
     metrics::Metrics,
-    network::lanes::Outgoing,
+    network::lanes::{Outgoing, Recipient},
     node::fatal,
     record,
 };
@@ -53,7 +53,7 @@ pub struct Stage {
     pub execute: Sender<Box<Ready>>,
     /// `lane_peers`: dropped and counted when full.
     pub outgoing: mpsc::Sender<Outgoing>,
-    /// Where consensus finds certificates.
+    /// Where consensus finds certificates and the epoch.
     pub board: Board,
     /// The block store.
     pub store: storage::Store,
@@ -115,16 +115,24 @@ impl Stage {
             let start = self.clock.now();
             counters.waited.inc_by(seconds(start - now));
             self.turn();
-            self.core.executed(&self.board.executed_tips());
+            let (epoch, tips) = self.board.executed_tips();
+            self.core.executed(epoch, &tips);
             self.core.tick(self.clock.now());
             if !self.act() {
                 return;
+            }
+            if let Some(turn) = self.core.turn(self.clock.now(), self.board.durable()) {
+                self.board.turned(self.core.lanes(), turn);
+                if !self.act() {
+                    return;
+                }
             }
             meter.charge(Cost::Lane);
             let end = self.clock.now();
             counters.busy.inc_by(seconds(end - start));
             if end > reported + 200_000_000 {
                 reported = end;
+                self.core.welcome();
                 let report = Report {
                     positions: self.core.positions(),
                     held_bytes: self.core.held_bytes(),
@@ -173,9 +181,12 @@ impl Stage {
 
     fn peer(&mut self, message: FromPeer) {
         let now = self.clock.now();
+        let (FromPeer::Batch(from, ..) | FromPeer::Control(from, ..)) = &message;
+        // Who has left, or is to come: they are no peers in this epoch.
+        let Some(from) = self.core.peer(from) else { return };
         match message {
-            FromPeer::Batch(from, bytes, _) => self.core.batch(now, from, bytes),
-            FromPeer::Control(from, bytes, _) => self.core.control(now, from, &bytes),
+            FromPeer::Batch(_, bytes, _) => self.core.batch(now, from, bytes),
+            FromPeer::Control(_, bytes, _) => self.core.control(now, from, &bytes),
         }
     }
 
@@ -183,9 +194,11 @@ impl Stage {
     fn act(&mut self) -> bool {
         for action in self.core.take_actions() {
             let open = match action {
-                Action::Send(to, control) => self.send(Outgoing::Control(to, control)),
-                Action::SendBatch(to, held) => self.send(Outgoing::Batch(to, held)),
-                Action::SendStored(to, bytes) => self.send(Outgoing::Stored(to, bytes)),
+                Action::Send(to, control) => self.send(Outgoing::Control(self.key(to), control)),
+                Action::SendBatch(to, held) => self.send(Outgoing::Batch(self.key(to), held)),
+                Action::SendStored(to, bytes) => {
+                    self.send(Outgoing::Stored(self.core.key(to), bytes))
+                }
                 Action::Verify(unverified) => self.verify.send(unverified).is_ok(),
                 Action::Append(records, then) => self.append(records, then),
                 Action::Certified(certificate) => {
@@ -209,6 +222,13 @@ impl Stage {
             }
         }
         true
+    }
+
+    fn key(&self, to: To) -> Recipient {
+        match to {
+            To::All => None,
+            To::One(peer) => Some(self.core.key(peer)),
+        }
     }
 
     fn send(&self, message: Outgoing) -> bool {

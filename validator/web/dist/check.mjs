@@ -879,8 +879,9 @@ function derived(context) {
     return hasher.digest();
   };
 }
-var hashGenesis = derived("althing 2026 genesis v1");
-var hashCut = derived("althing 2026 cut v1");
+var hashGenesis = derived("althing 2026 genesis v2");
+var hashCut = derived("althing 2026 cut v2");
+var hashValidatorSet = derived("althing 2026 validator set v1");
 var hashTransactionId = derived("althing 2026 transaction id v1");
 var hashOutcomeLeaf = derived("althing 2026 outcome leaf v2");
 var hashMerkleNode = derived("althing 2026 merkle node v1");
@@ -890,7 +891,7 @@ var hashHistoryNode = derived("althing 2026 history node v1");
 var hashHistoryRoot = derived("althing 2026 history root v1");
 var hashStatePage = derived("althing 2026 state page v1");
 var hashStateLinks = derived("althing 2026 state links v1");
-var hashState = derived("althing 2026 state v3");
+var hashState = derived("althing 2026 state v4");
 
 // src/json.ts
 var JsonError = class extends Error {
@@ -1015,6 +1016,23 @@ var Parser = class {
     throw new JsonError(`at character ${this.at}: ${reason}`);
   }
 };
+
+// src/sets.ts
+var VALIDATORS_MAX = 100;
+function setOf(keys) {
+  return { keys, digest: hashValidatorSet(...keys) };
+}
+function readSet(reader) {
+  const count = reader.u32();
+  must(count >= 1 && count <= VALIDATORS_MAX, "set size");
+  const keys = reader.digests(count);
+  const ascends = keys.every((key, place) => place === 0 || compare(keys[place - 1], key) < 0);
+  must(ascends, "set order");
+  return setOf(keys);
+}
+function quorum(validators) {
+  return validators - Math.floor((validators - 1) / 3);
+}
 
 // node_modules/@noble/hashes/sha2.js
 var K512 = /* @__PURE__ */ (() => split([
@@ -2727,6 +2745,21 @@ function validatorKey(bytes) {
   if (point === void 0 || point.isSmallOrder() || !point.isTorsionFree()) return void 0;
   return { bytes, point, uses: 0 };
 }
+var KeyRing = class {
+  known;
+  constructor(keys) {
+    this.known = new Map(keys.map((key) => [toHex(key.bytes), key]));
+  }
+  /** The key as ZIP 215 takes it: any encoding of any point. The set that names it was signed for. */
+  find(bytes) {
+    const name = toHex(bytes);
+    if (!this.known.has(name)) {
+      const point = decode(bytes, true);
+      this.known.set(name, point && { bytes, point, uses: 0 });
+    }
+    return this.known.get(name);
+  }
+};
 function voteHolds(key, message, signature) {
   const R = decode(signature.subarray(0, 32), true);
   if (R === void 0) return false;
@@ -2768,9 +2801,8 @@ function littleEndian(bytes) {
 // src/genesis.ts
 var GenesisError = class extends Error {
 };
-var VERSION = 1;
+var VERSION = 2;
 var NAME_MAX = 64;
-var VALIDATORS_MAX = 100;
 var ACCOUNTS_MAX = 4 * 1024 * 1024;
 var PARAMETERS = [
   ["base_fee", 10n, 0n, 1n << 40n],
@@ -2778,8 +2810,14 @@ var PARAMETERS = [
   ["account_deposit", 1000n, 0n, 1n << 40n],
   ["checkpoint_interval", 256n, 1n, 1n << 40n],
   ["retention", 100000n, 1n, 1n << 40n],
-  ["lane_quota_bytes", 16n << 20n, 512n << 10n, 64n << 20n]
+  ["lane_quota_bytes", 16n << 20n, 512n << 10n, 64n << 20n],
+  ["epoch_length", 4096n, 128n, 1n << 20n]
 ];
+function rangeOf(parameter) {
+  const found = PARAMETERS.find(([name]) => name === parameter);
+  if (found === void 0) throw new RangeError(`there is no parameter ${parameter}`);
+  return [found[2], found[3]];
+}
 function genesisFromBytes(bytes) {
   let text;
   try {
@@ -2819,7 +2857,7 @@ function genesisFromJson(text) {
     accountBytes(accounts),
     concat(...parameters.map(u64Bytes))
   );
-  return { name, validators, checkpointInterval: parameters[3], digest };
+  return { name, set: setOf(keys), validators, checkpointInterval: parameters[3], digest };
 }
 function readName(json) {
   if (typeof json !== "string") fail("name", "expected text");
@@ -2997,8 +3035,9 @@ function checkStateClaim(header, claim) {
   if (claim.accounts === 0n) roots.push(emptyMerkleRoot());
   must(roots.length > 0, "state root");
   const accounts = u64Bytes(claim.accounts);
+  const burned = u64Bytes(claim.burned);
   for (const pages of roots) {
-    const state = hashState(accounts, pages, links, claim.lanes, u64Bytes(claim.burned));
+    const state = hashState(accounts, pages, links, claim.lanes, burned, claim.council);
     must(equal(state, header.stateRoot), "state root");
   }
 }
@@ -3014,7 +3053,9 @@ function readState(reader) {
   const key = reader.take(32);
   const accounts = reader.u64();
   must(accounts < ACCOUNTS_LIMIT, "too many accounts");
-  return { key, accounts, lanes: reader.take(32), burned: reader.u64() };
+  const lanes = reader.take(32);
+  const burned = reader.u64();
+  return { key, accounts, lanes, burned, council: reader.take(32) };
 }
 function readPage(reader, number, accounts) {
   return readLeaf(reader, number, accounts, PAGE_ENTRIES, ENTRY_BYTES);
@@ -3044,17 +3085,16 @@ function entryOf(page, number) {
 }
 
 // src/finality.ts
-var HEADER_BYTES = 208;
-var LANES_MAX = 100;
-var VALIDATORS_MAX2 = 100n;
+var HEADER_BYTES = 240;
+var VERSION2 = 2;
 function readFinality(reader) {
   const headerBytes = reader.take(HEADER_BYTES);
   const header = readHeader(headerBytes);
   const lanes = reader.take(32);
   const mask = reader.u128();
-  must(mask >> VALIDATORS_MAX2 === 0n, "signer outside the set");
+  must(mask >> BigInt(VALIDATORS_MAX) === 0n, "signer outside the set");
   const signers = [];
-  for (let place = 0; place < Number(VALIDATORS_MAX2); place += 1) {
+  for (let place = 0; place < VALIDATORS_MAX; place += 1) {
     if ((mask >> BigInt(place) & 1n) === 1n) signers.push(place);
   }
   const view = reader.u64();
@@ -3064,12 +3104,11 @@ function readFinality(reader) {
 }
 function readHeader(bytes) {
   const reader = new Reader(bytes);
-  must(reader.u8() === 1, "header version");
+  must(reader.u8() === VERSION2, "header version");
   reader.zeros(3, "header reserved");
-  must(reader.u32() <= LANES_MAX, "header lanes");
+  must(reader.u32() <= VALIDATORS_MAX, "header lanes");
   const network = reader.take(32);
   const epoch = reader.u64();
-  must(epoch === 0n, "header epoch");
   const height = reader.u64();
   const view = reader.u64();
   reader.take(32);
@@ -3078,26 +3117,26 @@ function readHeader(bytes) {
   must(executed < height, "header executed");
   const historyRoot2 = reader.take(32);
   const stateRoot = reader.take(32);
-  must(isZero(reader.take(32)), "header next set");
-  return { network, epoch, height, view, timeMs, executed, historyRoot: historyRoot2, stateRoot };
+  const set = reader.take(32);
+  const nextSet = reader.take(32);
+  return { network, epoch, height, view, timeMs, executed, historyRoot: historyRoot2, stateRoot, set, nextSet };
 }
-function quorum(validators) {
-  return validators - Math.floor((validators - 1) / 3);
-}
-function checkSigners(genesis, finality) {
-  must(equal(finality.header.network, genesis.digest), "other network");
-  const validators = genesis.validators.length;
+function checkSigners(network, set, finality) {
+  must(equal(finality.header.network, network), "other network");
+  must(equal(finality.header.set, set.digest), "other validator set");
+  const validators = set.keys.length;
   must(
     finality.signers.every((place) => place < validators),
     "signer outside the set"
   );
   must(finality.signers.length >= quorum(validators), "no quorum");
 }
-function checkVotes(genesis, finality) {
-  const message = voteMessage(genesis.digest, finality);
+function checkVotes(network, set, finality, ring) {
+  const message = voteMessage(network, finality);
   finality.signers.forEach((place, index) => {
-    const key = genesis.validators[place];
-    must(voteHolds(key, message, finality.signatures[index]), "validator signature");
+    const key = ring.find(set.keys[place]);
+    const holds = key !== void 0 && voteHolds(key, message, finality.signatures[index]);
+    must(holds, "validator signature");
   });
 }
 function voteMessage(network, { header, view, parent, block }) {
@@ -3112,12 +3151,112 @@ function voteMessage(network, { header, view, parent, block }) {
   );
 }
 
+// src/links.ts
+var LINKS_MAX = 128;
+function readLinks2(reader) {
+  const count = reader.u32();
+  must(count <= LINKS_MAX, "too many links");
+  return Array.from({ length: count }, () => ({
+    finality: readFinality(reader),
+    next: readSet(reader)
+  }));
+}
+function followLinks(genesis, links) {
+  const sets = [genesis.set];
+  for (const { finality, next } of links) {
+    const { header } = finality;
+    checkSigners(genesis.digest, sets[sets.length - 1], finality);
+    must(equal(header.nextSet, next.digest), "other next set");
+    must(!equal(header.nextSet, header.set), "link without a change");
+    sets.push(next);
+  }
+  return sets;
+}
+
+// src/council.ts
+var BALLOT_HEAD = 8;
+var CHANGE_HEAD = 8;
+var RATES = [
+  "base_fee",
+  "fee_per_byte",
+  "account_deposit",
+  "retention",
+  "lane_quota_bytes"
+];
+var CHANGES = [
+  { kind: "add", length: 32 + 1 + 3 * 18 },
+  { kind: "remove", length: 32 },
+  { kind: "replace", length: 32 + 32 + 1 + 3 * 18 },
+  { kind: "rates", length: 8 * RATES.length }
+];
+function readBallot(body) {
+  must(body.length >= BALLOT_HEAD, "ballot length");
+  const reader = new Reader(body);
+  const code = reader.u8();
+  must(code >= 1 && code <= 3, "ballot kind");
+  reader.zeros(BALLOT_HEAD - 1, "ballot reserved");
+  if (code === 3) {
+    must(body.length === BALLOT_HEAD, "ballot length");
+    return { kind: "ready" };
+  }
+  const change = readChange(reader, body.length - BALLOT_HEAD);
+  return { kind: code === 1 ? "approve" : "withdraw", change };
+}
+function readChange(reader, length) {
+  must(length >= CHANGE_HEAD, "ballot length");
+  const shape = CHANGES[reader.u8() - 1];
+  must(shape !== void 0, "change kind");
+  reader.zeros(CHANGE_HEAD - 1, "change reserved");
+  must(length === CHANGE_HEAD + shape.length, "ballot length");
+  switch (shape.kind) {
+    case "add":
+      return { kind: "add", newcomer: readNewcomer(reader) };
+    case "remove":
+      return { kind: "remove", key: reader.take(32) };
+    case "replace":
+      return { kind: "replace", key: reader.take(32), newcomer: readNewcomer(reader) };
+    case "rates":
+      return { kind: "rates", rates: readRates(reader) };
+  }
+}
+function readNewcomer(reader) {
+  const key = reader.take(32);
+  must(reader.u8() === 1, "newcomer without addresses");
+  const consensus = readAddress(reader);
+  const lanes = readAddress(reader);
+  return { key, consensus, lanes, history: readAddress(reader) };
+}
+function readAddress(reader) {
+  const ip = reader.take(16);
+  const port = reader.u16();
+  must(port !== 0, "address port");
+  const v4 = mappedV4(ip);
+  must(!isZero(v4 ?? ip), "address unspecified");
+  must(v4 === void 0 ? ip[0] !== 255 : v4[0] >> 4 !== 14, "address multicast");
+  return { ip, port };
+}
+function mappedV4(ip) {
+  const isMapped = isZero(ip.subarray(0, 10)) && ip[10] === 255 && ip[11] === 255;
+  return isMapped ? ip.subarray(12) : void 0;
+}
+function readRates(reader) {
+  const rates = {};
+  for (const name of RATES) {
+    const value = reader.u64();
+    const [least, most] = rangeOf(name);
+    must(value >= least && value <= most, "rates out of range");
+    rates[name] = value;
+  }
+  return rates;
+}
+
 // src/transaction.ts
 var FIXED_BYTES = 156;
 var TRANSACTION_MAX = 65536;
 var TRANSFER_BODY = 40;
 var SIGNATURE_BYTES = 64;
 var OUTCOMES = ["applied", "failed", "stale", "forked", "expired", "ahead"];
+var KINDS = ["record", "transfer", "council"];
 function readTransactionClaim(reader, header) {
   const length = reader.u32();
   must(length >= FIXED_BYTES && length <= TRANSACTION_MAX, "transaction length");
@@ -3153,13 +3292,12 @@ function readTransactionClaim(reader, header) {
 function readTransaction(bytes) {
   const reader = new Reader(bytes);
   must(reader.u8() === 1, "transaction version");
-  const kindByte = reader.u8();
-  must(kindByte === 1 || kindByte === 2, "transaction kind");
+  const kind = KINDS[reader.u8() - 1];
+  must(kind !== void 0, "transaction kind");
   const bodyLength = reader.u16();
   must(bytes.length === FIXED_BYTES + bodyLength, "transaction length");
-  must(kindByte === 1 || bodyLength === TRANSFER_BODY, "transfer body");
-  return {
-    kind: kindByte === 1 ? "record" : "transfer",
+  must(kind !== "transfer" || bodyLength === TRANSFER_BODY, "transfer body");
+  const fields = {
     network: reader.take(8),
     author: reader.take(32),
     sequence: reader.u64(),
@@ -3169,6 +3307,7 @@ function readTransaction(bytes) {
     signature: reader.take(SIGNATURE_BYTES),
     signed: bytes.subarray(0, bytes.length - SIGNATURE_BYTES)
   };
+  return { ...fields, kind, ballot: kind === "council" ? readBallot(fields.body) : void 0 };
 }
 function checkTransactionClaim(genesis, header, claim) {
   const { transaction } = claim;
@@ -3193,22 +3332,26 @@ function authorMessage(id) {
 }
 
 // src/proof.ts
-var PROOF_BYTES_MAX = 131072;
-var VERSION2 = 1;
+var PROOF_BYTES_MAX = 131072 + LINKS_MAX * 10240;
+var VERSION3 = 2;
 function verify(genesis, bytes) {
   must(bytes.length <= PROOF_BYTES_MAX, "too long");
   const reader = new Reader(bytes);
-  must(reader.u8() === VERSION2, "unknown version");
+  must(reader.u8() === VERSION3, "unknown version");
   const kind = reader.u8();
   must(kind >= 1 && kind <= 3, "unknown kind");
-  reader.zeros(6, "reserved");
+  reader.zeros(2, "reserved");
+  const links = readLinks2(reader);
   const finality = readFinality(reader);
   const { header } = finality;
-  checkSigners(genesis, finality);
+  const sets = followLinks(genesis, links);
+  const set = sets[links.length];
+  checkSigners(genesis.digest, set, finality);
   const common = {
+    links,
     finality,
-    validators: genesis.validators.length,
-    quorum: quorum(genesis.validators.length),
+    validators: set.keys.length,
+    quorum: quorum(set.keys.length),
     checkpoint: header.executed - header.executed % genesis.checkpointInterval,
     bytes: bytes.length
   };
@@ -3230,8 +3373,12 @@ function verify(genesis, bytes) {
     checkStateClaim(header, claim);
     verified = { ...common, kind: "absence", claim };
   }
-  checkVotes(genesis, finality);
+  checkAllVotes(genesis, sets, [...links.map((link) => link.finality), finality]);
   return verified;
+}
+function checkAllVotes(genesis, sets, blocks) {
+  const ring = new KeyRing(genesis.validators);
+  blocks.forEach((block, place) => checkVotes(genesis.digest, sets[place], block, ring));
 }
 
 // src/check.ts

@@ -32,6 +32,8 @@ export interface StateClaim {
   accounts: bigint;
   lanes: Uint8Array;
   burned: bigint;
+  /** The digest of who decides and of what is moved to change that. */
+  council: Uint8Array;
   /** The root of the links, or the leaf that it follows from. */
   links: { root: Uint8Array } | Leaf;
   /** None only in the proof that a state without accounts lacks the key. */
@@ -87,8 +89,9 @@ export function checkStateClaim(header: Header, claim: StateClaim): void {
   if (claim.accounts === 0n) roots.push(emptyMerkleRoot());
   must(roots.length > 0, 'state root');
   const accounts = u64Bytes(claim.accounts);
+  const burned = u64Bytes(claim.burned);
   for (const pages of roots) {
-    const state = hashState(accounts, pages, links, claim.lanes, u64Bytes(claim.burned));
+    const state = hashState(accounts, pages, links, claim.lanes, burned, claim.council);
     must(equal(state, header.stateRoot), 'state root');
   }
 }
@@ -104,11 +107,13 @@ function isBetween(before: Uint8Array, key: Uint8Array, after: Uint8Array): bool
   return compare(before, after) < 0 ? above && below : above || below;
 }
 
-function readState(reader: Reader): Pick<StateClaim, 'key' | 'accounts' | 'lanes' | 'burned'> {
+function readState(reader: Reader): Omit<StateClaim, 'links' | 'pages'> {
   const key = reader.take(32);
   const accounts = reader.u64();
   must(accounts < ACCOUNTS_LIMIT, 'too many accounts');
-  return { key, accounts, lanes: reader.take(32), burned: reader.u64() };
+  const lanes = reader.take(32);
+  const burned = reader.u64();
+  return { key, accounts, lanes, burned, council: reader.take(32) };
 }
 
 function readPage(reader: Reader, number: number, accounts: number): Leaf {

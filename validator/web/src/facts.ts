@@ -1,14 +1,10 @@
 // What the page says about a verified proof: one sentence, the facts, and the steps that were checked.
 
 import { toHex } from './bytes.js';
+import type { Link } from './links.js';
 import type { Verified } from './proof.js';
-
-export interface Fact {
-  name: string;
-  value: string;
-  /** Set in a fixed-width face: digests, keys and bodies. */
-  mono?: boolean;
-}
+import type { Outcome, Transaction } from './transaction.js';
+import { ballotFacts, digest, type Fact, plain } from './wording.js';
 
 export interface Report {
   sentence: string;
@@ -44,19 +40,14 @@ function transactionReport(verified: Verified & { kind: 'transaction' }): Report
     plain('Sequence', transaction.sequence),
     digest('Previous transaction', transaction.previous),
     plain('Valid until height', transaction.validUntil),
-    ...bodyFacts(transaction.kind, transaction.body),
+    ...bodyFacts(transaction),
     plain('Place among the outcomes', `${claim.index + 1} of ${claim.count}`),
     digest('Block of that height', claim.cut),
     ...finalityFacts(verified),
   ];
-  const limits =
-    outcome === 'applied'
-      ? ''
-      : 'An outcome other than “applied” speaks of this height only: the same transaction may have ' +
-        'another outcome at another height.';
   return {
     sentence: `The network executed this transaction at height ${height} with the outcome “${outcome}”.`,
-    limits,
+    limits: transactionLimits(transaction, outcome),
     facts,
     steps: [
       'The transaction has this id, and its author signed it.',
@@ -67,6 +58,17 @@ function transactionReport(verified: Verified & { kind: 'transaction' }): Report
       ...lastSteps(verified),
     ],
   };
+}
+
+function transactionLimits({ kind }: Transaction, outcome: Outcome): string {
+  if (outcome !== 'applied') {
+    return (
+      'An outcome other than “applied” speaks of this height only: the same transaction may have ' +
+      'another outcome at another height.'
+    );
+  }
+  if (kind !== 'council') return '';
+  return 'This is what one author says: the proof does not say whether enough others agreed, or what came of it.';
 }
 
 function accountReport(verified: Verified & { kind: 'account' }): Report {
@@ -135,15 +137,21 @@ function stateSteps(verified: Verified): string[] {
 }
 
 function lastSteps(verified: Verified): string[] {
-  const { finality, validators, quorum } = verified;
+  const { finality, validators, quorum, links } = verified;
+  const changes = links.length === 1 ? 'one change' : `${links.length} changes`;
   return [
     `${finality.signers.length} of ${validators} validators signed the block of height ${finality.header.height} as final; ${quorum} are needed.`,
-    'These validators are the ones of the genesis whose digest is shown above.',
+    ...(links.length === 0
+      ? ['These validators are the ones of the genesis whose digest is shown above.']
+      : [
+          `These validators are the ones that ${changes} of the set led to, from those of the genesis whose digest is shown above.`,
+          'Each change is named in a block that enough of the validators before it signed as final.',
+        ]),
   ];
 }
 
 function finalityFacts(verified: Verified): Fact[] {
-  const { finality } = verified;
+  const { finality, links } = verified;
   const { header } = finality;
   return [
     digest('Final block', finality.block),
@@ -151,11 +159,18 @@ function finalityFacts(verified: Verified): Fact[] {
     plain('Executed up to height', header.executed),
     plain('Time of the final block', time(header.timeMs)),
     plain('Signers', finality.signers.join(', ')),
+    ...(links.length === 0 ? [] : [plain('Changes of the validator set', changesOf(links))]),
     plain('Size of the proof', `${verified.bytes} bytes`),
   ];
 }
 
-function bodyFacts(kind: 'record' | 'transfer', body: Uint8Array): Fact[] {
+function changesOf(links: Link[]): string {
+  const heights = links.map((link) => link.finality.header.height);
+  return `${links.length}, by the ${links.length === 1 ? 'block' : 'blocks'} of height ${heights.join(', ')}`;
+}
+
+function bodyFacts({ kind, body, ballot }: Transaction): Fact[] {
+  if (ballot !== undefined) return ballotFacts(ballot);
   if (kind === 'transfer') {
     const amount = new DataView(body.buffer, body.byteOffset, body.length).getBigUint64(32, true);
     return [digest('To', body.subarray(0, 32)), plain('Amount', amount)];
@@ -191,10 +206,3 @@ function time(milliseconds: bigint): string {
   return Number.isNaN(date.getTime()) ? `${milliseconds} ms` : date.toISOString();
 }
 
-function plain(name: string, value: string | bigint): Fact {
-  return { name, value: value.toString() };
-}
-
-function digest(name: string, value: Uint8Array): Fact {
-  return { name, value: toHex(value), mono: true };
-}

@@ -1,14 +1,13 @@
-// The final block of a proof: its header, who signed it, and whether a quorum of the validators did.
+// A final block: its header, who signed it, and whether a quorum of the set that decides it did.
 
-import { concat, equal, isZero, Reader, utf8, varint } from './bytes.js';
-import type { Genesis } from './genesis.js';
+import { concat, equal, Reader, utf8, varint } from './bytes.js';
 import { hashCut } from './hash.js';
 import { must } from './refused.js';
-import { voteHolds } from './signatures.js';
+import { quorum, VALIDATORS_MAX, type ValidatorSet } from './sets.js';
+import { type KeyRing, voteHolds } from './signatures.js';
 
-export const HEADER_BYTES = 208;
-const LANES_MAX = 100;
-const VALIDATORS_MAX = 100n;
+export const HEADER_BYTES = 240;
+const VERSION = 2;
 
 export interface Header {
   network: Uint8Array;
@@ -19,6 +18,10 @@ export interface Header {
   executed: bigint;
   historyRoot: Uint8Array;
   stateRoot: Uint8Array;
+  /** Digest of the set that decides this block. */
+  set: Uint8Array;
+  /** Digest of the set that decides the next height. */
+  nextSet: Uint8Array;
 }
 
 export interface Finality {
@@ -38,9 +41,9 @@ export function readFinality(reader: Reader): Finality {
   const header = readHeader(headerBytes);
   const lanes = reader.take(32);
   const mask = reader.u128();
-  must(mask >> VALIDATORS_MAX === 0n, 'signer outside the set');
+  must(mask >> BigInt(VALIDATORS_MAX) === 0n, 'signer outside the set');
   const signers: number[] = [];
-  for (let place = 0; place < Number(VALIDATORS_MAX); place += 1) {
+  for (let place = 0; place < VALIDATORS_MAX; place += 1) {
     if (((mask >> BigInt(place)) & 1n) === 1n) signers.push(place);
   }
   const view = reader.u64();
@@ -51,12 +54,11 @@ export function readFinality(reader: Reader): Finality {
 
 function readHeader(bytes: Uint8Array): Header {
   const reader = new Reader(bytes);
-  must(reader.u8() === 1, 'header version');
+  must(reader.u8() === VERSION, 'header version');
   reader.zeros(3, 'header reserved');
-  must(reader.u32() <= LANES_MAX, 'header lanes');
+  must(reader.u32() <= VALIDATORS_MAX, 'header lanes'); // a lane for each validator
   const network = reader.take(32);
   const epoch = reader.u64();
-  must(epoch === 0n, 'header epoch');
   const height = reader.u64();
   const view = reader.u64();
   reader.take(32); // the parent block: bound by the block's digest, and nothing here asks for it
@@ -65,18 +67,16 @@ function readHeader(bytes: Uint8Array): Header {
   must(executed < height, 'header executed');
   const historyRoot = reader.take(32);
   const stateRoot = reader.take(32);
-  must(isZero(reader.take(32)), 'header next set');
-  return { network, epoch, height, view, timeMs, executed, historyRoot, stateRoot };
+  const set = reader.take(32);
+  const nextSet = reader.take(32);
+  return { network, epoch, height, view, timeMs, executed, historyRoot, stateRoot, set, nextSet };
 }
 
-export function quorum(validators: number): number {
-  return validators - Math.floor((validators - 1) / 3);
-}
-
-/** Checks all but the signatures: the network, and that enough members of the set signed. */
-export function checkSigners(genesis: Genesis, finality: Finality): void {
-  must(equal(finality.header.network, genesis.digest), 'other network');
-  const validators = genesis.validators.length;
+/** Checks all but the signatures: the network, that this set decides, and that enough of it signed. */
+export function checkSigners(network: Uint8Array, set: ValidatorSet, finality: Finality): void {
+  must(equal(finality.header.network, network), 'other network');
+  must(equal(finality.header.set, set.digest), 'other validator set');
+  const validators = set.keys.length;
   must(
     finality.signers.every((place) => place < validators),
     'signer outside the set',
@@ -85,11 +85,17 @@ export function checkSigners(genesis: Genesis, finality: Finality): void {
 }
 
 /** Checks every signature that the proof has, those beyond the quorum too. */
-export function checkVotes(genesis: Genesis, finality: Finality): void {
-  const message = voteMessage(genesis.digest, finality);
+export function checkVotes(
+  network: Uint8Array,
+  set: ValidatorSet,
+  finality: Finality,
+  ring: KeyRing,
+): void {
+  const message = voteMessage(network, finality);
   finality.signers.forEach((place, index) => {
-    const key = genesis.validators[place]!;
-    must(voteHolds(key, message, finality.signatures[index]!), 'validator signature');
+    const key = ring.find(set.keys[place]!);
+    const holds = key !== undefined && voteHolds(key, message, finality.signatures[index]!);
+    must(holds, 'validator signature');
   });
 }
 

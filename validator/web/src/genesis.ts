@@ -3,6 +3,7 @@
 import { compare, fromHex, U64_MAX, u32Bytes, u64Bytes, utf8, concat } from './bytes.js';
 import { hashGenesis } from './hash.js';
 import { type Json, JsonError, parseJson } from './json.js';
+import { setOf, VALIDATORS_MAX, type ValidatorSet } from './sets.js';
 import { type ValidatorKey, validatorKey } from './signatures.js';
 
 /** The file is not a genesis. */
@@ -10,6 +11,9 @@ export class GenesisError extends Error {}
 
 export interface Genesis {
   name: string;
+  /** The first validators. */
+  set: ValidatorSet;
+  /** Their keys, in the same order. */
   validators: ValidatorKey[];
   checkpointInterval: bigint;
   digest: Uint8Array;
@@ -20,9 +24,8 @@ interface Account {
   balance: bigint;
 }
 
-const VERSION = 1;
+const VERSION = 2;
 const NAME_MAX = 64;
-const VALIDATORS_MAX = 100;
 const ACCOUNTS_MAX = 4 * 1024 * 1024;
 
 /** Name, default, least and most, in the order of the digest. */
@@ -33,7 +36,15 @@ const PARAMETERS: readonly (readonly [string, bigint, bigint, bigint])[] = [
   ['checkpoint_interval', 256n, 1n, 1n << 40n],
   ['retention', 100_000n, 1n, 1n << 40n],
   ['lane_quota_bytes', 16n << 20n, 512n << 10n, 64n << 20n],
+  ['epoch_length', 4_096n, 128n, 1n << 20n],
 ];
+
+/** The least and the most that a parameter may be. */
+export function rangeOf(parameter: string): readonly [bigint, bigint] {
+  const found = PARAMETERS.find(([name]) => name === parameter);
+  if (found === undefined) throw new RangeError(`there is no parameter ${parameter}`);
+  return [found[2], found[3]];
+}
 
 /** Reads the bytes of a genesis file. Throws a GenesisError that names the field. */
 export function genesisFromBytes(bytes: Uint8Array): Genesis {
@@ -79,7 +90,7 @@ export function genesisFromJson(text: string): Genesis {
     accountBytes(accounts),
     concat(...parameters.map(u64Bytes)),
   );
-  return { name, validators, checkpointInterval: parameters[3]!, digest };
+  return { name, set: setOf(keys), validators, checkpointInterval: parameters[3]!, digest };
 }
 
 function readName(json: Json | undefined): string {

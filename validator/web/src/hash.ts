@@ -15,8 +15,9 @@ export function derived(context: string): Hash {
   };
 }
 
-export const hashGenesis = derived('althing 2026 genesis v1');
-export const hashCut = derived('althing 2026 cut v1');
+export const hashGenesis = derived('althing 2026 genesis v2');
+export const hashCut = derived('althing 2026 cut v2');
+export const hashValidatorSet = derived('althing 2026 validator set v1');
 export const hashTransactionId = derived('althing 2026 transaction id v1');
 export const hashOutcomeLeaf = derived('althing 2026 outcome leaf v2');
 export const hashMerkleNode = derived('althing 2026 merkle node v1');
@@ -26,4 +27,4 @@ export const hashHistoryNode = derived('althing 2026 history node v1');
 export const hashHistoryRoot = derived('althing 2026 history root v1');
 export const hashStatePage = derived('althing 2026 state page v1');
 export const hashStateLinks = derived('althing 2026 state links v1');
-export const hashState = derived('althing 2026 state v3');
+export const hashState = derived('althing 2026 state v4');

@@ -1,9 +1,10 @@
 // The page: takes files, verifies them where they are, and shows the result as text only.
 
 import { fromHex, equal, toHex } from './bytes.js';
-import { type Fact, report } from './facts.js';
+import { report } from './facts.js';
 import { type Genesis, GenesisError, genesisFromBytes } from './genesis.js';
 import { PROOF_BYTES_MAX, Refused, type Verified, verify } from './proof.js';
+import type { Fact } from './wording.js';
 
 type State = 'waiting' | 'verified' | 'refused' | 'error';
 
@@ -135,7 +136,7 @@ async function takeGenesis(source: string, bytes: Promise<Uint8Array>): Promise<
   let taken: Genesis | undefined;
   try {
     taken = genesisFromBytes(await bytes);
-    note = `Network “${taken.name}” with ${taken.validators.length} validators, from ${source}.`;
+    note = `Network “${taken.name}” with ${taken.validators.length} first validators, from ${source}.`;
   } catch (error) {
     note = `No genesis from ${source}: ${messageOf(error)}. Choose a genesis file.`;
   }
@@ -228,7 +229,7 @@ function takeAsked(path: string): Promise<void> {
   return takeProof(asked, get(asked, PROOF_BYTES_MAX), subject);
 }
 
-/** A dropped file may be of either kind: a genesis is JSON, and a proof begins with byte 1. */
+/** A dropped file may be of either kind: a genesis is JSON, and a proof begins with byte 2. */
 async function takeDropped(file: File): Promise<void> {
   const start = await file.slice(0, 64).text();
   if (start.trimStart().startsWith('{')) await takeGenesis('your file', readGenesisFile(file));

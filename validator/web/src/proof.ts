@@ -1,4 +1,4 @@
-// Verifies a proof: reads it, follows its digests to the header, and checks the signatures last.
+// Verifies a proof: reads it, follows its links and digests to the header, and checks the signatures last.
 
 import {
   type AbsenceClaim,
@@ -8,9 +8,12 @@ import {
   readAccountClaim,
 } from './accounts.js';
 import { Reader } from './bytes.js';
-import { checkSigners, checkVotes, type Finality, quorum, readFinality } from './finality.js';
+import { checkSigners, checkVotes, type Finality, readFinality } from './finality.js';
 import type { Genesis } from './genesis.js';
+import { followLinks, type Link, LINKS_MAX, readLinks } from './links.js';
 import { must, Refused } from './refused.js';
+import { quorum, type ValidatorSet } from './sets.js';
+import { KeyRing } from './signatures.js';
 import {
   checkAuthor,
   checkTransactionClaim,
@@ -20,11 +23,16 @@ import {
 
 export { Refused };
 
-export const PROOF_BYTES_MAX = 131_072;
-const VERSION = 1;
+/** The largest claim and its block take less than the first part, and a change of a set of 100 less than 10 KiB. */
+export const PROOF_BYTES_MAX = 131_072 + LINKS_MAX * 10_240;
+const VERSION = 2;
 
 interface Common {
+  /** The changes of the validator set between the genesis and the final block. */
+  links: Link[];
+  /** The final block under which the claim holds. */
   finality: Finality;
+  /** How many validators decide that block. */
   validators: number;
   quorum: number;
   /** The height whose state the header's state root is of. */
@@ -46,14 +54,18 @@ export function verify(genesis: Genesis, bytes: Uint8Array): Verified {
   must(reader.u8() === VERSION, 'unknown version');
   const kind = reader.u8();
   must(kind >= 1 && kind <= 3, 'unknown kind');
-  reader.zeros(6, 'reserved');
+  reader.zeros(2, 'reserved');
+  const links = readLinks(reader);
   const finality = readFinality(reader);
   const { header } = finality;
-  checkSigners(genesis, finality);
+  const sets = followLinks(genesis, links);
+  const set = sets[links.length]!;
+  checkSigners(genesis.digest, set, finality);
   const common: Common = {
+    links,
     finality,
-    validators: genesis.validators.length,
-    quorum: quorum(genesis.validators.length),
+    validators: set.keys.length,
+    quorum: quorum(set.keys.length),
     checkpoint: header.executed - (header.executed % genesis.checkpointInterval),
     bytes: bytes.length,
   };
@@ -76,6 +88,12 @@ export function verify(genesis: Genesis, bytes: Uint8Array): Verified {
     checkStateClaim(header, claim);
     verified = { ...common, kind: 'absence', claim };
   }
-  checkVotes(genesis, finality);
+  checkAllVotes(genesis, sets, [...links.map((link) => link.finality), finality]);
   return verified;
+}
+
+/** Checks the votes of each block by the set that decides it, from the genesis on. */
+function checkAllVotes(genesis: Genesis, sets: ValidatorSet[], blocks: Finality[]): void {
+  const ring = new KeyRing(genesis.validators);
+  blocks.forEach((block, place) => checkVotes(genesis.digest, sets[place]!, block, ring));
 }

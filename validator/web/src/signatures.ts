@@ -2,7 +2,7 @@
 
 import { ed25519 } from '@noble/curves/ed25519.js';
 import { sha512 } from '@noble/hashes/sha2.js';
-import { concat } from './bytes.js';
+import { concat, toHex } from './bytes.js';
 
 const Point = ed25519.Point;
 type Point = InstanceType<typeof Point>;
@@ -13,19 +13,38 @@ const ORDER = Point.Fn.ORDER;
 const USES_BEFORE_TABLE = 8;
 const TABLE_WINDOW = 6;
 
-/** A validator's key, decoded once. */
+/** A key that casts votes, decoded once. */
 export interface ValidatorKey {
   readonly bytes: Uint8Array;
   readonly point: Point;
   uses: number;
 }
 
-/** Decodes a key that is canonical, torsion-free and not of small order, or returns undefined. */
+/** Decodes a key of the genesis: one that is canonical, torsion-free and not of small order, or returns undefined. */
 export function validatorKey(bytes: Uint8Array): ValidatorKey | undefined {
   const point = decode(bytes, false);
   // The neutral point is free of torsion, so small order is asked for too.
   if (point === undefined || point.isSmallOrder() || !point.isTorsionFree()) return undefined;
   return { bytes, point, uses: 0 };
+}
+
+/** Finds keys by their bytes, each decoded once: whoever signs in many sets gets one table. */
+export class KeyRing {
+  private readonly known: Map<string, ValidatorKey | undefined>;
+
+  constructor(keys: readonly ValidatorKey[]) {
+    this.known = new Map(keys.map((key) => [toHex(key.bytes), key]));
+  }
+
+  /** The key as ZIP 215 takes it: any encoding of any point. The set that names it was signed for. */
+  find(bytes: Uint8Array): ValidatorKey | undefined {
+    const name = toHex(bytes);
+    if (!this.known.has(name)) {
+      const point = decode(bytes, true);
+      this.known.set(name, point && { bytes, point, uses: 0 });
+    }
+    return this.known.get(name);
+  }
 }
 
 /** Checks a vote by ZIP 215: R may be any encoding of any point of the curve. */

@@ -1,6 +1,7 @@
 // The claim that a transaction was executed: the transaction, its outcome, and the way to the header.
 
 import { concat, equal, Reader, u64Bytes, utf8 } from './bytes.js';
+import { type Ballot, readBallot } from './council.js';
 import type { Header } from './finality.js';
 import type { Genesis } from './genesis.js';
 import { hashHistoryRecord, hashOutcomeLeaf, hashTransactionId } from './hash.js';
@@ -22,14 +23,19 @@ const SIGNATURE_BYTES = 64;
 export const OUTCOMES = ['applied', 'failed', 'stale', 'forked', 'expired', 'ahead'] as const;
 export type Outcome = (typeof OUTCOMES)[number];
 
+/** By their codes, from 1. */
+const KINDS = ['record', 'transfer', 'council'] as const;
+
 export interface Transaction {
-  kind: 'record' | 'transfer';
+  kind: (typeof KINDS)[number];
   network: Uint8Array;
   author: Uint8Array;
   sequence: bigint;
   previous: Uint8Array;
   validUntil: bigint;
   body: Uint8Array;
+  /** What a council transaction says. */
+  ballot: Ballot | undefined;
   /** All bytes before the signature. */
   signed: Uint8Array;
   signature: Uint8Array;
@@ -82,16 +88,15 @@ export function readTransactionClaim(reader: Reader, header: Header): Transactio
   };
 }
 
-function readTransaction(bytes: Uint8Array): Transaction {
+export function readTransaction(bytes: Uint8Array): Transaction {
   const reader = new Reader(bytes);
   must(reader.u8() === 1, 'transaction version');
-  const kindByte = reader.u8();
-  must(kindByte === 1 || kindByte === 2, 'transaction kind');
+  const kind = KINDS[reader.u8() - 1];
+  must(kind !== undefined, 'transaction kind');
   const bodyLength = reader.u16();
   must(bytes.length === FIXED_BYTES + bodyLength, 'transaction length');
-  must(kindByte === 1 || bodyLength === TRANSFER_BODY, 'transfer body');
-  return {
-    kind: kindByte === 1 ? 'record' : 'transfer',
+  must(kind !== 'transfer' || bodyLength === TRANSFER_BODY, 'transfer body');
+  const fields = {
     network: reader.take(8),
     author: reader.take(32),
     sequence: reader.u64(),
@@ -101,6 +106,7 @@ function readTransaction(bytes: Uint8Array): Transaction {
     signature: reader.take(SIGNATURE_BYTES),
     signed: bytes.subarray(0, bytes.length - SIGNATURE_BYTES),
   };
+  return { ...fields, kind, ballot: kind === 'council' ? readBallot(fields.body) : undefined };
 }
 
 /** Checks that the header's history has the outcome of this transaction; returns its id. */

@@ -54,9 +54,20 @@ export interface Network {
   signers: Signer[];
 }
 
+/** Who decides a block: those of the genesis, or of a later set. */
+export type Seats = Pick<Network, 'digest' | 'signers'>;
+
+/** Signers of these labels, in the order of a set. */
+export function signersOf(labels: string[]): Signer[] {
+  return labels.map(signer).sort((left, right) => Buffer.compare(left.key, right.key));
+}
+
+export function setDigest(signers: Signer[]): Uint8Array {
+  return hash('validator set v1', ...signers.map(({ key }) => key));
+}
+
 export function network(validators: number, name = 'test', interval = 8): Network {
-  const signers = Array.from({ length: validators }, (_, index) => signer(`validator ${index}`));
-  signers.sort((left, right) => Buffer.compare(left.key, right.key));
+  const signers = signersOf(Array.from({ length: validators }, (_, index) => `validator ${index}`));
   const json = JSON.stringify({
     name,
     validators: signers.map(({ key }) => hex(key)),
@@ -77,13 +88,15 @@ export interface HeaderFields {
   executed: bigint;
   historyRoot: Uint8Array;
   stateRoot: Uint8Array;
+  set: Uint8Array;
   nextSet: Uint8Array;
 }
 
-export function header(net: Network, fields: Partial<HeaderFields>): Uint8Array {
+export function header(net: Seats, fields: Partial<HeaderFields>): Uint8Array {
   const executed = fields.executed ?? 0n;
+  const set = fields.set ?? setDigest(net.signers);
   return bytes(
-    [fields.version ?? 1],
+    [fields.version ?? 2],
     little(fields.reserved ?? 0, 3),
     little(fields.lanes ?? 1, 4),
     fields.network ?? net.digest,
@@ -95,7 +108,8 @@ export function header(net: Network, fields: Partial<HeaderFields>): Uint8Array 
     little(executed, 8),
     fields.historyRoot ?? filler('history'),
     fields.stateRoot ?? filler('state'),
-    fields.nextSet ?? new Uint8Array(32),
+    set,
+    fields.nextSet ?? set,
   );
 }
 
@@ -105,7 +119,6 @@ function varint(value: bigint): number[] {
 }
 
 export interface FinalityFields {
-  kind: number;
   /** Places of those whose bits are set. */
   places: number[];
   /** Who signs for each bit, if not the validator of that place. */
@@ -115,11 +128,45 @@ export interface FinalityFields {
   namespaceEnd: string;
 }
 
+/** Bytes of a final block before its signatures. */
+export const BLOCK = 240 + 32 + 16 + 8 + 8;
+/** Where the final block begins in a proof without links. */
+export const HEAD = 8;
+/** Where the signatures begin in a proof without links. */
+export const VOTES = HEAD + BLOCK;
+/** Where the claim begins in a proof without links, of one signature. */
+export const CLAIM = VOTES + 64;
+
 /** The part of a proof before its claim. */
 export function finality(
-  net: Network,
+  net: Seats,
   head: Uint8Array,
-  fields: Partial<FinalityFields> & { kind: number },
+  fields: Partial<FinalityFields> & { kind: number; links?: Uint8Array[] | undefined },
+): Uint8Array {
+  const { kind, links = [] } = fields;
+  return bytes([2, kind, 0, 0], little(links.length, 4), ...links, finalBlock(net, head, fields));
+}
+
+/** The last block of these seats, and the set that decides after it. */
+export function link(
+  seats: Seats,
+  next: Signer[],
+  fields: Partial<HeaderFields> = {},
+  finalFields: Partial<FinalityFields> = {},
+): Uint8Array {
+  const head = header(seats, { nextSet: setDigest(next), ...fields });
+  return bytes(finalBlock(seats, head, finalFields), setBytes(next));
+}
+
+export function setBytes(signers: Signer[]): Uint8Array {
+  return bytes(little(signers.length, 4), ...signers.map(({ key }) => key));
+}
+
+/** A header with its certificate. */
+export function finalBlock(
+  net: Seats,
+  head: Uint8Array,
+  fields: Partial<FinalityFields> = {},
 ): Uint8Array {
   const n = net.signers.length;
   const quorum = n - Math.floor((n - 1) / 3);
@@ -136,11 +183,10 @@ export function finality(
     varint(new DataView(head.buffer, head.byteOffset).getBigUint64(40, true)),
     varint(view),
     varint(parent),
-    hash('cut v1', head, lanes),
+    hash('cut v2', head, lanes),
   );
   const mask = places.reduce((sum, place) => sum | (1n << BigInt(place)), 0n);
   return bytes(
-    [1, fields.kind, 0, 0, 0, 0, 0, 0],
     head,
     lanes,
     little(mask, 16),
@@ -246,7 +292,7 @@ export interface TransactionFields {
 }
 
 export function transaction(
-  net: Network,
+  net: Seats,
   fields: Partial<TransactionFields> = {},
 ): { bytes: Uint8Array; id: Uint8Array } {
   const author = signer('author');
@@ -276,6 +322,7 @@ export interface TransactionProof {
   executed: number;
   /** The height that the proof names, if not the true one. */
   claimedHeight: bigint;
+  links: Uint8Array[];
   header: Partial<HeaderFields>;
   finality: Partial<FinalityFields>;
   /** A ready part before the claim, to spare signatures. */
@@ -291,7 +338,7 @@ export function outcomeLeaf(id: Uint8Array, outcome: number): Uint8Array {
   return hash('outcome leaf v2', id, [outcome] as unknown as Uint8Array, new Uint8Array(31));
 }
 
-export function transactionProof(net: Network, fields: Partial<TransactionProof> = {}): Uint8Array {
+export function transactionProof(net: Seats, fields: Partial<TransactionProof> = {}): Uint8Array {
   const { outcome = 0, index = 0, count = 1, height = 1, executed = 1 } = fields;
   const made = fields.transaction ?? transaction(net);
   const leaves = Array.from({ length: count }, (_, place) =>
@@ -311,7 +358,7 @@ export function transactionProof(net: Network, fields: Partial<TransactionProof>
     ...fields.header,
   });
   return bytes(
-    fields.front ?? finality(net, head, { kind: 1, ...fields.finality }),
+    fields.front ?? finality(net, head, { kind: 1, links: fields.links, ...fields.finality }),
     little(made.bytes.length, 4),
     made.bytes,
     [outcome, 0, 0, 0],
@@ -344,6 +391,7 @@ export class State {
   private readonly linksTree: Tree;
   private readonly lanes = filler('lanes of the state');
   private readonly burned = 1234n;
+  private readonly council = filler('council of the state');
 
   constructor(count: number) {
     this.rows = Array.from({ length: count }, (_, index) => ({
@@ -367,12 +415,13 @@ export class State {
       Array.from({ length: leaves }, (_, leaf) => hash('state links v1', ...this.leaf(leaf))),
     );
     this.links = this.linksTree.root;
-    this.root = stateRoot(count, this.tree.root, this.links, this.lanes, this.burned);
+    this.root = stateRoot(count, this.tree.root, this.links, this.lanes, this.burned, this.council);
   }
 
   /** The claim's start, which all claims about states have. */
   start(key: Uint8Array): Uint8Array {
-    return bytes(key, little(this.rows.length, 8), this.lanes, little(this.burned, 8));
+    const { rows, lanes, burned, council } = this;
+    return bytes(key, little(rows.length, 8), lanes, little(burned, 8), council);
   }
 
   pageBytes(number: number): Uint8Array {
@@ -422,13 +471,14 @@ export function stateRoot(
   links: Uint8Array,
   lanes: Uint8Array,
   burned: bigint,
+  council: Uint8Array,
 ): Uint8Array {
-  return hash('state v3', little(accounts, 8), pages, links, lanes, little(burned, 8));
+  return hash('state v4', little(accounts, 8), pages, links, lanes, little(burned, 8), council);
 }
 
 /** The part before a claim about a state. */
 export function stateFront(
-  net: Network,
+  net: Seats,
   state: State,
   kind: 2 | 3,
   fields: Partial<HeaderFields> = {},

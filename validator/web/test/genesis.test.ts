@@ -9,7 +9,7 @@ import { bytes, hash, hex, little, signer, unhex } from './builder.js';
 const KEYS = ['a', 'b', 'c']
   .map((label) => hex(signer(label).key))
   .sort() as [string, string, string];
-const DEFAULTS = [10n, 1n, 1000n, 256n, 100_000n, 16_777_216n];
+const DEFAULTS = [10n, 1n, 1000n, 256n, 100_000n, 16_777_216n, 4_096n];
 
 function digest(
   name: string,
@@ -19,9 +19,9 @@ function digest(
 ): string {
   return hex(
     hash(
-      'genesis v1',
+      'genesis v2',
       bytes(
-        [1],
+        [2],
         little(name.length, 4),
         new TextEncoder().encode(name),
         little(validators.length, 4),
@@ -37,9 +37,25 @@ function digest(
 test('the digest is over the binary form, with defaults for missing parameters', () => {
   const json = `{"accounts": [], "validators": ["${KEYS[0]}"], "name": "A b~"}`;
   assert.equal(hex(genesisFromJson(json).digest), digest('A b~', [KEYS[0]], [], DEFAULTS));
-  const some = `{"name":"x","validators":["${KEYS[0]}"],"accounts":[],"parameters":{"retention":5}}`;
-  const parameters = [10n, 1n, 1000n, 256n, 5n, 16_777_216n];
+  const given = '{"epoch_length":128,"retention":5}';
+  const some = `{"name":"x","validators":["${KEYS[0]}"],"accounts":[],"parameters":${given}}`;
+  const parameters = [10n, 1n, 1000n, 256n, 5n, 16_777_216n, 128n];
   assert.equal(hex(genesisFromJson(some).digest), digest('x', [KEYS[0]], [], parameters));
+});
+
+test('an epoch is as long as it may be, and as short', () => {
+  for (const length of [128n, 1n << 20n]) {
+    const json = file({ parameters: `{"epoch_length": ${length}}` });
+    const parameters = [...DEFAULTS.slice(0, 6), length];
+    assert.equal(hex(genesisFromJson(json).digest), digest('x', KEYS.slice(0, 2), [[KEYS[0], 1n]], parameters));
+  }
+});
+
+test('the first set has the keys in their order', () => {
+  const { set, validators } = genesisFromJson(file({}));
+  assert.deepEqual(set.keys.map(hex), KEYS.slice(0, 2));
+  assert.deepEqual(validators.map((key) => hex(key.bytes)), KEYS.slice(0, 2));
+  assert.equal(hex(set.digest), hex(hash('validator set v1', ...set.keys)));
 });
 
 test('balances are exact above 2^53', () => {
@@ -102,6 +118,8 @@ const REFUSED: [string, string, RegExp][] = [
   ['leading zero', file({ accounts: account('01') }), /expected/],
   ['balance as text', file({ accounts: account('"1"') }), /number of 64 bits/],
   ['interval of zero', file({ parameters: '{"checkpoint_interval": 0}' }), /checkpoint_interval/],
+  ['epoch of a height too few', file({ parameters: '{"epoch_length": 127}' }), /epoch_length: expected 128 to 1048576/],
+  ['epoch of a height too many', file({ parameters: '{"epoch_length": 1048577}' }), /epoch_length: expected 128 to 1048576/],
   ['text after the value', `${file({})} 1`, /text after/],
   ['byte order mark', `\ufeff${file({})}`, /no value/],
   ['comma at the end', file({}).replace('}]', '},]'), /no value/],

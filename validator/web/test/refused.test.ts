@@ -5,10 +5,11 @@ import { test } from 'node:test';
 import { ed25519 } from '@noble/curves/ed25519.js';
 import { sha512 } from '@noble/hashes/sha2.js';
 import type { Genesis } from '../src/genesis.js';
-import { PROOF_BYTES_MAX, Refused, verify } from '../src/proof.js';
+import { PROOF_BYTES_MAX, verify } from '../src/proof.js';
 import {
   beside,
   bytes,
+  CLAIM,
   filler,
   finality,
   hash,
@@ -17,28 +18,19 @@ import {
   little,
   merkle,
   network,
+  setDigest,
   signer,
   State,
   stateFront,
   stateRoot,
   transaction,
   transactionProof,
+  VOTES,
 } from './builder.js';
+import { refused } from './refuse.js';
 
 const ONE = network(1);
 const FOUR = network(4);
-
-function refused(genesis: Genesis, proof: Uint8Array, reason?: string): void {
-  let found: string | undefined;
-  try {
-    verify(genesis, proof);
-  } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    found = error.reason;
-  }
-  assert.notEqual(found, undefined, 'it verified');
-  if (reason !== undefined) assert.equal(found, reason);
-}
 
 const state = new State(19);
 const large = new State(130);
@@ -64,7 +56,7 @@ for (const [name, net, proof] of SMALL) {
     verify(net.genesis, proof);
     // The key that is absent may be another one between the same neighbours: that claim holds too.
     const absence = proof[1] === 3;
-    const keyStart = 280 + 64;
+    const keyStart = CLAIM;
     for (let bit = 0; bit < 8 * proof.length; bit += 1) {
       const flipped = proof.slice();
       flipped[bit >> 3]! ^= 1 << (bit & 7);
@@ -84,7 +76,7 @@ for (const [name, net, proof] of SMALL) {
 
 /** A flipped bit of an absent key gives a true claim if the new key is absent as well. */
 function stillAbsent(genesis: Genesis, proof: Uint8Array): boolean {
-  const key = proof.slice(344, 376);
+  const key = proof.slice(CLAIM, CLAIM + 32);
   try {
     verify(genesis, proof);
   } catch {
@@ -143,14 +135,14 @@ test('votes of another step are not finalize votes', () => {
 
 test('headers that are signed and yet refused', () => {
   const cases: [Parameters<typeof header>[1], string][] = [
-    [{ version: 2 }, 'header version'],
+    [{ version: 1 }, 'header version'],
+    [{ version: 3 }, 'header version'],
     [{ reserved: 1 }, 'header reserved'],
     [{ lanes: 101 }, 'header lanes'],
-    [{ epoch: 1n }, 'header epoch'],
-    [{ epoch: 1n << 63n }, 'header epoch'],
     [{ height: 1n }, 'header executed'],
-    [{ nextSet: filler('next') }, 'header next set'],
-    [{ nextSet: little(1n << 255n, 32) }, 'header next set'],
+    [{ set: filler('set') }, 'other validator set'],
+    [{ set: new Uint8Array(32) }, 'other validator set'],
+    [{ set: setDigest(FOUR.signers) }, 'other validator set'],
     [{ network: filler('network') }, 'other network'],
   ];
   for (const [fields, reason] of cases) {
@@ -178,7 +170,8 @@ test('transactions of a wrong shape', () => {
   const cases: [Parameters<typeof transaction>[1], string][] = [
     [{ version: 2 }, 'transaction version'],
     [{ kind: 0 }, 'transaction kind'],
-    [{ kind: 3 }, 'transaction kind'],
+    [{ kind: 4 }, 'transaction kind'],
+    [{ kind: 255 }, 'transaction kind'],
     [{ kind: 2 }, 'transfer body'],
     [{ kind: 2, body: new Uint8Array(41) }, 'transfer body'],
     [{ body: new Uint8Array(65_381) }, 'transaction length'],
@@ -199,7 +192,7 @@ test('unknown outcomes', () => {
 
 test('an outcome that is not the one in the tree', () => {
   const proof = transactionProof(ONE, { outcome: 1 });
-  const at = 280 + 64 + 4 + 161;
+  const at = CLAIM + 4 + 161;
   assert.equal(proof[at], 1);
   proof[at] = 0;
   refused(ONE.genesis, proof, 'history root');
@@ -222,7 +215,7 @@ test('a leaf cannot be told from a node', () => {
   // path's end can be moved, and the count in the root forbids that.
   const made = transaction(ONE);
   const proof = transactionProof(ONE, { transaction: made, index: 0, count: 4 });
-  const at = 280 + 64 + 4 + made.bytes.length + 4;
+  const at = CLAIM + 4 + made.bytes.length + 4;
   for (const count of [2, 3, 5, 8]) {
     const changed = proof.slice();
     changed.set(little(count, 4), at + 4);
@@ -232,7 +225,7 @@ test('a leaf cannot be told from a node', () => {
 
 test('an index at or above the count', () => {
   const proof = transactionProof(ONE);
-  const at = 280 + 64 + 4 + 161 + 4;
+  const at = CLAIM + 4 + 161 + 4;
   for (const [index, count] of [[0, 0], [1, 1], [0xffffffff, 0xffffffff]] as const) {
     const changed = proof.slice();
     changed.set(bytes(little(index, 4), little(count, 4)), at);
@@ -276,8 +269,8 @@ test('authors that sign by ZIP 215 and not by the ledger rule', () => {
 
 test('a validator that signs with S + L', () => {
   const proof = transactionProof(ONE);
-  const s = proof.slice(280 + 32, 280 + 64).reduceRight((sum, byte) => sum * 256n + BigInt(byte), 0n);
-  proof.set(little(s + ed25519.Point.Fn.ORDER, 32), 280 + 32);
+  const s = proof.slice(VOTES + 32, VOTES + 64).reduceRight((sum, byte) => sum * 256n + BigInt(byte), 0n);
+  proof.set(little(s + ed25519.Point.Fn.ORDER, 32), VOTES + 32);
   refused(ONE.genesis, proof, 'validator signature');
 });
 
@@ -290,7 +283,7 @@ test('an account proof with another key', () => {
 test('an account number at or above the count', () => {
   const front = stateFront(ONE, state, 2);
   const claim = state.account(18);
-  claim.set(little(19, 4), 112);
+  claim.set(little(19, 4), 144);
   refused(ONE.genesis, bytes(front, claim), 'account number');
   const none = new State(0);
   const empty = bytes(stateFront(ONE, none, 2), none.start(filler('x')), none.links, little(0, 4));
@@ -337,10 +330,11 @@ test('a next account beyond the count', () => {
   const entry = bytes(filler('alone'), little(1n, 8), little(0n, 8), filler('head'));
   const pages = merkle([hash('state page v1', entry)]).root;
   const lanes = filler('lanes');
-  const start = bytes(filler('nobody'), little(1n, 8), lanes, little(0n, 8), little(0, 4));
+  const council = filler('council');
+  const start = bytes(filler('nobody'), little(1n, 8), lanes, little(0n, 8), council, little(0, 4));
   const proof = (next: number): Uint8Array => {
     const links = merkle([hash('state links v1', little(next, 4))]).root;
-    const root = stateRoot(1, pages, links, lanes, 0n);
+    const root = stateRoot(1, pages, links, lanes, 0n, council);
     const front = finality(ONE, header(ONE, { executed: 20n, stateRoot: root }), { kind: 3 });
     return bytes(front, start, little(next, 4), entry);
   };
@@ -357,7 +351,7 @@ test('a link that skips the account with the key', () => {
     const links = large.linksBytes(before);
     links.set(little(after, 4), 4 * (before % 64));
     const second = after >> 3 === before >> 3 ? new Uint8Array(0) : large.pageBytes(after);
-    const forged = bytes(claim.subarray(0, 84), links, large.pageBytes(before), second);
+    const forged = bytes(claim.subarray(0, 116), links, large.pageBytes(before), second);
     refused(ONE.genesis, bytes(front, forged), 'state root');
   }
 });
@@ -373,7 +367,7 @@ test('links of another leaf', () => {
   assert.equal(wrong.length, length);
   // With the right link in the wrong leaf, only the root can refuse it.
   wrong.set(little(large.next(before), 4), 4 * before);
-  const forged = bytes(honest.subarray(0, 84), wrong, honest.subarray(84 + length));
+  const forged = bytes(honest.subarray(0, 116), wrong, honest.subarray(116 + length));
   refused(ONE.genesis, bytes(front, forged), 'state root');
 });
 
@@ -381,8 +375,32 @@ test('the links of another state beside an account', () => {
   const front = stateFront(ONE, large, 2);
   const claim = large.account(5);
   verify(ONE.genesis, bytes(front, claim));
-  claim.set(new State(131).links, 80);
+  claim.set(new State(131).links, 112);
   refused(ONE.genesis, bytes(front, claim), 'state root');
+});
+
+test('the digests of another council and of other lanes', () => {
+  // The council stands last in the start of every claim about a state.
+  for (const at of [40, 72, 80, 111]) {
+    for (const [kind, claim] of [[2, state.account(5)], [3, state.absence(above(inside), inside)]] as const) {
+      claim[at]! ^= 1;
+      refused(ONE.genesis, bytes(stateFront(ONE, state, kind), claim), 'state root');
+    }
+  }
+});
+
+test('a claim about a state of the version before, without a council', () => {
+  const claim = state.account(5);
+  const without = bytes(claim.subarray(0, 80), claim.subarray(112));
+  refused(ONE.genesis, bytes(stateFront(ONE, state, 2), without));
+});
+
+test('a proof of another version', () => {
+  for (const version of [0, 1, 3, 255]) {
+    const proof = transactionProof(ONE);
+    proof[0] = version;
+    refused(ONE.genesis, proof, 'unknown version');
+  }
 });
 
 test('the roots of pages and links in each other’s places', () => {
@@ -391,11 +409,12 @@ test('the roots of pages and links in each other’s places', () => {
   const pages = merkle([hash('state page v1', entry)]).root;
   const links = merkle([hash('state links v1', little(0, 4))]).root;
   const lanes = filler('lanes');
+  const council = filler('council');
   const front = (first: Uint8Array, second: Uint8Array, kind: number): Uint8Array => {
-    const root = stateRoot(1, first, second, lanes, 0n);
+    const root = stateRoot(1, first, second, lanes, 0n, council);
     return finality(ONE, header(ONE, { executed: 20n, stateRoot: root }), { kind });
   };
-  const start = (of: Uint8Array): Uint8Array => bytes(of, little(1n, 8), lanes, little(0n, 8));
+  const start = (of: Uint8Array): Uint8Array => bytes(of, little(1n, 8), lanes, little(0n, 8), council);
   const account = bytes(start(key), links, little(0, 4), entry);
   const absence = bytes(start(filler('nobody')), little(0, 4), little(0, 4), entry);
   verify(ONE.genesis, bytes(front(pages, links, 2), account));
@@ -408,9 +427,10 @@ test('the links of a state with accounts for one without', () => {
   const none = merkle([]).root;
   for (const [pages, links] of [[none, state.links], [state.links, none]] as const) {
     const lanes = filler('lanes');
-    const root = stateRoot(0, pages, links, lanes, 0n);
+    const council = filler('council');
+    const root = stateRoot(0, pages, links, lanes, 0n, council);
     const front = finality(ONE, header(ONE, { executed: 20n, stateRoot: root }), { kind: 3 });
-    const claim = bytes(filler('nobody'), little(0n, 8), lanes, little(0n, 8));
+    const claim = bytes(filler('nobody'), little(0n, 8), lanes, little(0n, 8), council);
     refused(ONE.genesis, bytes(front, claim), 'state root');
   }
 });

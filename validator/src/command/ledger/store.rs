@@ -90,6 +90,8 @@ pub struct StoredBlock {
     pub certificate: Option<Vec<u8>>,
     /// The encoded outcome list; empty where there is none.
     pub outcomes: Vec<u8>,
+    /// The encoded set that decides from the next height on, where it is another.
+    pub set: Option<Vec<u8>>,
 }
 
 impl Ledger {
@@ -120,7 +122,7 @@ impl Ledger {
 
     /// Returns the greatest height of any kind of record that belongs to a block.
     pub fn last_height_of_any(&self) -> u64 {
-        [record::CUT, record::CERTIFICATE, record::OUTCOMES]
+        [record::CUT, record::CERTIFICATE, record::OUTCOMES, record::SET]
             .into_iter()
             .filter_map(|kind| self.reader.last_height(kind))
             .max()
@@ -140,6 +142,7 @@ impl Ledger {
             cut: self.read(cut)?,
             certificate: optional(part(record::CERTIFICATE))?,
             outcomes: optional(part(record::OUTCOMES))?.unwrap_or_default(),
+            set: optional(part(record::SET))?,
         }))
     }
 

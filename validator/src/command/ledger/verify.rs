@@ -7,11 +7,14 @@ use crate::command::terminal::{
 };
 use crate::votes::Judge;
 use crossbeam::channel::{Receiver, Sender, bounded};
-use ledger::{AuditBlock, Auditor, Bodies, Cut, Genesis, Outcome, Signatures, Summary, Tip, Tips};
+use ledger::{
+    AuditBlock, Auditor, Bodies, Cut, Epochs, Genesis, Outcome, Signatures, Summary, Tip, Tips,
+    ValidatorSet,
+};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 /// A progress line is written this often.
@@ -128,16 +131,19 @@ pub fn audit(
     for _ in 0..2 * threads + 2 {
         permits.send(()).expect("there is room for all of them");
     }
+    let auditor = Auditor::new(genesis, signatures);
+    let sets = RwLock::new(auditor.sets());
     std::thread::scope(|scope| {
         // Gone with this closure, however that ends, so that nobody waits for what never comes.
         let permits = permits;
         let reader = scope.spawn(move || read_groups(stored, genesis, &read, &permitted));
         for _ in 0..threads {
-            let (groups, check) = (groups.clone(), check.clone());
+            let (groups, check, sets) = (groups.clone(), check.clone(), &sets);
             scope.spawn(move || {
                 for Group { number, blocks, batches } in groups {
-                    let set = genesis.set();
-                    let bodies = Bodies::check(&genesis.digest(), set, batches, signatures);
+                    // Owners of an epoch that the auditor has not come near to are left to it.
+                    let known = sets.read().unwrap_or_else(PoisonError::into_inner).clone();
+                    let bodies = Bodies::check(&genesis.digest(), &known, batches, signatures);
                     if check.send((number, Checked { blocks, bodies })).is_err() {
                         return;
                     }
@@ -145,7 +151,7 @@ pub fn audit(
             });
         }
         drop((groups, check));
-        let mut auditor = Auditor::new(genesis, signatures);
+        let mut auditor = auditor;
         let (mut waiting, mut next, mut count) = (BTreeMap::new(), 0, 0);
         let blocks_total = stored.last_height_of_any();
         for (number, group) in checked {
@@ -153,15 +159,20 @@ pub fn audit(
             while let Some(Checked { blocks, bodies }) = waiting.remove(&next) {
                 next += 1;
                 for (block, bodies) in blocks.iter().zip(bodies) {
-                    let StoredBlock { cut, certificate, outcomes } = block;
-                    let certificate = certificate.as_deref();
-                    let block = AuditBlock { cut, certificate, outcomes, batches: &[] };
+                    let StoredBlock { cut, certificate, outcomes, set } = block;
+                    let (certificate, set) = (certificate.as_deref(), set.as_deref());
+                    let block = AuditBlock { cut, certificate, outcomes, batches: &[], set };
                     let summary = auditor
                         .block_checked(&block, bodies)
                         .map_err(|finding| wrong(stored, &finding))?;
                     count += summary.signatures;
                     let blocks = summary.height.get();
                     on_block(Done { blocks, blocks_total, signatures: count });
+                }
+                let now = auditor.sets();
+                let is_new = *sets.read().unwrap_or_else(PoisonError::into_inner) != now;
+                if is_new {
+                    *sets.write().unwrap_or_else(PoisonError::into_inner) = now;
                 }
                 // The reader may have come to the end.
                 let _ = permits.try_send(());
@@ -183,6 +194,7 @@ fn read_groups(
 ) -> Result<(), Exit> {
     // As the cuts say it, which nobody has checked yet: what is not so is found by the auditor.
     let mut tips = Tips::genesis(genesis.set().len());
+    let epochs = genesis.parameters().epochs();
     let mut height = 0;
     let last = stored.last_height_of_any();
     for number in 0.. {
@@ -197,6 +209,7 @@ fn read_groups(
                 let missing = "missing, although later records exist";
                 let block = block.ok_or_else(|| stored.damaged(height + 1, "cut", missing))?;
                 let batches = committed(stored, &mut tips, &block)?;
+                turn(&epochs, &mut tips, &block);
                 Ok((block, batches))
             });
             match block {
@@ -224,6 +237,15 @@ fn read_groups(
 
 fn wrong(stored: &Ledger, finding: &ledger::Finding) -> Exit {
     stored.damaged(finding.height.get(), &finding.place.to_string(), &finding.what.to_string())
+}
+
+/// Begins with the lanes of the next epoch where a block is the last of one.
+fn turn(epochs: &Epochs, tips: &mut Tips, block: &StoredBlock) {
+    let Ok(cut) = Cut::decode(&block.cut) else { return };
+    if epochs.is_last(cut.height) {
+        let next = block.set.as_deref().and_then(|set| ValidatorSet::decode(set).ok());
+        *tips = Tips::genesis(next.map_or(tips.lanes(), |set| set.len()));
+    }
 }
 
 /// Finds the batches that a cut commits, from each of its tips back to the tip before, and moves the tips.

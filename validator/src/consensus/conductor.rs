@@ -1,0 +1,239 @@
+//! One engine for each epoch, over channels of its own: the next starts when the last block of the epoch is durable.
+//!
+//! ```text
+//! lanes turn ─▶ engine of the epoch before ends ─▶ its successor starts with that epoch's last block
+//! vote of a later epoch ─▶ whoever sent it has the last block of this one: it is asked for it
+//! ```
+//!
+//! Messages name their epoch: an engine blocks whoever sends it those of another. Until the next epoch begins the
+//! engine's leaders propose the last block again and again, so nothing is ordered behind it.
+
+use super::{
+    Application, Block, Turn,
+    block::{Digest, engine_digest},
+    engine::Observer,
+    paced::{Mute, Paced},
+    patient::Patient,
+    scheme::{self, Scheme},
+};
+use crate::{signer::Signer, terms::Terms};
+use commonware_consensus::{
+    Reporters,
+    marshal::{
+        core::Mailbox as Marshal,
+        standard::{Inline, Standard},
+    },
+    simplex::{
+        self, Floor, ForwardPolicy, SkipBudget, SkipPolicy, elector::RoundRobin,
+        types::Finalization,
+    },
+    types::{Epoch, FixedEpocher, Height, ViewDelta},
+};
+use commonware_cryptography::{Sha256, ed25519::PublicKey};
+use commonware_p2p::{
+    Blocker, Message, Receiver, Sender,
+    utils::mux::{Builder as _, MuxHandle, Muxer},
+};
+use commonware_parallel::Sequential;
+use commonware_runtime::{
+    Clock, Handle, Metrics, Spawner, Storage, Supervisor as _, buffer::paged::CacheRef,
+};
+use commonware_utils::{NZUsize, NonZeroDuration, channel::mpsc, vec::NonEmptyVec};
+use rand_core::CryptoRng;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+/// Messages in a mailbox between actors.
+const MAILBOX: usize = 1_024;
+/// Buffers of the engine's journal, in bytes.
+const BUFFER_BYTES: usize = 1 << 20;
+/// Time from one certificate of a kind to the next: whoever missed votes is late by about so much.
+const PACE_MAX: Duration = Duration::from_millis(100);
+/// Time between two questions for the last block of an epoch.
+const HINT: Duration = Duration::from_millis(200);
+
+/// The engine's callbacks, marshal's part of them included.
+type Callbacks<E> = Inline<Patient<E>, Scheme, Application, Block, FixedEpocher>;
+
+/// What every engine is started with.
+pub(super) struct Conductor<E, B>
+where
+    E: Clock + CryptoRng + Spawner + Storage + Metrics,
+{
+    pub(super) signer: Signer,
+    pub(super) terms: Terms,
+    pub(super) turns: watch::Receiver<Turn>,
+    pub(super) namespace: Vec<u8>,
+    pub(super) callbacks: Callbacks<E>,
+    pub(super) marshal: Marshal<Scheme, Standard<Block>>,
+    pub(super) blocker: B,
+    pub(super) observer: Observer,
+    pub(super) partition: String,
+    pub(super) page_cache: CacheRef,
+    pub(super) view_timeout: Duration,
+    /// The newest certificate of the ledger.
+    pub(super) newest: Option<Finalization<Scheme, Digest>>,
+}
+
+/// The three channels that engines share.
+struct Channels<S: Sender> {
+    votes: MuxHandle<S>,
+    certificates: MuxHandle<S>,
+    resolver: MuxHandle<S>,
+}
+
+impl<E, B> Conductor<E, B>
+where
+    E: Clock + CryptoRng + Spawner + Storage + Metrics,
+    B: Blocker<PublicKey = PublicKey>,
+{
+    /// Runs the engine of this epoch, then that of the next, and so on; ends when one of them does.
+    pub(super) fn start<S, R>(
+        mut self,
+        context: Patient<E>,
+        votes: (S, R),
+        certificates: (S, R),
+        resolver: (S, R),
+    ) -> Handle<()>
+    where
+        S: Sender<PublicKey = PublicKey>,
+        R: Receiver<PublicKey = PublicKey>,
+    {
+        let (mux, votes, early) =
+            Muxer::builder(context.child("votes"), votes.0, votes.1).with_backup().build();
+        mux.start();
+        let (mux, certificates) =
+            Muxer::new(context.child("certificates"), certificates.0, certificates.1);
+        mux.start();
+        let (mux, resolver) = Muxer::new(context.child("resolver"), resolver.0, resolver.1);
+        mux.start();
+        let mut channels = Channels { votes, certificates, resolver };
+        let hints = Hints { turns: self.turns.clone(), terms: self.terms.clone() };
+        let marshal = self.marshal.clone();
+        context.child("hints").spawn(move |context| hints.run(context, early, marshal));
+        context.spawn(move |context| async move {
+            loop {
+                let turn = *self.turns.borrow_and_update();
+                self.forget(&context, turn.epoch).await;
+                let engine = self.engine(&context, turn, &mut channels).await;
+                let Some(mut engine) = engine else { return };
+                let turns = &mut self.turns;
+                let next = async move {
+                    turns.wait_for(|next: &Turn| next.epoch > turn.epoch).await.is_ok()
+                };
+                commonware_macros::select! {
+                    is_next = next => {
+                        engine.abort();
+                        // Nothing of it signs any more when the next one does.
+                        let _ = (&mut engine).await;
+                        if !is_next {
+                            return;
+                        }
+                    },
+                    _ = &mut engine => return,
+                }
+            }
+        })
+    }
+
+    /// Starts the engine of an epoch; nothing where the node is stopping.
+    async fn engine<S: Sender<PublicKey = PublicKey>>(
+        &mut self,
+        context: &Patient<E>,
+        turn: Turn,
+        channels: &mut Channels<S>,
+    ) -> Option<Handle<()>> {
+        let Turn { epoch, after } = turn;
+        let set = self.terms.set(epoch).expect("lanes turn to a set that is settled");
+        let keys = scheme::keys(&set);
+        let scheme = Scheme::signer(&self.namespace, keys.clone(), self.signer.clone(), epoch)
+            .unwrap_or_else(|| Scheme::verifier(&self.namespace, keys));
+        let newest = self.newest.clone().filter(|it| it.proposal.round.epoch().get() == epoch);
+        let floor = newest.map_or(Floor::Genesis(engine_digest(after)), Floor::Finalized);
+        let votes = channels.votes.register(epoch).await.ok()?;
+        let (certificates, from_peers) = channels.certificates.register(epoch).await.ok()?;
+        let resolver = channels.resolver.register(epoch).await.ok()?;
+        let config = simplex::Config {
+            scheme,
+            elector: RoundRobin::<Sha256>::default(),
+            blocker: self.blocker.clone(),
+            automaton: self.callbacks.clone(),
+            relay: self.callbacks.clone(),
+            reporter: Reporters::from((self.callbacks.clone(), self.observer.clone())),
+            partition: self.votes_of(epoch),
+            mailbox_size: NZUsize!(MAILBOX),
+            epoch: Epoch::new(epoch),
+            floor,
+            replay_buffer: NZUsize!(BUFFER_BYTES),
+            write_buffer: NZUsize!(BUFFER_BYTES),
+            page_cache: self.page_cache.clone(),
+            leader_timeout: self.view_timeout,
+            certification_timeout: self.view_timeout * 5 / 4,
+            timeout_retry: self.view_timeout * 5 / 4,
+            view_retention: ViewDelta::new(32),
+            skip: SkipPolicy::Enabled {
+                // Each turn of a leader that is away costs a view's time: after the first one or two,
+                // in which nothing was heard from it, its turns are passed over.
+                timeout: self.view_timeout * 3 / 2,
+                budget: SkipBudget::Participants,
+            },
+            // Whoever does not answer within a view is asked last.
+            fetch_timeout: NonZeroDuration::new(self.view_timeout).expect("a view takes time"),
+            fetch_retry_delay: Duration::from_millis(100),
+            forward: ForwardPolicy::SilentVoters,
+            track_historical_votes: true,
+            strategy: Sequential,
+        };
+        let (voter, pace) = (self.signer.clone(), PACE_MAX.min(self.view_timeout / 8));
+        let mute: Mute = Arc::new(move || voter.is_silent(epoch) || voter.is_quiet());
+        let context = context.child("epoch").with_attribute("epoch", epoch);
+        tracing::info!(epoch, validators = set.len(), "epoch");
+        // All that it starts ends with this task.
+        Some(context.spawn(move |context| async move {
+            let clock = context.child("clock");
+            let certificates =
+                Paced::start(context.child("paced"), clock, certificates, pace, mute);
+            let engine = simplex::Engine::new(context.child("simplex"), config);
+            let _ = engine.start(votes, (certificates, from_peers), resolver).await;
+        }))
+    }
+
+    fn votes_of(&self, epoch: u64) -> String {
+        format!("{}-simplex-{epoch}", self.partition)
+    }
+
+    /// Removes the votes of the epoch before the last: the ledger is beyond it for good.
+    async fn forget(&mut self, context: &Patient<E>, epoch: u64) {
+        for old in epoch.saturating_sub(4)..epoch.saturating_sub(1) {
+            // Most have been removed before.
+            let _ = context.remove(&self.votes_of(old), None).await;
+        }
+    }
+}
+
+/// Hears of epochs that began without this validator.
+struct Hints {
+    turns: watch::Receiver<Turn>,
+    terms: Terms,
+}
+
+impl Hints {
+    async fn run<C: Clock>(
+        self,
+        context: C,
+        mut early: mpsc::Receiver<(u64, Message<PublicKey>)>,
+        marshal: Marshal<Scheme, Standard<Block>>,
+    ) {
+        let mut hinted = context.current();
+        while let Some((epoch, (from, _))) = early.recv().await {
+            let own = self.turns.borrow().epoch;
+            let now = context.current();
+            if epoch <= own || now < hinted {
+                continue;
+            }
+            hinted = now + HINT;
+            let last = self.terms.epochs().last(own);
+            marshal.hint_finalized(Height::new(last.get()), NonEmptyVec::new(from));
+        }
+    }
+}
