@@ -63,6 +63,7 @@ impl Cluster {
             listen,
             authors,
             seed: SEED,
+            epoch_length: None,
             settings: vec![
                 ("storage.segment_bytes", SEGMENT_BYTES.to_string()),
                 ("log.format", "\"human\"".to_owned()),

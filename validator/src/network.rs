@@ -35,15 +35,18 @@ use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
 /// Messages a peer may send on a channel of small messages, a second.
 ///
-/// A quota also sizes the channel's mailbox: one second's worth for each peer.
-const SMALL_PER_SECOND: Quota = Quota::per_second(NZU32!(4_096));
+/// A quota's burst also sizes the channel's mailbox, for each peer that there may be: a second's worth of every
+/// one would fill gigabytes.
+const SMALL_PER_SECOND: Quota = Quota::per_second(NZU32!(4_096)).allow_burst(NZU32!(128));
 /// Blocks and finalized blocks a peer may send, a second: of 64 KiB at most.
-const BLOCKS_PER_SECOND: Quota = Quota::per_second(NZU32!(512));
+const BLOCKS_PER_SECOND: Quota = Quota::per_second(NZU32!(512)).allow_burst(NZU32!(64));
 /// Batches a peer may send, a second: its own small ones, and those that we fetch from it. What is
 /// received is taken at once and counted against a budget in bytes, so that a mailbox stays short.
-const BATCHES_PER_SECOND: Quota = Quota::per_second(NZU32!(1_024));
+const BATCHES_PER_SECOND: Quota = Quota::per_second(NZU32!(1_024)).allow_burst(NZU32!(128));
 /// Pieces of stored records a peer may send or ask for, a second: 16 MiB of them.
-const RECORDS_PER_SECOND: Quota = Quota::per_second(NZU32!(256));
+const RECORDS_PER_SECOND: Quota = Quota::per_second(NZU32!(256)).allow_burst(NZU32!(32));
+/// Peers at a time at most: a whole set, and those who follow.
+pub const PEERS_MAX: usize = VALIDATORS_MAX + GUESTS_MAX;
 /// Messages between the actors of a network.
 const MAILBOX: NonZeroUsize = NZUsize!(1_024);
 
@@ -176,8 +179,7 @@ fn config(
         cups::Version::V1,
     );
     let namespace = [b"althing/p2p/v1/", purpose, b"/", network.as_bytes()].concat();
-    // Two sets while epochs turn, and those who follow.
-    let peers = NZUsize!(2 * VALIDATORS_MAX + GUESTS_MAX);
+    let peers = NZUsize!(PEERS_MAX);
     // `local` allows private addresses and quick reconnects; peers are authenticated either way.
     let mut config = lookup::Config::local(handshake, &namespace, listen, peers, payload, MAILBOX);
     if purpose == b"lanes" {

@@ -143,7 +143,7 @@ impl Terms {
 }
 
 /// Guests that are listened to at most: connections cost memory.
-pub const GUESTS_MAX: usize = 64;
+pub const GUESTS_MAX: usize = 28;
 
 impl State {
     fn add(&mut self, epoch: u64, set: &ValidatorSet) {

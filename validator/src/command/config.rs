@@ -105,6 +105,7 @@ mod tests {
             listen: consecutive("127.0.0.1".parse().unwrap(), 5_000, 4).unwrap(),
             authors: 0,
             seed: 1,
+            epoch_length: None,
             settings: Vec::new(),
         };
         let network = Network::create(folder.path(), &plan).unwrap();

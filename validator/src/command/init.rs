@@ -38,6 +38,9 @@ pub struct Arguments {
     /// Funded authors for `load`
     #[arg(long, value_name = "N", default_value_t = 0, requires = "validators")]
     authors: u32,
+    /// Heights of an epoch, after which the validator set may be another
+    #[arg(long, value_name = "HEIGHTS", value_parser = network::epoch_length(), requires = "validators")]
+    epoch_length: Option<u64>,
     /// Seed of the authors' keys
     #[arg(long, default_value_t = 1, requires = "validators")]
     seed: u64,
@@ -63,6 +66,7 @@ fn init_network(arguments: &Arguments, validators: u16) -> Result<(), Exit> {
         listen,
         authors: arguments.authors,
         seed: arguments.seed,
+        epoch_length: arguments.epoch_length,
         settings: Vec::new(),
     };
     let network = Network::create(&arguments.folder, &plan)?;

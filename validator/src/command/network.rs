@@ -6,7 +6,10 @@ use crate::client::{Url, author};
 use crate::config::{Listen, schema};
 use crate::key::Secret;
 use crate::signer::guard::{self, Guard};
-use ledger::{Digest, Genesis, GenesisAccount, Parameters, PublicKey};
+use ledger::{
+    Digest, Genesis, GenesisAccount, Parameters, PublicKey,
+    limits::{EPOCH_LENGTH_MAX, EPOCH_LENGTH_MIN},
+};
 use serde::{Deserialize, Serialize};
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write;
@@ -38,6 +41,8 @@ pub struct Plan {
     pub authors: u32,
     /// From which their keys come.
     pub seed: u64,
+    /// Heights of an epoch; as many as by default without it.
+    pub epoch_length: Option<u64>,
     /// Values that differ from the defaults in every validator's config, by dotted name, as they
     /// stand in the file.
     pub settings: Vec<(&'static str, String)>,
@@ -84,6 +89,11 @@ impl Member {
         let udp = UdpTarget { address: self.udp, http: self.http.into(), key: self.key };
         Target { tcp: self.tcp, udp: Some(udp) }
     }
+}
+
+/// Reads how many heights an epoch has.
+pub fn epoch_length() -> impl clap::builder::TypedValueParser<Value = u64> {
+    clap::value_parser!(u64).range(EPOCH_LENGTH_MIN..=EPOCH_LENGTH_MAX)
 }
 
 /// Lays validators' ports out one after the other.
@@ -227,10 +237,15 @@ impl Network {
 
 fn genesis(plan: &Plan, keys: Vec<PublicKey>, client: PublicKey) -> Result<Genesis, Exit> {
     let authors = (0..plan.authors).map(|index| author::secret(plan.seed, index).public());
+    // Validators vote by transactions, which their accounts pay for.
+    let funded = authors.chain([client]).chain(keys.iter().copied());
     let mut accounts: Vec<GenesisAccount> =
-        authors.chain([client]).map(|key| GenesisAccount { key, balance: FUNDS }).collect();
+        funded.map(|key| GenesisAccount { key, balance: FUNDS }).collect();
     accounts.sort_by_key(|account| account.key);
-    let parameters = Parameters::default();
+    let mut parameters = Parameters::default();
+    if let Some(length) = plan.epoch_length {
+        parameters.epoch_length = length;
+    }
     let name = plan.name.clone();
     Genesis::new(name, keys, accounts, parameters, sigverify::key_is_sound)
         .map_err(|error| Exit::config(error.to_string()))

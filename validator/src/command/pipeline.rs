@@ -109,6 +109,7 @@ fn create(folder: &Path, arguments: &Arguments) -> Result<Network, Exit> {
         listen: ports::free(IpAddr::V4(Ipv4Addr::LOCALHOST), 1)?,
         authors: arguments.authors,
         seed: arguments.seed,
+        epoch_length: None,
         settings: vec![("storage.segment_bytes", SEGMENT_BYTES.to_string())],
     };
     Network::create(folder, &plan)

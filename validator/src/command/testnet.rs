@@ -97,6 +97,9 @@ pub struct Arguments {
     /// Have one of those whom it asks for that lie to it
     #[arg(long, requires = "wipe")]
     liar: bool,
+    /// Heights of an epoch, after which the validator set may be another
+    #[arg(long, value_name = "HEIGHTS", value_parser = super::network::epoch_length())]
+    epoch_length: Option<u64>,
     /// Seed of the authors' keys and of the transactions
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -213,6 +216,7 @@ fn create(arguments: &Arguments) -> Result<Network, Exit> {
         listen,
         authors: authors(arguments),
         seed: arguments.seed,
+        epoch_length: arguments.epoch_length,
         settings: vec![
             ("storage.segment_bytes", SEGMENT_BYTES.to_string()),
             ("log.format", "\"human\"".into()),

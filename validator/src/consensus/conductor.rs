@@ -29,7 +29,7 @@ use commonware_consensus::{
     },
     types::{Epoch, FixedEpocher, Height, ViewDelta},
 };
-use commonware_cryptography::{Sha256, ed25519::PublicKey};
+use commonware_cryptography::{Sha256, certificate::Scheme as _, ed25519::PublicKey};
 use commonware_p2p::{
     Blocker, Message, Receiver, Sender,
     utils::mux::{Builder as _, MuxHandle, Muxer},
@@ -185,7 +185,10 @@ where
             strategy: Sequential,
         };
         let (voter, pace) = (self.signer.clone(), PACE_MAX.min(self.view_timeout / 8));
-        let mute: Mute = Arc::new(move || voter.is_silent(epoch) || voter.is_quiet());
+        // Whoever only follows has nothing to say to all.
+        let is_member = config.scheme.me().is_some();
+        let mute: Mute =
+            Arc::new(move || !is_member || voter.is_silent(epoch) || voter.is_quiet());
         let context = context.child("epoch").with_attribute("epoch", epoch);
         tracing::info!(epoch, validators = set.len(), "epoch");
         // All that it starts ends with this task.

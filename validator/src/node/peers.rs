@@ -3,7 +3,7 @@
 use super::mend;
 use crate::{
     config::{Config, Identity, Peer as Listed},
-    network::{Peer, Trackers},
+    network::{PEERS_MAX, Peer, Trackers},
     terms::Terms,
 };
 use ledger::{Member, PublicKey};
@@ -70,7 +70,10 @@ impl Directory {
         members.reverse();
         let peer = |member: &Member| self.find(&member.key, Some(member));
         let guests = terms.guests();
-        (members.iter().filter_map(peer).collect(), guests.iter().filter_map(peer).collect())
+        let members: Vec<Peer> = members.iter().filter_map(peer).take(PEERS_MAX - 1).collect();
+        // This validator is one of them, whatever it is.
+        let room = PEERS_MAX - 1 - members.len();
+        (members, guests.iter().filter_map(peer).take(room).collect())
     }
 
     /// Keeps both networks to those who are present; ends with them.
