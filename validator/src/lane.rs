@@ -225,6 +225,24 @@ struct Verifying {
     bytes: usize,
 }
 
+/// A message of the next epoch, from somebody who has turned before.
+enum Early {
+    Batch(Vec<u8>),
+    Certificate(AvailabilityCertificate),
+}
+
+impl Early {
+    fn size(&self) -> usize {
+        match self {
+            Self::Batch(bytes) => bytes.len(),
+            Self::Certificate(certificate) => certificate.encoded_bytes(),
+        }
+    }
+}
+
+/// Bytes of such messages of one validator that wait for the turn at most; the rest is sent again.
+const EARLY_BYTES_MAX: usize = 2 * ledger::limits::BATCH_BYTES_MAX;
+
 /// The state machine.
 pub struct Core {
     config: Config,
@@ -236,6 +254,8 @@ pub struct Core {
     peers: Vec<PublicKey>,
     /// The last block of the epoch, once it was handed on: what follows waits for the turn.
     ended: Option<(Height, Digest)>,
+    /// What came of the next epoch, with who sent it.
+    early: Vec<(PublicKey, Early)>,
     own: own::Own,
     lanes: Vec<Lane>,
     pool: HashMap<Digest, Arc<Held>>,
@@ -282,6 +302,7 @@ impl Core {
             set,
             peers,
             ended: None,
+            early: Vec::new(),
             now: 0,
             own: own::Own::new(),
             lanes,
@@ -409,7 +430,25 @@ impl Core {
         for pending in std::mem::take(&mut self.queue) {
             self.finalized(now, pending.into_finalized());
         }
+        for (key, early) in std::mem::take(&mut self.early) {
+            // By its place in the new set.
+            let Some(from) = self.peer(&key) else { continue };
+            match early {
+                Early::Batch(bytes) => self.batch(now, from, bytes),
+                Early::Certificate(certificate) => self.certificate(now, from, certificate),
+            }
+        }
         Some(Turn { epoch, after })
+    }
+
+    /// Keeps what is of the next epoch until it begins here.
+    fn keep_early(&mut self, from: u32, epoch: u64, early: Early) {
+        let key = self.key(from);
+        let kept = self.early.iter().filter(|(other, _)| *other == key);
+        let bytes: usize = kept.map(|(_, early)| early.size()).sum();
+        if epoch == self.epoch + 1 && bytes + early.size() <= EARLY_BYTES_MAX {
+            self.early.push((key, early));
+        }
     }
 
     /// A message of the control channel.

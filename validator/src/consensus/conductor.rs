@@ -32,7 +32,7 @@ use commonware_consensus::{
 use commonware_cryptography::{Sha256, certificate::Scheme as _, ed25519::PublicKey};
 use commonware_p2p::{
     Blocker, Message, Receiver, Sender,
-    utils::mux::{Builder as _, MuxHandle, Muxer},
+    utils::mux::{Builder as _, MuxHandle, Muxer, SubReceiver, SubSender},
 };
 use commonware_parallel::Sequential;
 use commonware_runtime::{
@@ -82,6 +82,27 @@ struct Channels<S: Sender> {
     resolver: MuxHandle<S>,
 }
 
+/// Both ends of an epoch's part of a channel.
+type Part<S> = (SubSender<S>, SubReceiver<PublicKey>);
+
+/// The parts of one epoch.
+struct Parts<S: Sender> {
+    votes: Part<S>,
+    certificates: Part<S>,
+    resolver: Part<S>,
+}
+
+impl<S: Sender<PublicKey = PublicKey>> Channels<S> {
+    /// Opens the parts of an epoch; nothing where the node is stopping.
+    async fn open(&mut self, epoch: u64) -> Option<Parts<S>> {
+        Some(Parts {
+            votes: self.votes.register(epoch).await.ok()?,
+            certificates: self.certificates.register(epoch).await.ok()?,
+            resolver: self.resolver.register(epoch).await.ok()?,
+        })
+    }
+}
+
 impl<E, B> Conductor<E, B>
 where
     E: Clock + CryptoRng + Spawner + Storage + Metrics,
@@ -112,14 +133,29 @@ where
         let marshal = self.marshal.clone();
         context.child("hints").spawn(move |context| hints.run(context, early, marshal));
         context.spawn(move |context| async move {
+            let mut early: Option<(u64, Parts<S>)> = None;
             loop {
                 let turn = *self.turns.borrow_and_update();
                 self.forget(&context, turn.epoch).await;
-                let engine = self.engine(&context, turn, &mut channels).await;
-                let Some(mut engine) = engine else { return };
-                let turns = &mut self.turns;
+                let parts = match early.take().filter(|(epoch, _)| *epoch == turn.epoch) {
+                    Some((_, parts)) => Some(parts),
+                    None => channels.open(turn.epoch).await,
+                };
+                let Some(parts) = parts else { return };
+                let mut engine = self.engine(&context, turn, parts);
+                let (turns, terms) = (&mut self.turns, self.terms.clone());
+                let (channels, early) = (&mut channels, &mut early);
                 let next = async move {
-                    turns.wait_for(|next: &Turn| next.epoch > turn.epoch).await.is_ok()
+                    // Others may turn first: what they send waits here for the engine.
+                    let next = turn.epoch + 1;
+                    let mut news = terms.subscribe();
+                    while terms.settled() < next {
+                        if news.changed().await.is_err() {
+                            return false;
+                        }
+                    }
+                    *early = channels.open(next).await.map(|parts| (next, parts));
+                    turns.wait_for(|turn: &Turn| turn.epoch >= next).await.is_ok()
                 };
                 commonware_macros::select! {
                     is_next = next => {
@@ -136,13 +172,13 @@ where
         })
     }
 
-    /// Starts the engine of an epoch; nothing where the node is stopping.
-    async fn engine<S: Sender<PublicKey = PublicKey>>(
+    /// Starts the engine of an epoch.
+    fn engine<S: Sender<PublicKey = PublicKey>>(
         &mut self,
         context: &Patient<E>,
         turn: Turn,
-        channels: &mut Channels<S>,
-    ) -> Option<Handle<()>> {
+        parts: Parts<S>,
+    ) -> Handle<()> {
         let Turn { epoch, after } = turn;
         let set = self.terms.set(epoch).expect("lanes turn to a set that is settled");
         let keys = scheme::keys(&set);
@@ -150,9 +186,7 @@ where
             .unwrap_or_else(|| Scheme::verifier(&self.namespace, keys));
         let newest = self.newest.clone().filter(|it| it.proposal.round.epoch().get() == epoch);
         let floor = newest.map_or(Floor::Genesis(engine_digest(after)), Floor::Finalized);
-        let votes = channels.votes.register(epoch).await.ok()?;
-        let (certificates, from_peers) = channels.certificates.register(epoch).await.ok()?;
-        let resolver = channels.resolver.register(epoch).await.ok()?;
+        let Parts { votes, certificates: (certificates, from_peers), resolver } = parts;
         let config = simplex::Config {
             scheme,
             elector: RoundRobin::<Sha256>::default(),
@@ -192,13 +226,13 @@ where
         let context = context.child("epoch").with_attribute("epoch", epoch);
         tracing::info!(epoch, validators = set.len(), "epoch");
         // All that it starts ends with this task.
-        Some(context.spawn(move |context| async move {
+        context.spawn(move |context| async move {
             let clock = context.child("clock");
             let certificates =
                 Paced::start(context.child("paced"), clock, certificates, pace, mute);
             let engine = simplex::Engine::new(context.child("simplex"), config);
             let _ = engine.start(votes, (certificates, from_peers), resolver).await;
-        }))
+        })
     }
 
     fn votes_of(&self, epoch: u64) -> String {

@@ -1,7 +1,7 @@
 //! Others' batches: the window, the pool, the link to what was acknowledged before, the ack.
 
 use super::{
-    Action, Core, Durable, Fault, To, Unverified, Verifying, WINDOW_BATCHES, WINDOW_BYTES,
+    Action, Core, Durable, Early, Fault, To, Unverified, Verifying, WINDOW_BATCHES, WINDOW_BYTES,
     ack_record, batch_record,
 };
 use crate::{held::Held, message::Control};
@@ -38,7 +38,7 @@ impl Core {
         }
         // Who has turned to another epoch before or after this one has done nothing wrong.
         if header.epoch != self.epoch {
-            return;
+            return self.keep_early(from, header.epoch, Early::Batch(bytes));
         }
         let digest = header.digest();
         let Some(lane) = self.lane_of(header.lane) else {
@@ -182,7 +182,8 @@ impl Core {
         certificate: AvailabilityCertificate,
     ) {
         if certificate.epoch != self.epoch {
-            return;
+            let epoch = certificate.epoch;
+            return self.keep_early(from, epoch, Early::Certificate(certificate));
         }
         let Some(lane) = self.lane_of(certificate.lane) else {
             return self.blame(from, Fault::Malformed);
