@@ -34,13 +34,13 @@ const TIME: Duration = Duration::from_secs(240);
 const HISTORY_ROOT: Range<usize> = 8 + 112..8 + 144;
 const STATE_ROOT: Range<usize> = 8 + 144..8 + 176;
 /// Who signed its certificate.
-const SIGNERS: Range<usize> = 248..264;
+const SIGNERS: Range<usize> = 280..296;
 
 /// Where the claim of a proof begins: with the key, where it is one of a key.
 fn claim(proof: &[u8]) -> usize {
     let signers =
         proof.get(SIGNERS).map_or(0, |bits| bits.iter().map(|byte| byte.count_ones()).sum());
-    280 + 64 * signers as usize
+    312 + 64 * signers as usize
 }
 
 /// `ALTHING_PROOFS=10000` makes as many, and ten times as many that are changed.
@@ -181,7 +181,7 @@ fn prove_all(wanted: usize) -> Proved4 {
     load.stop();
     let file = cluster.network().genesis();
     let genesis = fs::read_to_string(file).expect("the genesis is there");
-    let genesis = Genesis::from_json(&genesis, &sigverify::key_is_sound).expect("it is right");
+    let genesis = Genesis::from_json(&genesis, sigverify::key_is_sound).expect("it is right");
     Proved4 { cluster, genesis, proofs, expected }
 }
 

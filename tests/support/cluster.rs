@@ -11,9 +11,10 @@ use std::{
 use tempfile::TempDir;
 use validator::{
     client::{Api, Url},
-    command::network::{Network, Plan},
+    command::network::{Member, Network, Plan},
     config::Listen,
     handle::Status,
+    key::KeyFile,
 };
 
 /// Time for all validators to be ready: debug builds on a busy machine need seconds.
@@ -57,13 +58,27 @@ impl Cluster {
 
     /// Makes a network whose validators listen there; none of them runs yet.
     pub fn create_at(program: &str, authors: u32, listen: Vec<Listen>) -> Self {
+        Self::create_all(program, authors, listen, None)
+    }
+
+    /// Makes a network of four whose epochs have so many heights; none of them runs yet.
+    pub fn create_with(program: &str, authors: u32, epoch_length: u64) -> Self {
+        Self::create_all(program, authors, free_ports(4), Some(epoch_length))
+    }
+
+    fn create_all(
+        program: &str,
+        authors: u32,
+        listen: Vec<Listen>,
+        epoch_length: Option<u64>,
+    ) -> Self {
         let folder = TempDir::with_prefix("althing-tests-").expect("a temporary folder");
         let plan = Plan {
             name: "tests".to_owned(),
             listen,
             authors,
             seed: SEED,
-            epoch_length: None,
+            epoch_length,
             settings: vec![
                 ("storage.segment_bytes", SEGMENT_BYTES.to_string()),
                 ("log.format", "\"human\"".to_owned()),
@@ -78,6 +93,30 @@ impl Cluster {
             settings: Vec::new(),
             _folder: folder,
         }
+    }
+
+    /// Makes the files of one more validator, which is none before it is voted in; it does not run yet.
+    pub fn join(&mut self) -> (usize, Listen) {
+        let (place, listen) = (self.size(), free_ports(1).remove(0));
+        let folder = self.network.member_folder(place);
+        let (path, genesis) = (folder.to_str().expect("a path"), self.network.genesis());
+        let genesis = genesis.to_str().expect("a path");
+        self.run(&["init", path, "--genesis", genesis]).expect_code(0);
+        let first = std::fs::read_to_string(self.network.config(0)).expect("a config");
+        let (_, peers) = first.split_once("\n[[peers]]").expect("a network has peers");
+        let Listen { consensus, lanes, udp, tcp, http, history } = listen.clone();
+        let text = format!(
+            "genesis = \"genesis.json\"\nkey = \"validator.key\"\ndata = \"data\"\n\n[listen]\n\
+             consensus = \"{consensus}\"\nlanes = \"{lanes}\"\nudp = \"{udp}\"\ntcp = \"{tcp}\"\n\
+             http = \"{http}\"\nhistory = \"{history}\"\n\n[storage]\nsegment_bytes = {SEGMENT_BYTES}\n\n\
+             [log]\nformat = \"human\"\n\n[[peers]]{peers}"
+        );
+        std::fs::write(self.network.config(place), text).expect("the folder is ours");
+        let file = self.network.config(place).with_file_name("validator.key");
+        let key = KeyFile::read(&file).expect("it was just made").public();
+        self.network.validators.push(Member { key, http, tcp, udp });
+        self.members.push(None);
+        (place, listen)
     }
 
     /// Its files and addresses.
@@ -282,8 +321,9 @@ fn line(view: &Option<Status>) -> String {
     match view {
         None => "no answer".to_owned(),
         Some(status) => format!(
-            "validator {}: executed {} of {}, view {}, {} transactions, ready {} {:?}",
+            "validator {:?}: epoch {}, executed {} of {}, view {}, {} transactions, ready {} {:?}",
             status.validator,
+            status.epoch,
             status.executed_height,
             status.height,
             status.view,

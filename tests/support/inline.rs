@@ -1,6 +1,6 @@
 //! The simulated shell: the cores of one validator, called one after the other, no threads.
 
-use ledger::{Digest, Genesis, Height, PublicKey, Tips};
+use ledger::{Cut, Digest, Genesis, Height, PublicKey, Tips};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, atomic::AtomicUsize},
@@ -9,7 +9,8 @@ use storage::{Options, Simulated, Store};
 use tokio::sync::mpsc;
 use validator::{
     admit,
-    consensus::Board,
+    archive::Archive,
+    consensus::{Board, Turn},
     cost::Meter,
     execute::{self, Done},
     handle::{AccountView, Reply, Request, Submission},
@@ -18,6 +19,7 @@ use validator::{
     node::{Delivered, recover},
     saved::Folder,
     signer::Signer,
+    terms::Terms,
     verify,
     votes::Judge,
 };
@@ -78,8 +80,6 @@ pub struct Stages {
 pub struct Setup<'a> {
     /// The network.
     pub genesis: &'a Genesis,
-    /// This validator's place in the set.
-    pub index: u32,
     /// This validator's disk.
     pub disk: Simulated,
     /// Judges signatures.
@@ -92,6 +92,8 @@ pub struct Setup<'a> {
 
 /// What the engine of a validator is connected to.
 pub struct Ends {
+    /// Who decides when.
+    pub terms: Terms,
     /// Certificates and roots.
     pub board: Board,
     /// Deliveries that wait for their acknowledgement.
@@ -113,12 +115,23 @@ impl Stages {
         let recovered = recover::recover(&store, setup.genesis, &Folder::none(network))
             .expect("what was durable replays");
         let recover::State { execute, lanes, recent, .. } = recovered;
-        let board = Board::new(setup.genesis.set().len(), recent);
+        let chain = execute.chain();
+        let terms = execute.terms().clone();
+        let before = chain.epoch().checked_sub(1).map(|epoch| terms.epochs().last(epoch));
+        let after = match before {
+            None => Cut::genesis(setup.genesis).digest(),
+            Some(last) => {
+                let archive = Archive { store: store.clone(), network };
+                archive.cut(last).expect("a whole ledger").expect("it is executed").digest()
+            }
+        };
+        let turn = Turn { epoch: chain.epoch(), after };
+        let board = Board::new(chain.set().len(), recent, turn);
         let delivered = Delivered::new(execute.chain().height());
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
         let admit = admit::Core::new(
             network,
-            *setup.genesis.parameters(),
+            *execute.chain().state().parameters(),
             execute.chain().height(),
             execute.chain().state().table(),
             waiting_bytes.clone(),
@@ -127,9 +140,7 @@ impl Stages {
         let tips: Tips = execute.chain().tips();
         let config = lane::Config {
             network,
-            epoch: 0,
-            me: setup.index,
-            set: setup.genesis.set().clone(),
+            terms: terms.clone(),
             batch_delay_ns: 20_000_000,
             signer: setup.signer,
             signatures: setup.signatures.clone(),
@@ -142,7 +153,7 @@ impl Stages {
         let stages = Self {
             network,
             admit,
-            lane: lane::Core::new(config, tips, lanes),
+            lane: lane::Core::new(config, execute.chain().epoch(), tips, lanes),
             execute,
             store,
             judge: setup.signatures,
@@ -155,7 +166,7 @@ impl Stages {
             lane_durable: Arc::default(),
             execute_durable: Arc::default(),
         };
-        (stages, Ends { board, delivered, outgoing, store: ends_store })
+        (stages, Ends { terms, board, delivered, outgoing, store: ends_store })
     }
 
     /// A client hands in a transaction: it gathers with others until a batch comes or time passes.
@@ -197,13 +208,15 @@ impl Stages {
     }
 
     /// A batch came from a peer.
-    pub fn batch(&mut self, now: u64, from: u32, bytes: Vec<u8>) {
+    pub fn batch(&mut self, now: u64, from: PublicKey, bytes: Vec<u8>) {
+        let Some(from) = self.lane.peer(&from) else { return };
         self.lane.batch(now, from, bytes);
         self.pump(now);
     }
 
     /// A small message came from a peer.
-    pub fn control(&mut self, now: u64, from: u32, bytes: &[u8]) {
+    pub fn control(&mut self, now: u64, from: PublicKey, bytes: &[u8]) {
+        let Some(from) = self.lane.peer(&from) else { return };
         self.lane.control(now, from, bytes);
         self.pump(now);
     }
@@ -227,8 +240,13 @@ impl Stages {
             for height in std::mem::take(&mut *self.execute_durable.lock().expect("one thread")) {
                 self.execute.durable(height);
             }
-            self.lane.executed(&self.execute.chain().executed_tips());
+            let chain = self.execute.chain();
+            self.lane.executed(chain.epoch(), &chain.executed_tips());
             if lane_idle && execute_idle {
+                if let Some(turn) = self.lane.turn(now, self.board.durable()) {
+                    self.board.turned(self.lane.lanes(), turn);
+                    continue;
+                }
                 return;
             }
         }
@@ -238,12 +256,15 @@ impl Stages {
         match action {
             // A full network loses messages, as it may.
             lane::Action::Send(to, control) => {
+                let to = self.key(to);
                 drop(self.outgoing.try_send(Outgoing::Control(to, control)));
             }
             lane::Action::SendBatch(to, held) => {
+                let to = self.key(to);
                 drop(self.outgoing.try_send(Outgoing::Batch(to, held)));
             }
             lane::Action::SendStored(to, bytes) => {
+                let to = self.lane.key(to);
                 drop(self.outgoing.try_send(Outgoing::Stored(to, bytes)));
             }
             lane::Action::Verify(batch) => self.round(now, vec![batch]),
@@ -259,6 +280,13 @@ impl Stages {
         }
     }
 
+    fn key(&self, to: lane::To) -> Option<PublicKey> {
+        match to {
+            lane::To::All => None,
+            lane::To::One(peer) => Some(self.lane.key(peer)),
+        }
+    }
+
     fn act_execute(&mut self, now: u64, action: execute::Action) {
         match action {
             execute::Action::Executed(progress) => self.board.executed(*progress),
@@ -269,6 +297,7 @@ impl Stages {
             execute::Action::Final(done) => {
                 self.finals.record(&done);
                 self.admit.executed(now, &done);
+                self.board.stored(done.height);
                 self.delivered.acknowledge(done.height);
             }
         }
@@ -311,11 +340,11 @@ impl Shared {
 }
 
 impl Incoming for Shared {
-    fn batch(&self, from: u32, bytes: Vec<u8>) {
+    fn batch(&self, from: PublicKey, bytes: Vec<u8>) {
         self.with(|stages, now| stages.batch(now, from, bytes));
     }
 
-    fn control(&self, from: u32, bytes: Vec<u8>) {
+    fn control(&self, from: PublicKey, bytes: Vec<u8>) {
         self.with(|stages, now| stages.control(now, from, &bytes));
     }
 }

@@ -7,7 +7,7 @@ use commonware_p2p::simulated::{Config, Control, Link, Network, Oracle};
 use commonware_runtime::{
     Clock, Handle, Quota, Runner as _, Spawner as _, Supervisor as _, deterministic,
 };
-use commonware_utils::{NZU32, NZUsize, ordered::Set, probability};
+use commonware_utils::{NZU32, NZUsize, probability};
 use ed25519_dalek::{Signer as _, SigningKey};
 use ledger::{
     Cut, Digest, Draft, Genesis, GenesisAccount, Height, Kind, Parameters, PublicKey, Signature,
@@ -28,6 +28,8 @@ use validator::{
 
 /// Messages a second on each channel: more than is sent; mailboxes are sized by it.
 const QUOTA: Quota = Quota::per_second(NZU32!(2_000));
+/// Heights of an epoch: as few as there may be.
+const EPOCH: u64 = 128;
 /// Accounts that send transactions.
 const AUTHORS: u8 = 16;
 /// Time between two ticks of the stages.
@@ -107,15 +109,10 @@ fn genesis(keys: &[SigningKey], authors: &[SigningKey]) -> Genesis {
         .map(|author| GenesisAccount { key: public(author), balance: 1_000_000_000 })
         .collect();
     accounts.sort_by_key(|account| account.key);
-    let parameters = Parameters { checkpoint_interval: 8, ..Parameters::default() };
-    Genesis::new(
-        "simulation".to_owned(),
-        validators,
-        accounts,
-        parameters,
-        &sigverify::key_is_sound,
-    )
-    .expect("a small genesis")
+    let parameters =
+        Parameters { checkpoint_interval: 8, epoch_length: EPOCH, ..Parameters::default() };
+    Genesis::new("simulation".to_owned(), validators, accounts, parameters, sigverify::key_is_sound)
+        .expect("a small genesis")
 }
 
 impl Cluster {
@@ -175,10 +172,8 @@ impl Cluster {
         let context = self.context.child("validator").with_attribute("index", index);
         let key = self.keys[index].clone();
         let control = self.oracle.control(engine_public(&key));
-        let number = u32::try_from(index).expect("few validators");
         let (stages, ends) = Stages::open(Setup {
             genesis: &self.genesis,
-            index: number,
             disk: self.disks[index].restart(),
             signatures: self.signatures.clone(),
             signer: signer(&key),
@@ -190,7 +185,6 @@ impl Cluster {
             genesis: self.genesis.clone(),
             index,
             signer: signer(&self.keys[index]),
-            peers: self.keys.iter().map(engine_public).collect(),
             control,
             manager: self.oracle.manager(),
             signatures: self.signatures.clone(),
@@ -283,7 +277,6 @@ struct Node {
     genesis: Arc<Genesis>,
     index: usize,
     signer: Signer,
-    peers: Vec<ed25519::PublicKey>,
     control: Control<ed25519::PublicKey, Context>,
     manager: commonware_p2p::simulated::Manager<ed25519::PublicKey, Context>,
     signatures: Arc<Judge>,
@@ -306,14 +299,12 @@ impl Node {
             blocks: channel(),
         };
         let lane_channels = lanes::Channels { batches: channel(), control: channel() };
-        let keys: Arc<[ed25519::PublicKey]> = self.peers.clone().into();
-        lanes::start(&context, keys, lane_channels, ends.outgoing, stages.clone());
+        lanes::start(&context, lane_channels, ends.outgoing, stages.clone());
 
-        let network = self.genesis.digest();
+        let (network, turns) = (self.genesis.digest(), ends.board.turns());
         let application = Application::new(
             network,
-            0,
-            Arc::new(self.genesis.set().clone()),
+            ends.terms.clone(),
             self.signatures,
             ends.board,
             Pace { heartbeat: Duration::from_millis(400), cut_delay: Duration::from_millis(25) },
@@ -322,17 +313,16 @@ impl Node {
             store: ends.store,
             delivered: ends.delivered.clone(),
             genesis: Block::new(Cut::genesis(&self.genesis)),
-            validators: u32::try_from(self.peers.len()).expect("few validators"),
+            terms: ends.terms.clone(),
         };
         let sink = stages.clone();
         let hand = move |finalized| sink.with(|stages, now| stages.finalized(now, finalized));
-        let validators: Set<ed25519::PublicKey> =
-            self.peers.try_into().expect("the keys are distinct");
         let engine = engine::start(
             context.child("engine"),
             engine::Setup {
                 signer: self.signer,
-                validators,
+                terms: ends.terms,
+                turns,
                 namespace: ledger::engine_namespace(&network),
                 genesis: Block::new(Cut::genesis(&self.genesis)),
                 application,

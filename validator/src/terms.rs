@@ -142,6 +142,16 @@ impl Terms {
     }
 }
 
+#[cfg(test)]
+impl Terms {
+    /// Validators with these keys, for ever.
+    pub(crate) fn of(keys: &[PublicKey]) -> Self {
+        let parameters = ledger::Parameters::default();
+        let genesis = Genesis::new("of".into(), keys.to_vec(), Vec::new(), parameters, |_| true);
+        Self::genesis(&genesis.expect("keys that ascend"))
+    }
+}
+
 /// Guests that are listened to at most: connections cost memory.
 pub const GUESTS_MAX: usize = 28;
 

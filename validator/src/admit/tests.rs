@@ -313,7 +313,8 @@ fn done(
     let history_root = Digest::ZERO;
     let (accounts, mark) = (accounts.into(), None);
     let (height, leaf) = (Height(height), Digest::ZERO);
-    Done { height, time_ms: 0, outcomes, accounts, mark, history_root, leaf, token: 0 }
+    let parameters = None;
+    Done { height, time_ms: 0, outcomes, accounts, parameters, mark, history_root, leaf, token: 0 }
 }
 
 #[test]

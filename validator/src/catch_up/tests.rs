@@ -79,8 +79,8 @@ impl Late {
         let store = open(self.folder.path(), &self.genesis);
         let saved = Folder::none(self.genesis.digest());
         let recovered = recover::recover(&store, &self.genesis, &saved).unwrap();
-        let recover::State { execute, recent, view, .. } = recovered;
-        let mut state = State { execute, recent, view, changed: Numbers::default() };
+        let recover::State { execute, recent, round, .. } = recovered;
+        let mut state = State { execute, recent, round, changed: Numbers::default() };
         let setup = Setup {
             genesis: &self.genesis,
             store: &store,
@@ -106,7 +106,12 @@ impl Late {
 }
 
 /// Votes of nobody here are in the certificates.
-const NOBODY: Own = Own { index: 3, known: 0, watch: None };
+const NOBODY: Own = Own { key: PublicKey([0; 32]), known: (0, 0), watch: None };
+
+/// Validator 0, which has voted in every certificate.
+fn voter(fixture: &Fixture) -> Own {
+    Own { key: fixture.genesis.set().keys()[0], ..NOBODY }
+}
 
 #[test]
 fn from_nothing_to_what_the_others_have() {
@@ -233,11 +238,11 @@ fn a_vote_of_the_own_key_that_the_guard_does_not_know_ends_it() {
     let honest = serve(1, &fixture);
     // Validator 0 has voted in every certificate, the newest one in view 300.
     let late = Late::new(&fixture);
-    let (result, height, _) = late.run(&[&honest], Own { index: 0, known: 100, watch: None });
+    let (result, height, _) = late.run(&[&honest], Own { known: (0, 100), ..voter(&fixture) });
     // The tip shows it before anything is fetched.
     assert!(matches!(result, Err(Error::Used { view: BLOCKS })), "{result:?}");
     assert_eq!(height, 0);
-    let (result, height, _) = late.run(&[&honest], Own { index: 0, known: BLOCKS, watch: None });
+    let (result, height, _) = late.run(&[&honest], Own { known: (0, BLOCKS), ..voter(&fixture) });
     assert_eq!((result.unwrap().liars, height), (vec![], BLOCKS));
 }
 
@@ -257,7 +262,7 @@ fn a_signature_that_all_vouched_for_and_does_not_hold_ends_it() {
 fn whoever_has_forgotten_follows_for_a_while_even_if_it_is_near() {
     let fixture = Fixture::new(BLOCKS);
     let honest = serve(1, &fixture);
-    let watch = |above| Some(Watch { time: Duration::from_secs(2), above });
+    let watch = |above| Some(Watch { time: Duration::from_secs(2), above: (0, above) });
     let late = Late::new(&fixture);
     for (heights, own) in [
         (BLOCKS, Own { watch: watch(BLOCKS - 1), ..NOBODY }),
@@ -271,7 +276,7 @@ fn whoever_has_forgotten_follows_for_a_while_even_if_it_is_near() {
         assert!(start.elapsed() >= Duration::from_secs(2));
     }
     // Somebody votes with this key, and nobody here knows of it.
-    let (result, ..) = late.run(&[&honest], Own { index: 0, watch: watch(0), ..NOBODY });
+    let (result, ..) = late.run(&[&honest], Own { watch: watch(0), ..voter(&fixture) });
     assert!(matches!(result, Err(Error::Used { view: BLOCKS })), "{result:?}");
 }
 
@@ -310,7 +315,7 @@ fn one_that_sends_byte_by_byte_holds_nobody_up() {
 fn who_could_listen_to_nobody_has_not_watched() {
     let fixture = Fixture::new(BLOCKS);
     let late = Late::new(&fixture);
-    let own = Own { watch: Some(Watch { time: Duration::ZERO, above: 0 }), ..NOBODY };
+    let own = Own { watch: Some(Watch { time: Duration::ZERO, above: (0, 0) }), ..NOBODY };
     let (result, ..) = late.run(&[], own);
     assert_eq!(result.unwrap(), CaughtUp::default());
 }

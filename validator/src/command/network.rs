@@ -319,6 +319,7 @@ mod tests {
             listen: consecutive(HOST, 4_000, validators).unwrap(),
             authors: 3,
             seed: 9,
+            epoch_length: None,
             settings: vec![
                 ("log.filter", "\"warn\"".into()),
                 ("storage.segment_bytes", "67108864".into()),
@@ -333,7 +334,7 @@ mod tests {
         for index in 0..4 {
             let loaded = Config::load_with(&network.config(index), &|_| None, &[]).unwrap();
             let identity = loaded.config.identity().unwrap();
-            assert_eq!(usize::try_from(identity.index).unwrap(), index);
+            assert_eq!(identity.index.map(|place| place as usize), Some(index));
             assert_eq!(identity.secret.public(), network.validators[index].key);
             assert_eq!(identity.genesis.digest(), network.network);
             assert_eq!(loaded.config.peers.len(), 4);

@@ -204,7 +204,7 @@ mod tests {
     }
 
     pub(super) fn genesis() -> Genesis {
-        Genesis::from_json(GENESIS, &sigverify::key_is_sound).unwrap()
+        Genesis::from_json(GENESIS, sigverify::key_is_sound).unwrap()
     }
 
     #[test]
@@ -230,7 +230,7 @@ mod tests {
         let genesis = genesis();
         let bytes = golden("proof_transaction");
         let other = GENESIS.replace("\"test\"", "\"toast\"");
-        let other = Genesis::from_json(&other, &sigverify::key_is_sound).unwrap();
+        let other = Genesis::from_json(&other, sigverify::key_is_sound).unwrap();
         assert_eq!(Read::check(&bytes, &other).unwrap_err(), Reject::WrongNetwork);
         for place in 0..bytes.len() {
             let mut changed = bytes.clone();

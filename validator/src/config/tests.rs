@@ -261,7 +261,7 @@ fn network(folder: &Path, name: &str) -> (Config, Genesis, Vec<Secret>) {
     secrets.sort_by_key(Secret::public);
     let keys = secrets.iter().map(Secret::public).collect();
     let genesis =
-        Genesis::new(name.into(), keys, Vec::new(), ledger::Parameters::default(), &|_| true)
+        Genesis::new(name.into(), keys, Vec::new(), ledger::Parameters::default(), |_| true)
             .unwrap();
     let mut config = Config::default_in(folder);
     std::fs::write(&config.genesis, genesis.to_json()).unwrap();
@@ -281,19 +281,25 @@ fn key_genesis_and_peers_must_belong_together() {
     let folder = tempfile::tempdir().unwrap();
     let (config, genesis, secrets) = network(folder.path(), "one");
     let identity = config.identity().unwrap();
-    assert_eq!(identity.index, 0);
+    assert_eq!(identity.index, Some(0));
     assert_eq!(identity.genesis.digest(), genesis.digest());
     assert_eq!(identity.secret.public(), secrets[0].public());
 
     let lonely = Config { peers: Vec::new(), ..config.clone() };
     assert!(lonely.identity().unwrap_err().message().contains("has no [[peers]] entry"));
     let mut stranger = config.clone();
-    stranger.peers[0].key = PublicKey([9; 32]);
-    assert!(stranger.identity().unwrap_err().message().contains("is not a validator of genesis"));
+    stranger.peers.push(Peer { key: PublicKey([2; 32]), ..stranger.peers[0].clone() });
+    assert!(stranger.identity().unwrap_err().message().contains("which is no validator's key"));
+    // One that was voted in since.
+    stranger.peers[1].key = Secret::generate().unwrap().public();
+    assert_eq!(stranger.identity().unwrap().index, Some(0));
     std::fs::remove_file(&config.key).unwrap();
     Secret::generate().unwrap().create(&config.key).unwrap();
     let exit = config.identity().unwrap_err();
-    assert!(exit.message().contains("is not a validator of genesis"), "{exit}");
+    assert!(exit.message().contains("has no [[peers]] entry"), "who follows knows all: {exit}");
+    let first = Peer { key: secrets[0].public(), ..config.peers[0].clone() };
+    let follower = Config { peers: vec![first, config.peers[0].clone()], ..config.clone() };
+    assert_eq!(follower.identity().unwrap().index, None);
     std::fs::write(&config.genesis, "{}").unwrap();
     let exit = config.identity().unwrap_err();
     assert!(exit.message().starts_with("genesis "), "{exit}");

@@ -221,8 +221,7 @@ where
         let (voter, pace) = (self.signer.clone(), PACE_MAX.min(self.view_timeout / 8));
         // Whoever only follows has nothing to say to all.
         let is_member = config.scheme.me().is_some();
-        let mute: Mute =
-            Arc::new(move || !is_member || voter.is_silent(epoch) || voter.is_quiet());
+        let mute: Mute = Arc::new(move || !is_member || voter.is_silent(epoch) || voter.is_quiet());
         let context = context.child("epoch").with_attribute("epoch", epoch);
         tracing::info!(epoch, validators = set.len(), "epoch");
         // All that it starts ends with this task.

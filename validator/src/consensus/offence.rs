@@ -82,7 +82,7 @@ mod tests {
     use crate::key::Secret;
     use crate::signer::Signer;
     use crate::stage::evidence::{REPEAT, Stage, witnesses};
-    use crate::votes::Judge;
+    use crate::{terms::Terms, votes::Judge};
     use commonware_consensus::Reporter as _;
     use commonware_consensus::{
         simplex::types::{ConflictingFinalize, ConflictingNotarize, NullifyFinalize},
@@ -130,8 +130,8 @@ mod tests {
         let core = crate::evidence::Core::open(
             folder.path().join("evidence"),
             NETWORK,
-            set,
-            9,
+            Terms::of(set.keys()),
+            ledger::PublicKey([9; 32]),
             judge,
             board.clone(),
         );

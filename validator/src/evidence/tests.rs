@@ -11,7 +11,7 @@ const ME: u32 = 0;
 
 struct Setup {
     keys: Vec<SigningKey>,
-    set: ValidatorSet,
+    terms: Terms,
     folder: TempDir,
 }
 
@@ -21,8 +21,8 @@ impl Setup {
         let mut keys: Vec<SigningKey> =
             (1..=4).map(|seed| SigningKey::from_bytes(&[seed; 32])).collect();
         keys.sort_by_key(public);
-        let set = ValidatorSet::new(keys.iter().map(public).collect()).unwrap();
-        Self { keys, set, folder: tempfile::tempdir().unwrap() }
+        let terms = Terms::of(&keys.iter().map(public).collect::<Vec<_>>());
+        Self { keys, terms, folder: tempfile::tempdir().unwrap() }
     }
 
     fn open(&self) -> Core {
@@ -32,7 +32,8 @@ impl Setup {
     fn open_in(&self, folder: &Path, board: Arc<Board>) -> Core {
         let options = sigverify::Options { backend: None, threads: 1 };
         let judge = Judge::new(Arc::new(sigverify::Verifier::new(&options).unwrap()));
-        Core::open(folder.into(), NETWORK, self.set.clone(), ME, Arc::new(judge), board)
+        let me = PublicKey(self.keys[ME as usize].verifying_key().to_bytes());
+        Core::open(folder.into(), NETWORK, self.terms.clone(), me, Arc::new(judge), board)
     }
 
     fn header(&self, lane: u32, sequence: u64, root: u8) -> SignedHeader {

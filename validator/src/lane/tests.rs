@@ -35,9 +35,7 @@ fn core(me: u32, disk: &Simulated, recovered: Recovered) -> Core {
     let key = &keys()[me as usize];
     let config = Config {
         network: NETWORK,
-        epoch: 0,
-        me,
-        set: set(),
+        terms: Terms::of(set().keys()),
         batch_delay_ns: 10_000_000,
         signer: Signer::unguarded(Secret::from_seed(&key.to_bytes())),
         signatures: judge(),
@@ -45,7 +43,7 @@ fn core(me: u32, disk: &Simulated, recovered: Recovered) -> Core {
         waiting_bytes: Arc::new(AtomicUsize::new(1 << 20)),
         meter: crate::cost::Meter::OFF,
     };
-    Core::new(config, Tips::genesis(4), recovered)
+    Core::new(config, 0, Tips::genesis(4), recovered)
 }
 
 fn fresh(me: u32) -> Core {
@@ -114,6 +112,7 @@ fn cut(height: u64, lanes: Vec<AvailabilityCertificate>) -> Finalized {
         executed: Height(0),
         history_root: Digest::ZERO,
         state_root: Digest::ZERO,
+        set: Digest::ZERO,
         next_set: Digest::ZERO,
         lanes,
     };
@@ -541,7 +540,7 @@ fn a_full_window_stops_the_own_lane_and_a_cut_opens_it() {
     assert_eq!(core.lanes[0].acked.sequence, OWN_BATCHES_MAX as u64, "committed is not executed");
     let mut executed = Tips::genesis(4);
     executed.0[0] = tips[9];
-    core.executed(&executed);
+    core.executed(0, &executed);
     core.tick(1_001 * SECOND);
     settle(&mut core, 1_001 * SECOND);
     assert_eq!(core.lanes[0].acked.sequence, OWN_BATCHES_MAX as u64 + 1);

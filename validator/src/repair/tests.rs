@@ -11,8 +11,19 @@ const VALIDATORS: u32 = 4;
 const HEIGHTS: u64 = 40;
 const MILLISECOND: u64 = 1_000_000;
 
+/// Keys of the validators, in the order of their set.
+fn secrets() -> Vec<Secret> {
+    let mut secrets: Vec<Secret> = (1..=4).map(|seed| Secret::from_seed(&[seed; 32])).collect();
+    secrets.sort_by_key(Secret::public);
+    secrets
+}
+
 fn secret(index: u32) -> Secret {
-    Secret::from_seed(&[u8::try_from(index).unwrap() + 1; 32])
+    secrets().swap_remove(index as usize)
+}
+
+fn terms() -> Terms {
+    Terms::of(&secrets().iter().map(Secret::public).collect::<Vec<_>>())
 }
 
 /// A batch of one lane, of some size.
@@ -82,7 +93,7 @@ impl Node {
         store.append(vec![last], None).unwrap();
         let core = Core::new(Config {
             network: NETWORK,
-            epoch: 0,
+            terms: terms(),
             me: index,
             validators: VALIDATORS,
             signer: Signer::unguarded(secret(index)),

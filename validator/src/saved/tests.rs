@@ -34,7 +34,7 @@ impl World {
         accounts.sort_by_key(|account| account.key);
         let parameters = Parameters { checkpoint_interval: 2, ..Parameters::default() };
         let keys = vec![validator.public()];
-        let genesis = Genesis::new("saved".into(), keys, accounts, parameters, &|_| true).unwrap();
+        let genesis = Genesis::new("saved".into(), keys, accounts, parameters, |_| true).unwrap();
         let chain = Chain::genesis(&genesis);
         Self { genesis, chain, author, link: (0, Digest::ZERO), tip: (0, Digest::ZERO) }
     }

@@ -119,7 +119,7 @@ mod tests {
         let end = Instant::now() + PATIENCE;
         loop {
             match outgoing.try_recv() {
-                Ok(Outgoing::Control(To::All, Control::Evidence(bytes))) => return bytes,
+                Ok(Outgoing::Control(None, Control::Evidence(bytes))) => return bytes,
                 Ok(_) => panic!("it speaks of evidence alone"),
                 Err(_) => assert!(Instant::now() < end, "nothing is told"),
             }

@@ -47,7 +47,7 @@ impl Fixture {
             validators.iter().map(Secret::public).collect(),
             authors.iter().map(account).collect(),
             Parameters::default(),
-            &sigverify::key_is_sound,
+            sigverify::key_is_sound,
         )
         .unwrap();
         let (records, transactions) = (Vec::new(), Vec::new());
@@ -175,7 +175,8 @@ impl Fixture {
             executed,
             history_root,
             state_root,
-            next_set: Digest::ZERO,
+            set: parent.set,
+            next_set: parent.set,
             lanes: lanes.map(|lane| self.certify(lane, tips.get(lane).unwrap())).collect(),
         }
     }

@@ -1,6 +1,7 @@
 //! When a leader proposes: at once, when all busy lanes have advanced, or when the newest block is no longer young.
 
 use super::*;
+use crate::consensus::Turn;
 use commonware_consensus::{
     Application as _,
     marshal::ancestry,
@@ -45,6 +46,7 @@ fn block(height: u64) -> Block {
         executed: Height(0),
         history_root: LedgerDigest::ZERO,
         state_root: LedgerDigest::ZERO,
+        set: LedgerDigest::ZERO,
         next_set: LedgerDigest::ZERO,
         lanes: Vec::new(),
     })
@@ -65,14 +67,16 @@ fn application() -> Application {
         executed: tips([0; 4]),
         history_root: LedgerDigest::ZERO,
         state_root: LedgerDigest::ZERO,
+        epoch: 0,
+        next_set: None,
         backlog: false,
         content: Height(0),
     };
-    let keys = (1..=4).map(|byte| Key([byte; 32])).collect();
-    let board = Board::new(LANES as usize, Recent::from([progress]));
+    let keys: Vec<Key> = (1..=4).map(|byte| Key([byte; 32])).collect();
+    let turn = Turn { epoch: 0, after: LedgerDigest::ZERO };
+    let board = Board::new(LANES as usize, Recent::from([progress]), turn);
     let pace = Pace { heartbeat: HEARTBEAT, cut_delay: CUT_DELAY };
-    let set = Arc::new(ValidatorSet::new(keys).unwrap());
-    Application::new(LedgerDigest::ZERO, 0, set, Arc::new(Nobody), board, pace)
+    Application::new(LedgerDigest::ZERO, Terms::of(&keys), Arc::new(Nobody), board, pace)
 }
 
 /// Two blocks, of which the second was seen now: lanes 0 and 1 advanced in it.

@@ -31,6 +31,7 @@ fn block(height: u64) -> Block {
         executed: LedgerHeight(0),
         history_root: digest(2),
         state_root: digest(3),
+        set: ledger::Digest::ZERO,
         next_set: ledger::Digest::ZERO,
         lanes: Vec::new(),
     })

@@ -34,7 +34,9 @@ pub(crate) fn status() -> Status {
         name: "test".to_owned(),
         version: "0.1.0".to_owned(),
         network: NETWORK,
-        validator: 2,
+        validator: Some(2),
+        epoch: 3,
+        epoch_ends: 400,
         key: PublicKey([3; 32]),
         height: 12,
         view: 15,
@@ -70,6 +72,7 @@ pub(crate) fn handle(
         waiting_bytes: Arc::default(),
         queries,
         proofs: channel::bounded(4).0,
+        terms: Terms::of(&[PublicKey([9; 32])]),
         evidence: Arc::default(),
         genesis: Arc::from(Path::new("/nowhere/genesis.json")),
         status: Arc::new(StatusBoard::new(status())),
@@ -184,7 +187,7 @@ fn answer_query(query: Query) {
 fn known_state(key: &PublicKey) -> Question {
     let account = ledger::GenesisAccount { key: KNOWN_KEY, balance: 1 };
     let (keys, parameters) = (vec![PublicKey([9; 32])], ledger::Parameters::default());
-    let genesis = Genesis::new("fake".into(), keys, vec![account], parameters, &|_| true);
+    let genesis = Genesis::new("fake".into(), keys, vec![account], parameters, |_| true);
     let chain = ledger::Chain::genesis(&genesis.unwrap());
     let (state, root) = (Box::new(chain.prove(key)), chain.state_root());
     Question::State { state, root, height: Height(0) }
@@ -256,7 +259,8 @@ pub(crate) fn cut() -> Cut {
         executed: Height(2),
         history_root: Digest([10; 32]),
         state_root: Digest([11; 32]),
-        next_set: Digest::ZERO,
+        set: Digest([12; 32]),
+        next_set: Digest([13; 32]),
         lanes: vec![lane],
     }
 }
