@@ -138,7 +138,8 @@ fn members_come_and_go_and_change_their_keys_by_votes_under_load() {
 
     let old = key(&cluster, 0);
     let sixth = join(&mut cluster, |cluster, new, at| {
-        let by = [&["replace", &old.to_string(), "--by"], new, at].concat();
+        let old = old.to_string();
+        let by = [&["replace", old.as_str(), "--by"], new, at].concat();
         for member in [1, 2, fifth] {
             vote(cluster, member, &by);
         }
@@ -163,10 +164,10 @@ fn members_come_and_go_and_change_their_keys_by_votes_under_load() {
     let file = cluster.network().folder().join("first.proof");
     let (url, file) = (cluster.url(sixth).to_string(), file.to_str().expect("a path").to_owned());
     let (id, height) = (first["id"].as_str().expect("an id"), first["height"].to_string());
-    let prove = ["prove", "transaction", id, "--height", &height, "--to", &url, "--out", &file];
-    cluster.run(&prove).expect_code(0);
     let genesis = cluster.network().genesis();
     let genesis = genesis.to_str().expect("a path").to_owned();
+    let prove = ["prove", "transaction", id, "--height", &height, "--to", &url, "--out", &file];
+    cluster.run(&[&prove[..], &["--genesis", &genesis]].concat()).expect_code(0);
     let verified = cluster.run(&["verify-proof", &file, "--genesis", &genesis]);
     assert!(verified.expect_code(0).text().contains("applied"));
     let links = fs::read(&file).expect("it was just written")[4];

@@ -344,7 +344,8 @@ mod tests {
         }
         let genesis = crate::config::identity::load_genesis(&folder.path().join("genesis.json"));
         let genesis = genesis.unwrap();
-        assert_eq!(genesis.accounts().len(), 4);
+        // Validators pay for their votes.
+        assert_eq!(genesis.accounts().len(), 4 + 4);
         let client = Secret::load(&network.client_key()).unwrap().public();
         for key in [client, author::secret(9, 2).public()] {
             let account = genesis.accounts().iter().find(|account| account.key == key);

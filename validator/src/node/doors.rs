@@ -23,6 +23,7 @@ use net_ebpf::{
 use std::{
     net::{IpAddr, SocketAddr, TcpListener},
     sync::Arc,
+    time::{Duration, Instant},
 };
 use storage::Store;
 use zeroize::Zeroizing;
@@ -192,8 +193,20 @@ impl Doors {
     }
 }
 
+/// How long a port may still be held by a process that was killed: the kernel ends its rings some time after it.
+const HELD: Duration = Duration::from_secs(2);
+
 fn bind(name: &str, address: SocketAddr) -> Result<TcpListener, Exit> {
-    let listener = TcpListener::bind(address).map_err(|error| {
+    let end = Instant::now() + HELD;
+    let listener = loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < end => {
+                std::thread::sleep(HELD / 40);
+            }
+            bound => break bound,
+        }
+    };
+    let listener = listener.map_err(|error| {
         let hint = match error.kind() {
             std::io::ErrorKind::AddrInUse => "the port is in use: choose another, or stop its user",
             std::io::ErrorKind::AddrNotAvailable => "this machine has no such address",
