@@ -38,9 +38,14 @@ use commonware_parallel::Sequential;
 use commonware_runtime::{
     Clock, Handle, Metrics, Spawner, Storage, Supervisor as _, buffer::paged::CacheRef,
 };
-use commonware_utils::{NZUsize, NonZeroDuration, channel::mpsc, vec::NonEmptyVec};
+use commonware_utils::{NZUsize, NonZeroDuration, vec::NonEmptyVec};
 use rand_core::CryptoRng;
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    num::NonZeroUsize,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tokio::sync::watch;
 
 /// Messages in a mailbox between actors.
@@ -82,12 +87,51 @@ struct Channels<S: Sender> {
     resolver: MuxHandle<S>,
 }
 
+/// Messages that came before an engine was there to take them.
+#[derive(Debug)]
+struct Kept {
+    messages: VecDeque<Message<PublicKey>>,
+    inner: SubReceiver<PublicKey>,
+}
+
+impl Kept {
+    fn new(inner: SubReceiver<PublicKey>) -> Self {
+        Self { messages: VecDeque::new(), inner }
+    }
+
+    /// Keeps the next message that comes; answers who sent it, or nothing where none can come.
+    async fn keep(&mut self) -> Option<PublicKey> {
+        let message = self.inner.recv().await.ok()?;
+        let from = message.0.clone();
+        if self.messages.len() < self.inner.capacity().get() {
+            self.messages.push_back(message);
+        }
+        Some(from)
+    }
+}
+
+impl Receiver for Kept {
+    type Error = <SubReceiver<PublicKey> as Receiver>::Error;
+    type PublicKey = PublicKey;
+
+    async fn recv(&mut self) -> Result<Message<PublicKey>, Self::Error> {
+        match self.messages.pop_front() {
+            Some(message) => Ok(message),
+            None => self.inner.recv().await,
+        }
+    }
+
+    fn capacity(&self) -> NonZeroUsize {
+        self.inner.capacity()
+    }
+}
+
 /// Both ends of an epoch's part of a channel.
 type Part<S> = (SubSender<S>, SubReceiver<PublicKey>);
 
 /// The parts of one epoch.
 struct Parts<S: Sender> {
-    votes: Part<S>,
+    votes: (SubSender<S>, Kept),
     certificates: Part<S>,
     resolver: Part<S>,
 }
@@ -95,8 +139,9 @@ struct Parts<S: Sender> {
 impl<S: Sender<PublicKey = PublicKey>> Channels<S> {
     /// Opens the parts of an epoch; nothing where the node is stopping.
     async fn open(&mut self, epoch: u64) -> Option<Parts<S>> {
+        let (votes, from_peers) = self.votes.register(epoch).await.ok()?;
         Some(Parts {
-            votes: self.votes.register(epoch).await.ok()?,
+            votes: (votes, Kept::new(from_peers)),
             certificates: self.certificates.register(epoch).await.ok()?,
             resolver: self.resolver.register(epoch).await.ok()?,
         })
@@ -129,9 +174,20 @@ where
         let (mux, resolver) = Muxer::new(context.child("resolver"), resolver.0, resolver.1);
         mux.start();
         let mut channels = Channels { votes, certificates, resolver };
-        let hints = Hints { turns: self.turns.clone(), terms: self.terms.clone() };
-        let marshal = self.marshal.clone();
-        context.child("hints").spawn(move |context| hints.run(context, early, marshal));
+        let mut hints = Hints { terms: self.terms.clone(), marshal: self.marshal.clone(), next: None };
+        let turns = self.turns.clone();
+        context.child("hints").spawn({
+            let mut hints = hints.clone();
+            async move |context: Patient<E>| {
+                let mut early = early;
+                while let Some((epoch, (from, _))) = early.recv().await {
+                    let own = turns.borrow().epoch;
+                    if epoch > own {
+                        hints.hint(own, from, context.current());
+                    }
+                }
+            }
+        });
         context.spawn(move |context| async move {
             let mut early: Option<(u64, Parts<S>)> = None;
             loop {
@@ -145,6 +201,7 @@ where
                 let mut engine = self.engine(&context, turn, parts);
                 let (turns, terms) = (&mut self.turns, self.terms.clone());
                 let (channels, early) = (&mut channels, &mut early);
+                let (clock, hints) = (&context, &mut hints);
                 let next = async move {
                     // Others may turn first: what they send waits here for the engine.
                     let next = turn.epoch + 1;
@@ -154,8 +211,21 @@ where
                             return false;
                         }
                     }
-                    *early = channels.open(next).await.map(|parts| (next, parts));
-                    turns.wait_for(|turn: &Turn| turn.epoch >= next).await.is_ok()
+                    let Some(mut parts) = channels.open(next).await else { return false };
+                    let is_next = loop {
+                        commonware_macros::select! {
+                            is_next = async {
+                                turns.wait_for(|turn: &Turn| turn.epoch >= next).await.is_ok()
+                            } => break is_next,
+                            from = parts.votes.1.keep() => match from {
+                                // Whoever votes there has the last block of this epoch.
+                                Some(from) => hints.hint(turn.epoch, from, clock.current()),
+                                None => break false,
+                            },
+                        }
+                    };
+                    *early = Some((next, parts));
+                    is_next
                 };
                 commonware_macros::select! {
                     is_next = next => {
@@ -247,29 +317,24 @@ where
     }
 }
 
-/// Hears of epochs that began without this validator.
+/// Asks for the last block of an epoch whoever is beyond it.
+#[derive(Clone)]
 struct Hints {
-    turns: watch::Receiver<Turn>,
     terms: Terms,
+    marshal: Marshal<Scheme, Standard<Block>>,
+    /// When the next question may be asked.
+    next: Option<SystemTime>,
 }
 
 impl Hints {
-    async fn run<C: Clock>(
-        self,
-        context: C,
-        mut early: mpsc::Receiver<(u64, Message<PublicKey>)>,
-        marshal: Marshal<Scheme, Standard<Block>>,
-    ) {
-        let mut hinted = context.current();
-        while let Some((epoch, (from, _))) = early.recv().await {
-            let own = self.turns.borrow().epoch;
-            let now = context.current();
-            if epoch <= own || now < hinted {
-                continue;
-            }
-            hinted = now + HINT;
-            let last = self.terms.epochs().last(own);
-            marshal.hint_finalized(Height::new(last.get()), NonEmptyVec::new(from));
+    /// Somebody is in a later epoch than this.
+    fn hint(&mut self, epoch: u64, from: PublicKey, now: SystemTime) {
+        // A clock that was set back must not keep it from asking.
+        if self.next.is_some_and(|next| now < next && next <= now + HINT) {
+            return;
         }
+        self.next = Some(now + HINT);
+        let last = self.terms.epochs().last(epoch);
+        self.marshal.hint_finalized(Height::new(last.get()), NonEmptyVec::new(from));
     }
 }
