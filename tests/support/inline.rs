@@ -1,6 +1,6 @@
 //! The simulated shell: the cores of one validator, called one after the other, no threads.
 
-use ledger::{Cut, Digest, Genesis, Height, PublicKey, Tips};
+use ledger::{Digest, Genesis, Height, PublicKey, Tips};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, atomic::AtomicUsize},
@@ -9,8 +9,7 @@ use storage::{Options, Simulated, Store};
 use tokio::sync::mpsc;
 use validator::{
     admit,
-    archive::Archive,
-    consensus::{Board, Turn},
+    consensus::Board,
     cost::Meter,
     execute::{self, Done},
     handle::{AccountView, Reply, Request, Submission},
@@ -117,15 +116,7 @@ impl Stages {
         let recover::State { execute, lanes, recent, .. } = recovered;
         let chain = execute.chain();
         let terms = execute.terms().clone();
-        let before = chain.epoch().checked_sub(1).map(|epoch| terms.epochs().last(epoch));
-        let after = match before {
-            None => Cut::genesis(setup.genesis).digest(),
-            Some(last) => {
-                let archive = Archive { store: store.clone(), network };
-                archive.cut(last).expect("a whole ledger").expect("it is executed").digest()
-            }
-        };
-        let turn = Turn { epoch: chain.epoch(), after };
+        let turn = recover::turn(&store, setup.genesis, chain);
         let board = Board::new(chain.set().len(), recent, turn);
         let delivered = Delivered::new(execute.chain().height());
         let waiting_bytes = Arc::new(AtomicUsize::new(0));

@@ -13,6 +13,7 @@
 //! a start that was cut short goes on where the ledger ends.
 
 mod bodies;
+mod own;
 mod peer;
 mod progress;
 mod replay;
@@ -23,7 +24,8 @@ mod work;
 
 use crate::{consensus::Recent, execute, handle::Stop, terms::Terms, votes::Judge};
 use crossbeam::channel::{Receiver, Sender, bounded};
-use ledger::{Digest, Finality, Genesis, PublicKey};
+use ledger::{Digest, Genesis, PublicKey};
+pub use own::{Own, Round, Watch};
 use peer::{Fault, Peer};
 use progress::Progress;
 use replay::Replay;
@@ -125,39 +127,6 @@ pub struct Setup<'a> {
     pub own: Own,
     /// When to end early.
     pub stop: &'a Stop,
-}
-
-/// An epoch, and a view of it.
-pub type Round = (u64, u64);
-
-/// What is known of the own key: who finds newer votes of it, finds another process that uses it.
-#[derive(Clone, Copy, Debug)]
-pub struct Own {
-    /// The key.
-    pub key: PublicKey,
-    /// The newest view that the key may have been used in, as far as is known.
-    pub known: Round,
-    /// Whether to follow for a while before the key is used, since not all is known.
-    pub watch: Option<Watch>,
-}
-
-/// How long to follow what others make final.
-#[derive(Clone, Copy, Debug)]
-pub struct Watch {
-    /// So long at least.
-    pub time: Duration,
-    /// Until they are above this view, where they move at all.
-    pub above: Round,
-}
-
-impl Own {
-    /// The view of a vote of the own key that nobody here has made, where a certificate has one.
-    fn used(&self, terms: &Terms, finality: &Finality) -> Option<u64> {
-        let view = finality.view.get();
-        let index = terms.set(finality.epoch)?.index_of(&self.key)?;
-        let is_new = (finality.epoch, view) > self.known;
-        (is_new && finality.signers.contains(index)).then_some(view)
-    }
 }
 
 /// Why it cannot go on.

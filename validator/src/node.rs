@@ -29,7 +29,7 @@ use crate::{
     archive::Archive,
     command::Exit,
     config::{Config, identity::GENESIS_COPY},
-    consensus::{Application, Block, Board, Turn, application::Pace, engine},
+    consensus::{Application, Block, Board, application::Pace, engine},
     cost::Meter,
     evidence, execute,
     handle::{Admission, Budget, NodeHandle, StatusBoard, Stop},
@@ -217,7 +217,7 @@ impl Node<'_> {
         let recover::State { mut execute, lanes, recent, round: _, loaded, changed } = recovered;
         execute.measure(Meter::ON);
         let terms = execute.terms().clone();
-        let turn = self.turn(&terms, execute.chain());
+        let turn = recover::turn(&self.store, &self.identity.genesis, execute.chain());
         let board = Board::new(execute.chain().set().len(), recent, turn);
         let directory = peers::Directory::new(self.config, &self.identity);
         let records_peers = directory.first();
@@ -483,26 +483,6 @@ impl Node<'_> {
         self.store.close().map_err(threads::store_error)?;
         tracing::info!("stopped");
         Ok(())
-    }
-
-    /// The epoch to start in.
-    fn turn(&self, terms: &Terms, chain: &ledger::Chain) -> Turn {
-        let epoch = chain.epoch();
-        let after = match epoch.checked_sub(1) {
-            None => Cut::genesis(&self.identity.genesis).digest(),
-            Some(before) => {
-                let last = terms.epochs().last(before);
-                let archive =
-                    Archive { store: self.store.clone(), network: self.identity.genesis.digest() };
-                match archive.cut(last) {
-                    Ok(Some(cut)) => cut.digest(),
-                    Ok(None) | Err(_) => {
-                        fatal(&format!("height {last} cannot be read: start again"))
-                    }
-                }
-            }
-        };
-        Turn { epoch, after }
     }
 
     fn lane_core(

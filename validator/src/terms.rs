@@ -150,6 +150,11 @@ impl Terms {
         let genesis = Genesis::new("of".into(), keys.to_vec(), Vec::new(), parameters, |_| true);
         Self::genesis(&genesis.expect("keys that ascend"))
     }
+
+    /// It is settled who decides in an epoch.
+    pub(crate) fn settle(&self, epoch: u64, set: &ValidatorSet) {
+        self.state().add(epoch, set);
+    }
 }
 
 /// Guests that are listened to at most: connections cost memory.

@@ -78,7 +78,7 @@ fn render(url: &Url, status: &Status) -> String {
     let PacketStatus { interface, policy, sessions, blocked, kernel, process } = &status.packets;
     let (mode, reason) = carrier(status);
     let mut facts = Table::new(&[Side::Left, Side::Left]);
-    facts.row(["validator".to_string(), format!("{} at {url}", super::status::place(&status))]);
+    facts.row(["validator".to_string(), format!("{} at {url}", super::status::place(status))]);
     facts.row(["datagrams".to_string(), format!("{} ({})", printable(&mode), printable(&reason))]);
     let filter = match (interface, policy) {
         (Some(interface), Some(policy)) => {

@@ -174,7 +174,8 @@ where
         let (mux, resolver) = Muxer::new(context.child("resolver"), resolver.0, resolver.1);
         mux.start();
         let mut channels = Channels { votes, certificates, resolver };
-        let mut hints = Hints { terms: self.terms.clone(), marshal: self.marshal.clone(), next: None };
+        let mut hints =
+            Hints { terms: self.terms.clone(), marshal: self.marshal.clone(), next: None };
         let turns = self.turns.clone();
         context.child("hints").spawn({
             let mut hints = hints.clone();

@@ -91,8 +91,11 @@ pub struct Schemes {
     namespace: Vec<u8>,
     terms: Terms,
     /// The newest, by the digest of their sets.
-    made: Arc<Mutex<VecDeque<(ledger::Digest, Arc<Scheme>)>>>,
+    made: Arc<Mutex<Made>>,
 }
+
+/// Schemes by the digest of their set.
+type Made = VecDeque<(ledger::Digest, Arc<Scheme>)>;
 
 /// Schemes that are kept: to make one, every key is decoded.
 const MADE_MAX: usize = 4;

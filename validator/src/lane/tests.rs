@@ -1,6 +1,7 @@
 //! The lane core against what peers may send: order, loss, forks, forgeries, restarts.
 
 mod evidence;
+mod turn;
 
 use super::*;
 use crate::{admit::Admitted, key::Secret, votes::Judge};

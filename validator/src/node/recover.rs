@@ -3,7 +3,7 @@
 use crate::{
     archive::Archive,
     catch_up::{Numbers, Round},
-    consensus::{PROGRESS_MAX, Recent, remember},
+    consensus::{PROGRESS_MAX, Recent, Turn, remember},
     execute::{Core, Done, INDEX_TRANSACTIONS_MAX},
     held::Held,
     lane::{Finalized, Ready, Recovered, WINDOW_BATCHES},
@@ -125,6 +125,26 @@ pub fn recover(store: &Store, genesis: &Genesis, saved: &Folder) -> Result<State
     }
     let lanes = above(store, &network, core.chain())?;
     Ok(State { execute: core, lanes, recent, round, loaded: loaded.map(Height::get), changed })
+}
+
+/// The epoch to start in, and the block that it comes after.
+pub fn turn(store: &Store, genesis: &Genesis, chain: &Chain) -> Turn {
+    let epoch = chain.epoch();
+    let after = match epoch.checked_sub(1) {
+        None => Cut::genesis(genesis).digest(),
+        Some(before) => {
+            let last = genesis.parameters().epochs().last(before);
+            let archive = Archive { store: store.clone(), network: genesis.digest() };
+            match archive.cut(last) {
+                Ok(Some(cut)) => cut.digest(),
+                // Repaired by then.
+                Ok(None) | Err(_) => {
+                    super::fatal(&format!("height {last} cannot be read: start again"))
+                }
+            }
+        }
+    };
+    Turn { epoch, after }
 }
 
 /// Goes on from the newest saved state that the ledger vouches for, if there is one.
