@@ -255,7 +255,8 @@ impl Cut {
 
     /// Checks that the block may follow its parent, and returns the tips after it.
     ///
-    /// `tips` are those after the parent, and `set` is that of the block's epoch. All signatures go to the verifier at once. Whether the
+    /// `tips` are those after the parent, and `set` is that of the block's epoch. All signatures go to the
+    /// verifier at once. Whether the
     /// declared roots are right is for who has executed that height to say; here they are held
     /// against the parent's when both declare the same height. The same goes for the set that follows in the last
     /// block of an epoch.

@@ -171,11 +171,14 @@ impl Council {
         self.ready.binary_search(key).is_ok()
     }
 
-    /// Returns those who would be members by a motion or by what was decided, and are none: they may follow.
+    /// Returns those who would be members by what was decided, or by a motion that an honest member approves
+    /// of, and are none: they may follow.
     pub fn newcomers(&self) -> impl Iterator<Item = &Member> {
-        let moved = self.motions.iter().filter_map(|motion| motion.change.newcomer());
+        let faults = self.term.set.faults_max();
+        let wanted = self.motions.iter().filter(move |motion| motion.approvals.count() > faults);
+        let moved = wanted.filter_map(|motion| motion.change.newcomer());
         let decided = self.next.iter().flat_map(|next| &next.members);
-        moved.chain(decided).filter(|member| self.term.set.index_of(&member.key).is_none())
+        decided.chain(moved).filter(|member| self.term.set.index_of(&member.key).is_none())
     }
 
     /// Takes what an author says; answers whether it may say that.

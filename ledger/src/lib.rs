@@ -27,8 +27,8 @@
 //! network, know the time, decide what to propose, or agree on anything.
 //!
 //! Modules: [`limits`], [`digest`], [`reject`], [`signatures`], [`transaction`], [`batch`],
-//! [`set`], [`epochs`], [`council`], [`ack`], [`block`], [`finality`], [`merkle`], [`history`], [`genesis`], [`outcome`],
-//! [`state`], [`table`], [`execute`], [`checkpoint`], [`audit`], [`proof`], [`evidence`].
+//! [`set`], [`epochs`], [`council`], [`ack`], [`block`], [`finality`], [`merkle`], [`history`], [`genesis`],
+//! [`outcome`], [`state`], [`table`], [`execute`], [`checkpoint`], [`audit`], [`proof`], [`evidence`].
 
 #![forbid(unsafe_code)]
 

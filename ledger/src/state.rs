@@ -404,8 +404,9 @@ impl State {
     /// Computes the digest over the accounts, the lanes, what was burned and the council, from nothing.
     ///
     /// Shape (domain `althing 2026 state v4`): accounts u64, root of the pages 32, root of the links 32, digest
-    /// of the lanes 32, burned u64, digest of the council 32 (`althing 2026 council v1`). The roots are those of Merkle trees (see [`merkle`]). The accounts stand by
-    /// number, eight to a page, [`Account::encode`] each (leaves: domain `althing 2026 state page v1`). The
+    /// of the lanes 32, burned u64, digest of the council 32 (`althing 2026 council v1`). The roots are those
+    /// of Merkle trees (see [`merkle`]). The accounts stand by number, eight to a page, [`Account::encode`]
+    /// each (leaves: domain `althing 2026 state page v1`). The
     /// links stand by number, 64 to a leaf, each the number of who has the next larger key, u32; of the
     /// largest key, of who has the smallest (`althing 2026 state links v1`). In the last page and leaf stands what
     /// is left. The digest of the lanes (`althing 2026 state lanes v1`): for each, executed sequence u64

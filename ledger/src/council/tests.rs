@@ -65,6 +65,18 @@ fn a_quorum_and_the_newcomers_word_add_a_member() {
 }
 
 #[test]
+fn whom_an_honest_member_wants_may_follow() {
+    let mut council = council();
+    let keys = council.term.set.keys().to_vec();
+    for seed in (10..).take(APPROVALS_MAX) {
+        assert!(council.vote(&keys[0], &Ballot::Approve(Change::Add(newcomer(seed))), ANY));
+    }
+    assert_eq!(council.newcomers().count(), 0, "one may lie");
+    assert!(council.vote(&keys[1], &Ballot::Approve(Change::Add(newcomer(12))), ANY));
+    assert_eq!(council.newcomers().copied().collect::<Vec<_>>(), [newcomer(12)]);
+}
+
+#[test]
 fn one_short_of_a_quorum_never_takes_effect() {
     let mut council = council();
     let change = Change::Remove(council.term.set.keys()[3]);

@@ -50,6 +50,15 @@ impl Config {
         let set = genesis.set();
         let public = file.public();
         let index = set.index_of(&public);
+        // Who was voted in, or is to be, has peers that the genesis names.
+        let is_foreign = |peer: &super::Peer| set.index_of(&peer.key).is_none();
+        if index.is_none() && self.peers.iter().all(is_foreign) {
+            return Err(Exit::config(format!(
+                "key {}: its public key {public} is not a validator of genesis {}, nor is anybody in [[peers]]",
+                self.key.display(),
+                self.genesis.display()
+            )));
+        }
         for peer in &self.peers {
             // Others may have been voted in since the genesis; their keys are still keys.
             if !sigverify::key_is_sound(peer.key.as_bytes()) {

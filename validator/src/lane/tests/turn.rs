@@ -199,7 +199,9 @@ fn a_guest_is_served_and_has_no_say() {
     // As if a newcomer were moved: behind the members.
     core.peers.push(PublicKey([77; 32]));
     core.serving.resize(3, 4);
-    [&mut core.silent, &mut core.muted, &mut core.told].map(|notes| notes.push(0));
+    for notes in [&mut core.silent, &mut core.muted, &mut core.told] {
+        notes.push(0);
+    }
     let guest = core.peer(&PublicKey([77; 32])).unwrap();
     assert_eq!(guest, 3);
     let request = Request { lane: 1, digest: batches[1].1.digest, floor: 0, count: 16 };
