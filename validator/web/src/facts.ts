@@ -144,7 +144,8 @@ function lastSteps(verified: Verified): string[] {
     ...(links.length === 0
       ? ['These validators are the ones of the genesis whose digest is shown above.']
       : [
-          `These validators are the ones that ${changes} of the set led to, from those of the genesis whose digest is shown above.`,
+          `These validators are the ones that ${changes} of the set led to, ` +
+            'from those of the genesis whose digest is shown above.',
           'Each change is named in a block that enough of the validators before it signed as final.',
         ]),
   ];

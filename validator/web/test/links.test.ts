@@ -211,10 +211,8 @@ test('sets that are none', () => {
     [[a, b, c, c], 'set order'],
   ];
   for (const [signers, reason] of cases) {
-    // Where nobody could sign, others do: the set is refused before anybody asks who did.
-    const seats = signers.length === 0 ? FOUR.signers : signers.slice(0, 100);
-    const whole = proof({ digest: FOUR.digest, signers: seats }, [link(FOUR, signers)]);
-    refused(genesis, whole, reason);
+    // The set is refused before the final block is read, so it does not matter who signs that.
+    refused(genesis, proof(FOUR, [link(FOUR, signers)]), reason);
   }
   const wide = link(FOUR, SETS[1]!.signers);
   const at = wide.length - 5 * 32 - 4;
@@ -241,7 +239,7 @@ test('as many links as there may be, and one more', () => {
   const other = { digest: one.digest, signers: signersOf(['other']) };
   const ways = [link(one, other.signers), link(other, one.signers)];
   const links = (count: number): Uint8Array[] => Array.from({ length: count }, (_, place) => ways[place % 2]!);
-  const verified = verify(one.genesis, proof({ ...one }, []).length > 0 ? transactionProof(one, { links: links(128) }) : new Uint8Array());
+  const verified = verify(one.genesis, transactionProof(one, { links: links(128) }));
   assert.equal(verified.links.length, 128);
   refused(one.genesis, transactionProof(other, { links: links(129) }), 'too many links');
   const many = transactionProof(one);
@@ -273,7 +271,7 @@ test('a proof of the largest size fits', () => {
   const hundred = network(100);
   const other = { digest: hundred.digest, signers: signersOf(Array.from({ length: 100 }, (_, at) => `other ${at}`)) };
   const places = Array.from({ length: 100 }, (_, place) => place);
-  // Signed once and repeated: a hundred keys sign for as many links as fit only in the size.
+  // Two links by turns: only the size is asked for here.
   const ways = [link(hundred, other.signers, {}, { places }), link(other, hundred.signers, {}, { places })];
   const largest = transactionProof(hundred, {
     transaction: transaction(hundred, { body: new Uint8Array(65_380) }),
@@ -284,7 +282,7 @@ test('a proof of the largest size fits', () => {
     executed: 63,
     finality: { places },
   });
-  assert.ok(largest.length < PROOF_BYTES_MAX);
+  assert.ok(largest.length > PROOF_BYTES_MAX - 128 * 1024 && largest.length < PROOF_BYTES_MAX);
   // A vote of the first link is broken, so that not all of them are checked.
   largest[8 + 304 + 40]! ^= 1;
   refused(hundred.genesis, largest, 'validator signature');

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ed25519 } from '@noble/curves/ed25519.js';
 import { sha512 } from '@noble/hashes/sha2.js';
-import { authorSignatureHolds, validatorKey, voteHolds } from '../src/signatures.js';
+import { authorSignatureHolds, KeyRing, validatorKey, voteHolds } from '../src/signatures.js';
 import { bytes, filler, little, signer } from './builder.js';
 
 const { Point } = ed25519;
@@ -123,4 +123,20 @@ test('votes hold exactly where the library says so', () => {
     assert.equal(voteHolds(validator, MESSAGE, signature), expected);
     assert.equal(expected, false);
   }
+});
+
+test('a ring has the keys that it was made of, and decodes others once, by ZIP 215', () => {
+  const validator = validatorKey(pointBytes)!;
+  const ring = new KeyRing([validator]);
+  assert.equal(ring.find(pointBytes.slice()), validator);
+  const { secret, key } = signer('someone');
+  const found = ring.find(key);
+  assert.ok(found);
+  assert.equal(ring.find(key.slice()), found);
+  assert.ok(voteHolds(found, MESSAGE, ed25519.sign(MESSAGE, secret)));
+  assert.ok(!voteHolds(found, filler('other'), ed25519.sign(MESSAGE, secret)));
+  // y = 2 is on no point of the curve; y = p + 1 is another encoding of y = 1.
+  assert.equal(ring.find(little(2n, 32)), undefined);
+  assert.notEqual(ring.find(little(P + 1n, 32)), ring.find(little(1n, 32)));
+  for (const point of SMALL) assert.ok(ring.find(point.toBytes()));
 });
