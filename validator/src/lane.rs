@@ -59,6 +59,8 @@ pub const OWN_BYTES_MAX: usize = WINDOW_BYTES / 2;
 pub const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// An unanswered batch, certificate or request is sent again after this time.
 const RETRY_NS: u64 = 400_000_000;
+/// After an epoch's last block it is looked so often whether that is stored.
+const TURN_NS: u64 = 5_000_000;
 /// How long a validator that left a request unanswered is asked last.
 const SILENT_NS: u64 = 10_000_000_000;
 /// How long nothing is taken from a validator that sent what no honest one sends.
@@ -379,7 +381,8 @@ impl Core {
 
     /// When [`Core::tick`] is due next, if nothing else happens.
     pub fn deadline(&self, now: u64) -> u64 {
-        let idle = now + RETRY_NS;
+        // The disk does not wake whoever waits for the turn.
+        let idle = now + if self.ended.is_some() { TURN_NS } else { RETRY_NS };
         self.own_deadline().min(self.fetch_deadline()).min(self.serve_deadline()).clamp(now, idle)
     }
 

@@ -77,8 +77,10 @@ impl Terms {
             return;
         }
         let epoch = council.epoch();
-        if epoch > state.council.epoch() {
+        if epoch == state.council.epoch() + 1 {
             state.before = state.council.term().members().to_vec();
+        } else if epoch > state.council.epoch() {
+            state.before = state.members(epoch - 1);
         }
         state.add(epoch, council.term().set());
         if let Some(next) = council.next() {
@@ -161,6 +163,13 @@ impl Terms {
 pub const GUESTS_MAX: usize = 28;
 
 impl State {
+    /// Who decided in an epoch, without addresses.
+    fn members(&self, epoch: u64) -> Vec<Member> {
+        let set = self.sets.range(..=epoch).next_back().map(|(_, set)| set.clone());
+        let keys = set.iter().flat_map(|set| set.keys());
+        keys.map(|key| Member { key: *key, addresses: None }).collect()
+    }
+
     fn add(&mut self, epoch: u64, set: &ValidatorSet) {
         self.settled = self.settled.max(epoch);
         let is_known = self.sets.range(..=epoch).next_back().is_some_and(|(_, it)| **it == *set);

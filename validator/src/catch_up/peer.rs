@@ -86,8 +86,8 @@ impl Peer {
 
     /// The newest height that this peer proves to be final, and the proof; none where it has none.
     ///
-    /// Of an epoch whose set is not known here nothing can be proved: then so much is taken from its word that the
-    /// newest known epoch is over.
+    /// Of an epoch whose set is not known here nothing can be proved: then it is the newest certificate of the end of
+    /// the newest known epoch, which whoever is beyond it has.
     pub(super) fn tip(
         &mut self,
         terms: &Terms,
@@ -114,17 +114,55 @@ impl Peer {
             return Err(Fault::lie("its tip's certificate is of another epoch"));
         }
         let Some(set) = terms.set(cut.epoch) else {
-            return Ok(Some((terms.epochs().last(terms.settled()).get(), None)));
+            return self.end_of_known(terms, signatures).map(Some);
         };
         finality.check(&self.network, &set, signatures).map_err(wrong)?;
         Ok(Some((cut.height.get(), Some(finality))))
     }
 
+    /// The newest proved height at the end of the newest epoch whose set is known: once that is stored, and executed,
+    /// the next set is known, too.
+    fn end_of_known(
+        &mut self,
+        terms: &Terms,
+        signatures: &dyn Signatures,
+    ) -> Result<(u64, Option<Finality>), Fault> {
+        let epoch = terms.settled();
+        let last = terms.epochs().last(epoch).get();
+        let set = terms.set(epoch).expect("it is settled");
+        // Mostly the last block has one; the next set is settled with any from the deciding height on.
+        for from in [last, terms.epochs().deciding(epoch).get()] {
+            let count = u32::try_from(last + 1 - from).unwrap_or(CUTS);
+            let parts = self.some_cuts(from, count)?;
+            let pairs = parts.windows(2).rev().filter_map(|pair| match pair {
+                [cut, next] if (cut.kind, next.kind) == (Kind::Cut, Kind::Certificate) => {
+                    Some((Cut::decode(&cut.bytes).ok()?, Finality::decode(&next.bytes).ok()?))
+                }
+                _ => None,
+            });
+            let mut pairs = pairs.filter(|(cut, finality)| {
+                cut.height.get() <= last
+                    && (cut.epoch, finality.epoch) == (epoch, epoch)
+                    && finality.payload == cut.digest()
+            });
+            if let Some((cut, finality)) = pairs.next() {
+                let wrong = |reject| Fault::Lie(format!("the end of epoch {epoch}: {reject}"));
+                finality.check(&self.network, &set, signatures).map_err(wrong)?;
+                return Ok((cut.height.get(), Some(finality)));
+            }
+        }
+        Err(Fault::Silent(format!("its tip is beyond epoch {epoch}, and it does not show its end")))
+    }
+
     /// Cuts from a height on, and certificates.
     pub(super) fn cuts(&mut self, from: u64) -> Result<Vec<Received>, Fault> {
+        self.some_cuts(from, CUTS)
+    }
+
+    fn some_cuts(&mut self, from: u64, count: u32) -> Result<Vec<Received>, Fault> {
         let mut parts = Vec::new();
         let mut bytes = 0;
-        self.ask(&Question::Cuts { from, count: CUTS }, CUTS_TIME, |part| {
+        self.ask(&Question::Cuts { from, count }, CUTS_TIME, |part| {
             bytes += part.bytes.len();
             parts.push(part);
             let is_endless = parts.len() > PARTS_MAX || bytes > CUTS_BYTES_MAX;

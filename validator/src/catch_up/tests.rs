@@ -233,6 +233,36 @@ fn peers_without_all_of_it_are_no_liars() {
 }
 
 #[test]
+fn a_tip_of_an_epoch_that_nobody_knows_holds_nobody_up() {
+    let fixture = Fixture::new(BLOCKS);
+    let mut boasting = Fixture::new(BLOCKS);
+    let newest = |kind| {
+        let found = boasting.records.iter().rposition(|it| (it.kind, it.height) == (kind, BLOCKS));
+        found.unwrap()
+    };
+    let (cut, certificate) = (newest(record::CUT), newest(record::CERTIFICATE));
+    let mut claimed = ledger::Cut::decode(boasting.records[cut].body.bytes()).unwrap();
+    let body = boasting.records[certificate].body.bytes();
+    let mut finality = ledger::Finality::decode(body).unwrap();
+    claimed.epoch = u64::MAX;
+    (finality.epoch, finality.payload) = (u64::MAX, claimed.digest());
+    boasting.records[cut].body = claimed.encode().into();
+    boasting.records[certificate].body = finality.encode().into();
+    let (boasting, honest) = (serve(2, &boasting), serve(1, &fixture));
+    let late = Late::new(&fixture);
+    let watch = Some(Watch { time: Duration::ZERO, above: (0, 0) });
+    let own = Own { watch, ..NOBODY };
+    let begin = Instant::now();
+    let (result, height, _) = late.run(&[&boasting, &honest], own);
+    assert!(begin.elapsed() < PATIENCE, "it waited for what nobody has proved");
+    let CaughtUp { heights, is_watched, .. } = result.unwrap();
+    assert_eq!((heights, height, is_watched), (BLOCKS, BLOCKS, true));
+    // And whoever has it all goes on at once.
+    let (result, ..) = late.run(&[&boasting, &honest], NOBODY);
+    assert_eq!(result.unwrap(), CaughtUp::default());
+}
+
+#[test]
 fn a_vote_of_the_own_key_that_the_guard_does_not_know_ends_it() {
     let fixture = Fixture::new(BLOCKS);
     let honest = serve(1, &fixture);

@@ -41,7 +41,7 @@ use commonware_runtime::{
 use commonware_utils::{NZUsize, NonZeroDuration, vec::NonEmptyVec};
 use rand_core::CryptoRng;
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     num::NonZeroUsize,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -74,6 +74,8 @@ where
     pub(super) blocker: B,
     pub(super) observer: Observer,
     pub(super) partition: String,
+    /// The oldest epoch of which votes may be left.
+    pub(super) oldest: u64,
     pub(super) page_cache: CacheRef,
     pub(super) view_timeout: Duration,
     /// The newest certificate of the ledger.
@@ -174,8 +176,11 @@ where
         let (mux, resolver) = Muxer::new(context.child("resolver"), resolver.0, resolver.1);
         mux.start();
         let mut channels = Channels { votes, certificates, resolver };
-        let mut hints =
-            Hints { terms: self.terms.clone(), marshal: self.marshal.clone(), next: None };
+        let mut hints = Hints {
+            terms: self.terms.clone(),
+            marshal: self.marshal.clone(),
+            next: BTreeMap::new(),
+        };
         let turns = self.turns.clone();
         context.child("hints").spawn({
             let mut hints = hints.clone();
@@ -309,12 +314,15 @@ where
         format!("{}-simplex-{epoch}", self.partition)
     }
 
-    /// Removes the votes of the epoch before the last: the ledger is beyond it for good.
+    /// Removes the votes of the epoch before the last, and of what was left behind by catching up: the ledger is
+    /// beyond it for good.
     async fn forget(&mut self, context: &Patient<E>, epoch: u64) {
-        for old in epoch.saturating_sub(4)..epoch.saturating_sub(1) {
+        let first = epoch.min(self.oldest).saturating_sub(4);
+        for old in first..epoch.saturating_sub(1) {
             // Most have been removed before.
             let _ = context.remove(&self.votes_of(old), None).await;
         }
+        self.oldest = epoch;
     }
 }
 
@@ -323,18 +331,20 @@ where
 struct Hints {
     terms: Terms,
     marshal: Marshal<Scheme, Standard<Block>>,
-    /// When the next question may be asked.
-    next: Option<SystemTime>,
+    /// When each may be asked next: one that sends much does not speak for the others.
+    next: BTreeMap<PublicKey, SystemTime>,
 }
 
 impl Hints {
     /// Somebody is in a later epoch than this.
     fn hint(&mut self, epoch: u64, from: PublicKey, now: SystemTime) {
         // A clock that was set back must not keep it from asking.
-        if self.next.is_some_and(|next| now < next && next <= now + HINT) {
+        if self.next.get(&from).is_some_and(|next| now < *next && *next <= now + HINT) {
             return;
         }
-        self.next = Some(now + HINT);
+        // Only whoever is connected is heard of: few at a time.
+        self.next.retain(|_, next| now < *next && *next <= now + HINT);
+        self.next.insert(from.clone(), now + HINT);
         let last = self.terms.epochs().last(epoch);
         self.marshal.hint_finalized(Height::new(last.get()), NonEmptyVec::new(from));
     }

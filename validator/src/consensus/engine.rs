@@ -366,6 +366,7 @@ where
     });
 
     let conductor = Conductor {
+        oldest: setup.signer.known_round().0,
         signer: setup.signer,
         terms: setup.terms,
         turns: setup.turns,
