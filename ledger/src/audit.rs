@@ -272,6 +272,7 @@ impl<'a> Auditor<'a> {
         block: &AuditBlock<'_>,
         mut bodies: Bodies,
     ) -> Result<BlockSummary, Wrong> {
+        self.check_turn()?;
         let set = self.chain.set().clone();
         let (cut, tips) = self.check_cut(block.cut)?;
         let digest = cut.digest();
@@ -292,6 +293,17 @@ impl<'a> Auditor<'a> {
         }
         self.parent = cut;
         Ok(self.sum_up(block, bytes, &executed, signatures))
+    }
+
+    /// A set that decides from this height on was voted for in blocks that those before it made final: otherwise it
+    /// would vouch for how it came to be.
+    fn check_turn(&self) -> Result<(), Wrong> {
+        let (parent, epochs) = (&self.parent, self.chain.state().council().epochs());
+        let is_another = epochs.is_last(parent.height) && parent.next_set != parent.set;
+        if is_another && self.certified < epochs.deciding(parent.epoch) {
+            return Err((Place::Certificate, What::Uncovered));
+        }
+        Ok(())
     }
 
     /// Checks the cut and the roots that it declares; returns the tips after it.

@@ -255,6 +255,7 @@ impl Council {
             }
         });
         self.next = Some(next);
+        self.tidy();
     }
 
     /// Begins the next epoch.

@@ -10,6 +10,7 @@ pub mod block;
 mod conductor;
 pub mod engine;
 pub mod finals;
+mod heard;
 mod known;
 mod offence;
 mod paced;

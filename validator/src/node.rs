@@ -427,6 +427,7 @@ impl Node<'_> {
             signer: self.signer.clone(),
             observer: observer.clone(),
             delivered: delivered.clone(),
+            terms: terms.clone(),
             turns: board.turns(),
         };
         let guard_stop = stop.clone();

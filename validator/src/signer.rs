@@ -139,6 +139,11 @@ impl Signer {
         self.silent.store(true, Ordering::Relaxed);
     }
 
+    /// Whether nothing is signed as long as this process lasts.
+    pub fn stays_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
+    }
+
     /// Whether it votes not for now, see [`Signer::keep_quiet`].
     pub fn is_quiet(&self) -> bool {
         self.quiet.load(Ordering::Relaxed)

@@ -429,6 +429,27 @@ fn an_audit_crosses_changes_of_the_set() {
 }
 
 #[test]
+fn a_set_cannot_vouch_for_how_it_came_to_be() {
+    let story = Story::new();
+    let strip = |from: usize, to: usize| {
+        story.replay(|place, stored| {
+            if (from..=to).contains(&(place + 1)) {
+                stored.certificate = None;
+            }
+        })
+    };
+    // The deciding height of the first epoch is 63, its last one 127.
+    assert_eq!(strip(64, 200).map(|summary| summary.blocks), Ok(4 * 128));
+    let finding = strip(63, 127).unwrap_err();
+    assert_eq!(
+        (finding.height.0, finding.place, finding.what),
+        (128, Place::Certificate, What::Uncovered)
+    );
+    // Where the set stays, its own later certificates cover what was before.
+    assert!(strip(3 * 128 + 63, 3 * 128 + 127).is_ok());
+}
+
+#[test]
 fn who_was_removed_and_who_is_not_there_yet_cannot_decide() {
     let mut story = Story::new();
     let seats = story.builder.seats();

@@ -12,6 +12,7 @@ use super::{
     Application, Block, Turn,
     block::{Digest, engine_digest},
     engine::Observer,
+    heard::Heard,
     paced::{Mute, Paced},
     patient::Patient,
     scheme::{self, Scheme},
@@ -87,6 +88,7 @@ struct Channels<S: Sender> {
     votes: MuxHandle<S>,
     certificates: MuxHandle<S>,
     resolver: MuxHandle<S>,
+    heard: Heard,
 }
 
 /// Messages that came before an engine was there to take them.
@@ -94,16 +96,24 @@ struct Channels<S: Sender> {
 struct Kept {
     messages: VecDeque<Message<PublicKey>>,
     inner: SubReceiver<PublicKey>,
+    epoch: u64,
+    heard: Heard,
 }
 
 impl Kept {
-    fn new(inner: SubReceiver<PublicKey>) -> Self {
-        Self { messages: VecDeque::new(), inner }
+    fn new(inner: SubReceiver<PublicKey>, epoch: u64, heard: Heard) -> Self {
+        Self { messages: VecDeque::new(), inner, epoch, heard }
+    }
+
+    async fn next(&mut self) -> Result<Message<PublicKey>, <Self as Receiver>::Error> {
+        let message = self.inner.recv().await?;
+        self.heard.note(&message.0, self.epoch);
+        Ok(message)
     }
 
     /// Keeps the next message that comes; answers who sent it, or nothing where none can come.
     async fn keep(&mut self) -> Option<PublicKey> {
-        let message = self.inner.recv().await.ok()?;
+        let message = self.next().await.ok()?;
         let from = message.0.clone();
         if self.messages.len() < self.inner.capacity().get() {
             self.messages.push_back(message);
@@ -119,7 +129,7 @@ impl Receiver for Kept {
     async fn recv(&mut self) -> Result<Message<PublicKey>, Self::Error> {
         match self.messages.pop_front() {
             Some(message) => Ok(message),
-            None => self.inner.recv().await,
+            None => self.next().await,
         }
     }
 
@@ -143,7 +153,7 @@ impl<S: Sender<PublicKey = PublicKey>> Channels<S> {
     async fn open(&mut self, epoch: u64) -> Option<Parts<S>> {
         let (votes, from_peers) = self.votes.register(epoch).await.ok()?;
         Some(Parts {
-            votes: (votes, Kept::new(from_peers)),
+            votes: (votes, Kept::new(from_peers, epoch, self.heard.clone())),
             certificates: self.certificates.register(epoch).await.ok()?,
             resolver: self.resolver.register(epoch).await.ok()?,
         })
@@ -175,7 +185,8 @@ where
         mux.start();
         let (mux, resolver) = Muxer::new(context.child("resolver"), resolver.0, resolver.1);
         mux.start();
-        let mut channels = Channels { votes, certificates, resolver };
+        let heard = self.observer.heard();
+        let mut channels = Channels { votes, certificates, resolver, heard: heard.clone() };
         let mut hints = Hints {
             terms: self.terms.clone(),
             marshal: self.marshal.clone(),
@@ -187,6 +198,7 @@ where
             async move |context: Patient<E>| {
                 let mut early = early;
                 while let Some((epoch, (from, _))) = early.recv().await {
+                    heard.note(&from, epoch);
                     let own = turns.borrow().epoch;
                     if epoch > own {
                         hints.hint(own, from, context.current());

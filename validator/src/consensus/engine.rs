@@ -5,6 +5,7 @@ use super::{
     block::Digest,
     conductor::Conductor,
     finals::{FinalBlocks, FinalCertificates, Ledger},
+    heard::Heard,
     offence,
     patient::{Patient, Room},
     scheme::{Scheme, Schemes},
@@ -127,6 +128,7 @@ pub struct Observer {
     state: Arc<Mutex<Observed>>,
     /// Who keeps evidence, and the network that it is for.
     witnesses: Option<(Witnesses, ledger::Digest)>,
+    heard: Heard,
 }
 
 /// What an observer has seen.
@@ -149,12 +151,17 @@ pub struct Observed {
 impl Observer {
     /// One that hands on what proves a validator's misbehaviour; dropped when the queue is full.
     pub fn telling(witnesses: Witnesses, network: ledger::Digest) -> Self {
-        Self { state: Arc::default(), witnesses: Some((witnesses, network)) }
+        Self { witnesses: Some((witnesses, network)), ..Self::default() }
     }
 
     fn tip(&self, height: u64) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.tip = state.tip.max(height);
+    }
+
+    /// In which epoch each validator was heard last.
+    pub fn heard(&self) -> Heard {
+        self.heard.clone()
     }
 
     /// What was seen so far.

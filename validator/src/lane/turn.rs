@@ -103,7 +103,9 @@ impl Core {
         }
         for (key, early) in std::mem::take(&mut self.early) {
             // By its place in the new set.
-            let Some(from) = self.peer(&key) else { continue };
+            let Some(from) = self.peer(&key).filter(|from| !self.is_muted(now, *from)) else {
+                continue;
+            };
             match early {
                 Early::Batch(bytes) => self.batch(now, from, bytes),
                 Early::Certificate(certificate) => self.certificate(now, from, certificate),

@@ -6,7 +6,9 @@ use crate::{
     handle::Stop,
     node::Delivered,
     signer::Signer,
+    terms::Terms,
 };
+use ledger::Height;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -23,6 +25,8 @@ pub struct Stage {
     pub observer: Observer,
     /// What is durable here.
     pub delivered: Delivered,
+    /// Who decides.
+    pub terms: Terms,
     /// The epoch that it is in.
     pub turns: watch::Receiver<Turn>,
 }
@@ -37,8 +41,8 @@ impl Stage {
             if self.signer.is_quiet() || self.signer.is_lost() {
                 let tip = self.observer.observed().tip;
                 let is_level = tip > first && self.delivered.durable().get() + LEVEL >= tip;
-                if is_level && self.signer.is_lost() {
-                    let epoch = self.turns.borrow().epoch;
+                let epoch = self.turns.borrow().epoch;
+                if is_level && self.signer.is_lost() && self.is_newest(epoch, Height(tip)) {
                     self.signer.found(epoch);
                     tracing::info!(epoch, "where the others are: voting from the next epoch on");
                 }
@@ -50,5 +54,20 @@ impl Stage {
             }
             std::thread::sleep(LOOK);
         }
+    }
+
+    /// Whether no epoch after this one has begun.
+    ///
+    /// Of epochs whose validators are not known here nothing can be proved: a validator that is epochs behind sees the
+    /// end of the newest one it knows and nothing more. So a quorum has to be heard in this one, by themselves, and not
+    /// at its end.
+    fn is_newest(&self, epoch: u64, tip: Height) -> bool {
+        let epochs = self.terms.epochs();
+        let is_within = epochs.of(tip) == epoch && !epochs.is_last(tip);
+        let set = self.terms.set(epoch);
+        let heard = self.observer.heard();
+        is_within
+            && !self.signer.stays_silent()
+            && set.is_some_and(|it| heard.is_quorum(&it, epoch))
     }
 }
