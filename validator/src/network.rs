@@ -29,6 +29,7 @@ use commonware_stream::{
 use commonware_utils::{NZU32, NZUsize, ordered::Map};
 use ledger::{
     Digest,
+    council::APPROVALS_MAX,
     limits::{BATCH_BYTES_MAX, VALIDATORS_MAX},
 };
 use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
@@ -47,6 +48,8 @@ const BATCHES_PER_SECOND: Quota = Quota::per_second(NZU32!(1_024)).allow_burst(N
 const RECORDS_PER_SECOND: Quota = Quota::per_second(NZU32!(256)).allow_burst(NZU32!(32));
 /// Peers at a time at most: a whole set, and those who follow.
 pub const PEERS_MAX: usize = VALIDATORS_MAX + GUESTS_MAX;
+// Members of two epochs are all among them: a quorum is two thirds, so a turn changes half as much again at most.
+const _: () = assert!(APPROVALS_MAX * 3 / 2 < GUESTS_MAX);
 /// Messages between the actors of a network.
 const MAILBOX: NonZeroUsize = NZUsize!(1_024);
 

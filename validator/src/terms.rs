@@ -188,3 +188,27 @@ pub(crate) fn set_record(height: Height, cut: &[u8; 32], set: &ValidatorSet) -> 
         body: set.encode().into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_left_before_a_jump_is_who_decided_then() {
+        let key = |seed: u8| crate::key::Secret::from_seed(&[seed; 32]).public();
+        let sorted = |seeds: &[u8]| {
+            let mut keys: Vec<PublicKey> = seeds.iter().map(|seed| key(*seed)).collect();
+            keys.sort_unstable();
+            keys
+        };
+        let terms = Terms::of(&sorted(&[1, 2, 3, 4]));
+        let later = ValidatorSet::new(sorted(&[2, 3, 4, 5])).unwrap();
+        terms.settle(7, &later);
+        let before = |epoch| {
+            let members = terms.state().members(epoch);
+            members.iter().map(|member| member.key).collect::<Vec<_>>()
+        };
+        assert_eq!((before(6), before(7)), (sorted(&[1, 2, 3, 4]), sorted(&[2, 3, 4, 5])));
+        assert_eq!(before(90), sorted(&[2, 3, 4, 5]), "sets change only by votes");
+    }
+}

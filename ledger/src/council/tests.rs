@@ -38,6 +38,8 @@ fn approve(council: &mut Council, change: &Change, count: usize) {
 
 fn turn(council: &mut Council) -> Vec<PublicKey> {
     council.decide();
+    // Otherwise readiness of those who are decided on would add up beyond what a checkpoint has room for.
+    assert!(council.ready.len() <= council.motions.len());
     council.turn();
     council.term.set.keys().to_vec()
 }

@@ -39,6 +39,7 @@ fn an_epoch_ends_with_its_last_block_once_that_is_durable() {
     assert_eq!(core.turn(0, Height(LAST)), None, "its last block has not come");
     end(&mut core, 0);
     assert_eq!(core.turn(0, Height(LAST - 1)), None, "it is not durable");
+    assert!(core.deadline(7) <= 7 + TURN_NS, "nobody wakes it when it is");
     let turn = core.turn(0, Height(LAST)).unwrap();
     assert_eq!((turn.epoch, turn.after), (1, cut(LAST, vec![]).digest));
     assert_eq!((core.epoch(), core.lanes(), core.turn(0, Height(LAST))), (1, 4, None));
@@ -138,6 +139,21 @@ fn what_others_send_of_the_next_epoch_waits_and_is_placed_by_key() {
         .collect();
     assert_eq!(to, [To::One(1)]);
     assert_eq!(core.key(1), set().keys()[2]);
+}
+
+#[test]
+fn of_what_waits_one_forged_certificate_of_a_sender_is_checked() {
+    let mut core = settled(0, |_| true);
+    for sequence in 1..=5 {
+        let tip = Tip { sequence, digest: Digest([7; 32]) };
+        let mut forged = certificate(1, &tip);
+        forged.epoch = 1;
+        core.control(0, 1, &Control::Certificate(forged).encode());
+    }
+    assert_eq!((core.early.len(), blamed(&settle(&mut core, 0))), (5, vec![]));
+    end(&mut core, 0);
+    core.turn(1, Height(LAST)).unwrap();
+    assert_eq!(blamed(&settle(&mut core, 1)), [(1, Fault::BadAck)]);
 }
 
 #[test]
