@@ -124,10 +124,12 @@ impl Core {
         is_new: bool,
     ) -> Result<Option<Vec<u8>>, Reject> {
         let digest = evidence.digest();
+        let set = self.terms.set(evidence.epoch()).ok_or(Reject::WrongEpoch)?;
+        let key = |of: &Evidence| self.terms.set(of.epoch())?.key(of.validator()).copied();
+        let offender = key(&evidence);
+        // Of all epochs together: one key can sign against itself in each of them, and they go on for ever.
         let is_alike = |kept: &&Arc<Kept>| {
-            kept.evidence.validator() == evidence.validator()
-                && kept.evidence.epoch() == evidence.epoch()
-                && kept.evidence.kind() == evidence.kind()
+            kept.evidence.kind() == evidence.kind() && key(&kept.evidence) == offender
         };
         // Both are cheaper than its signatures.
         let most = match evidence.offence() {
@@ -138,7 +140,6 @@ impl Core {
         {
             return Ok(None);
         }
-        let set = self.terms.set(evidence.epoch()).ok_or(Reject::WrongEpoch)?;
         evidence.check(&self.network, &set, &*self.signatures)?;
         confirm(&evidence, &self.network);
         let (validator, kind) = (evidence.validator(), evidence.kind());

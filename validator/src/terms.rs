@@ -62,7 +62,14 @@ impl Terms {
     pub fn stored(genesis: &Genesis, archive: &Archive, last: Height) -> Result<Self, Unreadable> {
         let epochs = genesis.parameters().epochs();
         let turns = archive.sets(last)?;
-        Ok(Self::new(genesis, turns.into_iter().map(|(height, set)| (epochs.of(height) + 1, set))))
+        let terms =
+            Self::new(genesis, turns.into_iter().map(|(height, set)| (epochs.of(height) + 1, set)));
+        // Whoever stored a height knew who decides it.
+        {
+            let mut state = terms.state();
+            state.settled = state.settled.max(epochs.of(last));
+        }
+        Ok(terms)
     }
 
     /// How heights fall into epochs.
