@@ -59,8 +59,8 @@ impl Stage {
     /// Whether no epoch after this one has begun.
     ///
     /// Of epochs whose validators are not known here nothing can be proved: a validator that is epochs behind sees the
-    /// end of the newest one it knows and nothing more. So a quorum has to be heard in this one, by themselves, and well
-    /// before its end.
+    /// end of the newest one it knows and nothing more. So a quorum has to be heard in this one, by themselves, and
+    /// well before its end.
     fn is_newest(&self, epoch: u64, tip: Height) -> bool {
         let epochs = self.terms.epochs();
         let is_within = epochs.of(tip) == epoch && tip < epochs.deciding(epoch);
